@@ -1,0 +1,36 @@
+# Every target makes the environment it needs when it is absent; the work itself is in Python.
+PYTHON ?= python3
+ENV = $(PYTHON) infra/environment.py
+DEV = .venv/dev/bin
+
+.PHONY: run test lint train bench build deploy openapi lock clean
+
+run:            ## the whole platform on this machine
+	@$(ENV) run emulator && exec .venv/run/bin/python -m infra.local $(ARGS)
+
+test:           ## every test, with coverage; says what it skipped and why
+	@$(ENV) dev emulator sam && $(DEV)/python -m infra.check test $(ARGS)
+
+lint:           ## format, style, types, security, template
+	@$(ENV) dev sam && $(DEV)/python -m infra.check lint $(ARGS)
+
+train:          ## bundles from real candles: make train MARKET_DATA_DIR=folder [OUT=folder]
+	@$(ENV) train && .venv/train/bin/python -m serving.training --data "$(MARKET_DATA_DIR)" --out "$(or $(OUT),.local/bundles)" $(ARGS)
+
+bench:          ## speed as ratios, both sides in one run
+	@$(ENV) dev && $(DEV)/python -m infra.bench $(ARGS)
+
+build:          ## sam build and the finishing script: prune, strip, compile, check sizes
+	@$(ENV) sam && .venv/sam/bin/python -m infra.build $(ARGS)
+
+deploy: build   ## to the account and stage that samconfig.toml and STAGE name
+	@.venv/sam/bin/sam deploy --config-env "$(or $(STAGE),dev)" $(ARGS)
+
+openapi:        ## write functions/docs/openapi.json anew
+	@$(ENV) dev && $(DEV)/python -m infra.openapi
+
+lock:           ## resolve every dependency anew (needs the network)
+	@$(PYTHON) infra/lock.py
+
+clean:          ## remove environments, builds and local state
+	@rm -rf .venv .local .aws-sam build

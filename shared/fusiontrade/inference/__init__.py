@@ -1,0 +1,1 @@
+"""The contract with the serving container and its client."""

@@ -1,0 +1,160 @@
+"""What is said between the product and the serving container: one request, one answer.
+
+A request carries the candles of any number of symbols and timeframes; the container computes features, runs the
+models, calibrates, and answers item by item. An item that cannot be answered carries its own ``error`` and never
+touches the others. Times are ms since 1970-01-01 UTC, prices in the quote currency, probabilities in [0, 1].
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.timeframes import Timeframe
+
+__all__ = [
+    "TOUCH_LEVELS",
+    "CandleColumns",
+    "ForecastItem",
+    "ForecastRequest",
+    "ForecastResponse",
+    "ItemError",
+    "ItemForecast",
+    "LstmForecast",
+    "ModelKind",
+    "ModelReference",
+    "PatchTstForecast",
+]
+
+TOUCH_LEVELS: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0)
+"""Distances, in ATR(14) from the last close, whose touch within the horizon is forecast on each side."""
+
+ModelKind = Literal["lstm", "patchtst"]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CandleColumns(_Message):
+    """Finished bars, oldest first, one list a column; ``volume`` is null where the market has no real one."""
+
+    time: list[int]
+    open: list[FiniteFloat]
+    high: list[FiniteFloat]
+    low: list[FiniteFloat]
+    close: list[FiniteFloat]
+    volume: list[FiniteFloat] | None = None
+
+    @classmethod
+    def of(cls, frame: CandleFrame) -> CandleColumns:
+        """Return the columns of ``frame``."""
+        return cls(
+            time=frame.time.tolist(),
+            open=frame.open.tolist(),
+            high=frame.high.tolist(),
+            low=frame.low.tolist(),
+            close=frame.close.tolist(),
+            volume=None if frame.volume is None else frame.volume.tolist(),
+        )
+
+
+class ForecastItem(_Message):
+    """One symbol on one timeframe."""
+
+    symbol: str
+    timeframe: Timeframe
+    candles: CandleColumns
+
+    def frame(self) -> CandleFrame:
+        """Return the bars as a checked frame; raises `fusiontrade.errors.BadCandles`."""
+        columns = self.candles
+        volume = None if columns.volume is None else np.asarray(columns.volume, np.float64)
+        return CandleFrame(
+            self.symbol,
+            self.timeframe,
+            np.asarray(columns.time, np.int64),
+            np.asarray(columns.open, np.float64),
+            np.asarray(columns.high, np.float64),
+            np.asarray(columns.low, np.float64),
+            np.asarray(columns.close, np.float64),
+            volume,
+        ).checked()
+
+
+class ForecastRequest(_Message):
+    """Body of ``POST /invocations``; the answer has the same number of items in the same order."""
+
+    items: Annotated[list[ForecastItem], Field(min_length=1, max_length=512)]
+
+
+class ModelReference(_Message):
+    """The bundle that answered."""
+
+    id: str
+    version: str
+
+
+class LstmForecast(_Message):
+    """Calibrated answer of an LSTM bundle for the bar after the newest one given.
+
+    ``abstain_below``/``abstain_above`` bound the band of ``probability_up`` inside which the direction head abstains;
+    ``change_scale`` is the 95th percentile of |predicted change| on the calibration slice, in the unit of ``change``
+    (ATR); ``direction_accuracy`` is the measured hold-out accuracy in percent.
+    """
+
+    model: ModelReference
+    probability_up: Probability
+    abstain_below: Probability
+    abstain_above: Probability
+    direction_accuracy: float | None
+    change: float
+    change_scale: Annotated[float, Field(gt=0)]
+    predicted_price: float
+    interval_90: tuple[float, float]
+    horizon_bars: Annotated[int, Field(ge=1)]
+    expected_range: float
+    touch_up: Annotated[list[Probability], Field(min_length=len(TOUCH_LEVELS), max_length=len(TOUCH_LEVELS))]
+    touch_down: Annotated[list[Probability], Field(min_length=len(TOUCH_LEVELS), max_length=len(TOUCH_LEVELS))]
+    win_long: Probability
+    win_short: Probability
+
+
+class PatchTstForecast(_Message):
+    """Calibrated class probabilities of a PatchTST bundle; they sum to 1."""
+
+    model: ModelReference
+    up: Probability
+    flat: Probability
+    down: Probability
+
+
+class ItemError(_Message):
+    """Why an item has no answer."""
+
+    code: Literal["bad_candles", "too_few_bars", "no_model", "model_failed"]
+    detail: str
+
+
+class ItemForecast(_Message):
+    """The answer to one item; a model that is missing or failed is null and ``warnings`` says why."""
+
+    symbol: str
+    timeframe: Timeframe
+    bar_close: int | None = None
+    current_price: float | None = None
+    atr: float | None = None
+    lstm: LstmForecast | None = None
+    patchtst: PatchTstForecast | None = None
+    warnings: list[str] = []
+    error: ItemError | None = None
+
+
+class ForecastResponse(_Message):
+    """Answer of ``POST /invocations``."""
+
+    items: list[ItemForecast]

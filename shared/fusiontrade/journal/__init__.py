@@ -1,0 +1,1 @@
+"""Forecasts written before the outcome and settled against the market."""

@@ -1,0 +1,1 @@
+"""Market data: symbols, timeframes, candles, calendars, providers, and the source that stands in front of them."""

@@ -1,0 +1,1 @@
+"""Where candles come from: one small protocol, one module a provider."""

@@ -1,0 +1,1 @@
+"""The HTTP floor every function stands on: app factory, problems, authentication."""
