@@ -89,7 +89,7 @@ class CandleFrame:
         lengths = {len(column) for column in self._columns()}
         if len(lengths) > 1:
             return [f"columns differ in length: {sorted(lengths)}"]
-        return [told for broken, told in self._rules() if (told := _name(broken, told, self.time))]
+        return [fault for broken, rule in self._rules() if (fault := _name(broken, rule, self.time))]
 
     def checked(self) -> CandleFrame:
         """Return this frame, or raise `BadCandles` with every fault it has."""
@@ -104,8 +104,8 @@ class CandleFrame:
 
     def _rules(self) -> Iterator[tuple[NDArray[np.bool_], str]]:
         step = np.diff(self.time, prepend=self.time[:1] - 1)
-        yield step == 0, "duplicate open time"
-        yield step < 0, "open time out of order"
+        yield np.equal(step, 0), "duplicate open time"
+        yield np.less(step, 0), "open time out of order"
         prices = np.stack([self.open, self.high, self.low, self.close])
         finite = np.isfinite(prices).all(axis=0)
         yield ~finite, "price is NaN or infinite"
