@@ -1,0 +1,78 @@
+"""One command for the habits: ``python -m infra.check lint`` and ``python -m infra.check test``.
+
+``lint`` runs format, style, types, security and template checks and reports all of them, not only the first that
+fails. ``test`` runs the functions' and the product's tests under Lambda's Python 3.13 where an interpreter is
+present, then the whole suite with coverage; pytest's own summary is the last thing printed and says what was
+skipped and why.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra import environment
+
+ROOT = Path(__file__).resolve().parents[1]
+LAMBDA_TESTS = ["tests/unit", "tests/contract"]
+PYTHON_SOURCES = ["shared", "serving", "functions", "infra"]
+
+
+def lint() -> int:
+    """Run every check that does not execute the product; return 0 only if all of them pass."""
+    bin_ = environment.folder("dev") / "bin"
+    sam = environment.folder("sam") / "bin"
+    checks: list[list[str | Path]] = [
+        [bin_ / "ruff", "format", "--check", "."],
+        [bin_ / "ruff", "check", "."],
+        [bin_ / "mypy"],
+        [bin_ / "bandit", "-q", "-c", "pyproject.toml", "-r", *PYTHON_SOURCES],
+        [sam / "cfn-lint", "template.yaml", *sorted(str(p) for p in (ROOT / "infra").glob("*.yaml"))],
+    ]
+    failed = [check for check in checks if _run(check)]
+    for check in failed:
+        print(f"FAILED: {' '.join(map(str, check))}")
+    return len(failed)
+
+
+def test(arguments: Sequence[str]) -> int:
+    """Run the tests under Python 3.13 where it is present and the whole suite with coverage; return 0 if all pass."""
+    under_lambda = _test_under_lambda()
+    coverage = ["--cov", "--cov-report=term:skip-covered"] if not arguments else []
+    chosen = arguments or ["-n", "2", "--dist", "loadgroup", *coverage]
+    return _run([environment.interpreter("dev"), "-m", "pytest", *chosen]) or under_lambda
+
+
+def _test_under_lambda() -> int:
+    """Run the functions' and the product's tests under Lambda's Python; say so where there is none."""
+    if environment.find_python((3, 13)) is None:
+        print("no Python 3.13 here: the functions' tests run only under this interpreter", flush=True)
+        return 0
+    try:
+        python = environment.ensure("lambda")
+    except environment.EnvironmentFailure as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    print(f"functions and shared under {python}:", flush=True)
+    return _run([python, "-m", "pytest", "-q", "-n", "2", *LAMBDA_TESTS])
+
+
+def _run(command: Sequence[str | Path]) -> int:
+    return subprocess.run([str(part) for part in command], cwd=ROOT, check=False).returncode
+
+
+def main(arguments: list[str]) -> int:
+    """Dispatch ``lint`` or ``test [pytest arguments]``."""
+    match arguments:
+        case ["lint"]:
+            return min(1, lint())
+        case ["test", *rest]:
+            return test(rest)
+    print("usage: python -m infra.check lint | test [pytest arguments]", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
