@@ -16,6 +16,7 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 
 __all__ = [
+    "BARS_NEEDED",
     "TOUCH_LEVELS",
     "CandleColumns",
     "ForecastItem",
@@ -31,6 +32,9 @@ __all__ = [
 
 TOUCH_LEVELS: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0)
 """Distances, in ATR(14) from the last close, whose touch within the horizon is forecast on each side."""
+
+BARS_NEEDED = 720
+"""Bars to send per item: the feature window (600) and the sequence before it (59 LSTM, 119 PatchTST), with a margin."""
 
 ModelKind = Literal["lstm", "patchtst"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
