@@ -41,7 +41,7 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CandleColumns(_Message):

@@ -1,0 +1,31 @@
+"""The fusion service of a process, wired from its settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fusiontrade.fusion.service import FusionService
+    from fusiontrade.settings import Settings
+
+__all__ = ["fusion_service"]
+
+
+def fusion_service(settings: Settings) -> FusionService:
+    """Return the service over the configured market data and endpoint; imports what is heavy only now.
+
+    Raises
+    ------
+    SettingsError
+        If a variable that the fusion needs is not set.
+    """
+    from fusiontrade.cloud.endpoint import SageMakerEndpoint
+    from fusiontrade.fusion.service import FusionService
+    from fusiontrade.inference.client import InferenceClient
+    from fusiontrade.market.factory import candle_source
+
+    return FusionService(
+        candle_source(settings),
+        InferenceClient(SageMakerEndpoint(settings.need("endpoint_name"))),
+        budget_seconds=settings.request_budget_seconds,
+    )

@@ -1,0 +1,73 @@
+"""The client of the serving container: candles go out, checked forecasts come back.
+
+`Endpoint` is the port; `fusiontrade.cloud` implements it with the SageMaker runtime, tests with a loopback program.
+An answer that does not fit its request (other length, other order, no JSON, a number that is not finite) is
+`InferenceUnavailable`: nothing of it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from fusiontrade.errors import InferenceUnavailable
+from fusiontrade.inference.contract import ForecastRequest, ForecastResponse
+
+__all__ = ["Endpoint", "InferenceClient"]
+
+JSON = "application/json"
+
+
+class Endpoint(Protocol):
+    """Whatever answers invocations: a SageMaker endpoint, or the serving program on a laptop."""
+
+    def invoke(self, body: bytes, *, content_type: str, timeout: float) -> bytes:
+        """Return the body of the answer.
+
+        Parameters
+        ----------
+        body
+            The request, as ``content_type`` says.
+        timeout
+            Seconds until the caller stops waiting; positive.
+
+        Raises
+        ------
+        InferenceUnavailable
+            If there is no answer in time, or it is an error.
+        """
+        ...
+
+
+class InferenceClient:
+    """Asks the container for forecasts."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def forecast(self, request: ForecastRequest, *, timeout: float) -> ForecastResponse:
+        """Return the container's answer, item by item in the order of ``request``.
+
+        Parameters
+        ----------
+        timeout
+            Seconds left; nothing is sent when there are none.
+
+        Raises
+        ------
+        InferenceUnavailable
+            If no time is left, the container does not answer, or its answer does not fit the request.
+        """
+        if timeout <= 0:
+            raise InferenceUnavailable("no time is left to ask the models; try again", retry_after=5)
+        body = request.model_dump_json().encode()
+        answer = self._endpoint.invoke(body, content_type=JSON, timeout=timeout)
+        try:
+            response = ForecastResponse.model_validate_json(answer)
+        except ValidationError as error:
+            raise InferenceUnavailable("the models' answer could not be read") from error
+        asked = [(item.symbol, item.timeframe) for item in request.items]
+        if [(item.symbol, item.timeframe) for item in response.items] != asked:
+            raise InferenceUnavailable("the models answered something other than what was asked")
+        return response
