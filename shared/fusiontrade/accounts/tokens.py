@@ -1,0 +1,182 @@
+"""Access tokens: JWTs signed with ES256 by one of a small set of keys, checked by the public parts of all of them.
+
+Always true here: one algorithm and no other is accepted; ``kid``, ``iss``, ``aud``, ``sub``, ``jti``, ``iat``, ``exp``
+and ``use`` must be there and right; a token made for another use (a refresh token) is never an access token. The
+secret holds a JWK set plus the ``kid`` that signs now, so that keys rotate while older ones still verify.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+from joserfc.jwk import KeySet as JwkSet
+
+from fusiontrade.clock import Clock
+from fusiontrade.errors import Unauthenticated
+
+__all__ = ["ALGORITHM", "AccessToken", "Identity", "SigningKeys", "Tier", "Tokens"]
+
+ALGORITHM = "ES256"
+_CURVE = "P-256"
+_ACCESS = "access"
+_CLAIMS = ("sub", "jti", "email", "sid")
+
+Tier = Literal["free", "pro", "admin"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a valid access token speaks for."""
+
+    user_id: str
+    email: str
+    tier: Tier
+    session_id: str
+    is_verified: bool
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """A signed token and the seconds it is good for."""
+
+    text: str
+    expires_in: int
+
+
+@dataclass(frozen=True)
+class SigningKeys:
+    """Private keys by ``kid``, newest last; ``current`` names the one that signs."""
+
+    current: str
+    keys: tuple[ECKey, ...]
+
+    def __post_init__(self) -> None:
+        if self.current not in [key.kid for key in self.keys]:
+            raise ValueError(f"the signing keys do not hold the current one, {self.current!r}")
+
+    @classmethod
+    def generate(cls, older: Sequence[ECKey] = ()) -> SigningKeys:
+        """Return ``older`` plus a fresh key that signs from now on."""
+        kid = secrets.token_hex(8)
+        fresh = ECKey.generate_key(_CURVE, {"kid": kid, "use": "sig", "alg": ALGORITHM})
+        return cls(kid, (*older, fresh))
+
+    @classmethod
+    def from_json(cls, text: str) -> SigningKeys:
+        """Return the keys that the secret ``text`` holds: ``{"current": kid, "keys": [JWK, ...]}``.
+
+        Raises
+        ------
+        ValueError
+            If the text is something else; the message never quotes it.
+        """
+        try:
+            document = json.loads(text)
+            keys = tuple(ECKey.import_key(key) for key in document["keys"])
+            return cls(document["current"], keys)
+        except (JoseError, KeyError, TypeError, ValueError):
+            raise ValueError('the signing keys secret is not {"current": kid, "keys": [EC P-256 JWK, ...]}') from None
+
+    def to_json(self) -> str:
+        """Return the secret's text; it holds the private parts."""
+        return json.dumps({"current": self.current, "keys": [key.as_dict(private=True) for key in self.keys]})
+
+    def public(self) -> dict[str, Any]:
+        """Return the JWK set of the public parts, as ``/.well-known/jwks.json`` gives it."""
+        return {"keys": [key.as_dict(private=False) for key in self.keys]}
+
+
+class Tokens:
+    """Issues and checks access tokens.
+
+    Parameters
+    ----------
+    keys : callable
+        Returns the present `SigningKeys`; called for every token, so it should be a cached read.
+    issuer, audience : str
+        What ``iss`` and ``aud`` must say.
+    seconds : int
+        Life of a token.
+    clock : Clock
+        The present instant, ms.
+    """
+
+    def __init__(
+        self, keys: Callable[[], SigningKeys], *, issuer: str, audience: str, seconds: int, clock: Clock
+    ) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._seconds = seconds
+        self._clock = clock
+
+    def issue(self, identity: Identity) -> AccessToken:
+        """Return a token that speaks for ``identity`` from now on."""
+        now = self._clock() // 1000
+        keys = self._keys()
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": identity.user_id,
+            "jti": secrets.token_urlsafe(16),
+            "iat": now,
+            "exp": now + self._seconds,
+            "use": _ACCESS,
+            "sid": identity.session_id,
+            "email": identity.email,
+            "tier": identity.tier,
+            "verified": identity.is_verified,
+        }
+        signer = next(key for key in keys.keys if key.kid == keys.current)
+        text = jwt.encode({"alg": ALGORITHM, "kid": keys.current}, claims, signer, algorithms=[ALGORITHM])
+        return AccessToken(text, self._seconds)
+
+    def verify(self, text: str) -> Identity:
+        """Return whom the token speaks for.
+
+        Raises
+        ------
+        Unauthenticated
+            If it is not ours, not for us, not an access token, malformed or past its time; the words are always the
+            same, so that they teach a forger nothing.
+        """
+        try:
+            return self._identity(text)
+        except (JoseError, KeyError, TypeError, ValueError, AttributeError):
+            raise Unauthenticated("the access token is not valid or no longer valid; sign in again") from None
+
+    def _identity(self, text: str) -> Identity:
+        token = jwt.decode(text, self._key_of, algorithms=[ALGORITHM])
+        claims = token.claims
+        registry = jwt.JWTClaimsRegistry(
+            now=self._clock() // 1000,
+            iss={"essential": True, "value": self._issuer},
+            aud={"essential": True, "value": self._audience},
+            exp={"essential": True},
+            iat={"essential": True},
+            use={"essential": True, "value": _ACCESS},
+            **{name: {"essential": True} for name in _CLAIMS},  # type: ignore[arg-type]
+        )
+        registry.validate(claims)
+        if claims["tier"] not in get_args(Tier) or not isinstance(claims["verified"], bool):
+            raise ValueError("tier")
+        user_id, _, email, session_id = (_text(claims[name]) for name in _CLAIMS)
+        return Identity(user_id, email, cast(Tier, claims["tier"]), session_id, claims["verified"])
+
+    def _key_of(self, token: Any) -> ECKey:
+        """Return the key that the header names: a token without our ``kid`` is refused, none is tried blindly."""
+        kid = token.headers()["kid"]
+        return next(key for key in JwkSet(list(self._keys().keys)).keys if key.kid == kid)  # type: ignore[return-value]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a claim is not text")
+    return value

@@ -1,0 +1,54 @@
+"""One factory of botocore clients, with time-outs short enough that a request can still answer honestly.
+
+Always true here: botocore is imported when the first client is made and not before; a client is made once for each
+service and time-out and shared between threads; standard retries, two attempts in all. Where a service lives
+(``AWS_ENDPOINT_URL``, ``AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME``, the region, the credentials) is read by botocore itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from botocore.session import Session
+
+__all__ = ["client", "forget_clients"]
+
+_CONNECT_SECONDS = 1.0
+_lock = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _session() -> Session:
+    from botocore.session import get_session
+
+    return get_session()
+
+
+@lru_cache(maxsize=32)
+def _made(service: str, read_seconds: float, attempts: int) -> Any:
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=read_seconds,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        tcp_keepalive=True,
+        max_pool_connections=16,
+    )
+    return _session().create_client(service, config=config)
+
+
+def client(service: str, *, read_seconds: float = 3.0, attempts: int = 2) -> Any:
+    """Return the shared botocore client of ``service``; a call may take ``read_seconds`` for each attempt."""
+    with _lock:  # a botocore session may not make two clients at once
+        return _made(service, read_seconds, attempts)
+
+
+def forget_clients() -> None:
+    """Drop every client, so that the next one is made from the environment as it is then."""
+    with _lock:
+        _made.cache_clear()
+        _session.cache_clear()

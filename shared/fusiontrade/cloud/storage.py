@@ -1,0 +1,41 @@
+"""Objects in one bucket: bytes in, bytes out. An object that is not there is None; a bucket that fails raises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusiontrade.cloud.failures import code_of, state_errors
+from fusiontrade.cloud.session import client
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["Storage"]
+
+_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+
+
+class Storage:
+    """The objects of ``bucket``; it also keeps candles for `fusiontrade.market.source`."""
+
+    def __init__(self, bucket: str) -> None:
+        self._bucket = bucket
+
+    def get(self, key: str) -> bytes | None:
+        """Return the object's bytes, or None where there is none; raises `StateUnavailable`."""
+        from botocore.exceptions import ClientError
+
+        store: S3Client = client("s3")
+        with state_errors("object storage"):
+            try:
+                return store.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            except ClientError as error:
+                if code_of(error) in _MISSING:
+                    return None
+                raise
+
+    def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> None:
+        """Store the object, replacing an older one; raises `StateUnavailable`."""
+        store: S3Client = client("s3")
+        with state_errors("object storage"):
+            store.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType=content_type)

@@ -1,0 +1,91 @@
+"""One FastAPI application a function, and its Lambda handler.
+
+Always true here: an application serves nothing but the routers it is given (no documentation routes of its own); its
+errors are problems; a handler call runs on the one event loop of its process, knows how long it may still take, and
+logs the function's request id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from mangum import Mangum
+from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
+
+from fusiontrade import __version__
+from fusiontrade.settings import Settings
+from fusiontrade.web import documents, floor, logs, problems
+
+__all__ = ["LambdaHandler", "create_app", "handler_of"]
+
+LambdaHandler = Callable[[dict[str, Any], Any], dict[str, Any]]
+
+
+def create_app(
+    service: str,
+    routers: Sequence[APIRouter],
+    settings: Settings,
+    *,
+    media_types: Sequence[str] = ("application/json",),
+) -> FastAPI:
+    """Return the application of one function.
+
+    Parameters
+    ----------
+    service : str
+        The function's name: ``auth``, ``fusion``; it stands in every log line.
+    routers : sequence of APIRouter
+        Its routes, declared without a trailing slash; they answer with one too.
+    settings : Settings
+        Kept as ``app.state.settings``.
+    media_types : sequence of str
+        Types of body that its routes read; any other is a 415.
+    """
+    app = FastAPI(
+        title="FusionTrade AI",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.settings = settings
+    app.state.service = service
+    for router in routers:
+        app.include_router(router)
+    problems.install(app)
+    app.openapi = lambda: documents.document_of(app)  # type: ignore[method-assign]
+    app.add_middleware(
+        floor.Floor,
+        limits=floor.Limits(settings.max_body_bytes, tuple(media_types), frozenset(settings.allowed_origins)),
+        logger=logs.logger_of(service, settings.log_level),
+        clock=floor.steady,
+    )
+    return app
+
+
+def handler_of(app: FastAPI) -> LambdaHandler:
+    """Return the Lambda handler of ``app``, for HTTP API payloads of version 2.0."""
+    settings: Settings = app.state.settings
+    logger = logs.logger_of(app.state.service, settings.log_level)
+    logs.take_over(logger, settings.log_level)
+    asyncio.set_event_loop(_event_loop())
+    adapter = Mangum(app, lifespan="off", text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, problems.MEDIA_TYPE])
+
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        asyncio.set_event_loop(_event_loop())  # Mangum takes the thread's current one, which others may have unset
+        logger.append_keys(function_request_id=getattr(context, "aws_request_id", None))
+        answer: dict[str, Any] = adapter(event, context)
+        return answer
+
+    return handler
+
+
+@cache
+def _event_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()

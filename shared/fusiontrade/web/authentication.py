@@ -1,0 +1,81 @@
+"""Who is asking: the bearer token of a request, and what its holder may do.
+
+Always true here: without valid credentials a 401 problem, with too few rights a 403 problem, and never a route that
+forgets, because the identity is a parameter of the routes that need one. Tokens are checked by
+`fusiontrade.accounts.tokens`; the keys come from the secret through a short cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from fusiontrade.accounts.tokens import Identity, SigningKeys, Tier, Tokens
+from fusiontrade.clock import system_clock
+from fusiontrade.cloud.secrets import Secrets
+from fusiontrade.errors import Forbidden, Unauthenticated
+from fusiontrade.settings import Settings
+
+__all__ = ["CurrentUser", "Identity", "current_user", "require", "signing_keys_of", "tokens_of"]
+
+_bearer = HTTPBearer(
+    scheme_name="bearer", bearerFormat="JWT", auto_error=False, description="The access token that login returns."
+)
+_RANK: dict[Tier, int] = {"free": 0, "pro": 1, "admin": 2}
+
+
+@cache
+def signing_keys_of(settings: Settings) -> Callable[[], SigningKeys]:
+    """Return the read of the signing keys, cached for minutes; parsed again only where their text has changed."""
+    arn = settings.need("signing_keys_secret_arn")
+    secrets = Secrets()
+    parsed = cache(SigningKeys.from_json)
+    return lambda: parsed(secrets.read(arn))
+
+
+@cache
+def tokens_of(settings: Settings) -> Tokens:
+    """Return the issuer and checker of access tokens that ``settings`` describe."""
+    return Tokens(
+        signing_keys_of(settings),
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        seconds=settings.token_seconds,
+        clock=system_clock,
+    )
+
+
+def current_user(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Identity:
+    """Return whom the bearer token speaks for: a FastAPI dependency.
+
+    Raises
+    ------
+    Unauthenticated
+        If there is no bearer token, or an invalid one.
+    """
+    if credentials is None:
+        raise Unauthenticated("send the access token that login returns as Authorization: Bearer <token>")
+    return tokens_of(request.app.state.settings).verify(credentials.credentials)
+
+
+CurrentUser = Annotated[Identity, Depends(current_user)]
+"""Type of a route's parameter that is the signed-in user."""
+
+
+def require(*, tier: Tier = "free", verified: bool = True) -> Callable[[Identity], Identity]:
+    """Return a dependency that lets through users of at least ``tier`` whose address is verified where asked."""
+
+    def allowed(user: CurrentUser) -> Identity:
+        if verified and not user.is_verified:
+            raise Forbidden("verify your e-mail address first; the code is in the mail we sent")
+        if _RANK[user.tier] < _RANK[tier]:
+            raise Forbidden(f"this needs the {tier} tier; yours is {user.tier}")
+        return user
+
+    return allowed

@@ -1,0 +1,48 @@
+"""The OpenAPI 3.1 document of one function, with the errors that the floor itself can answer.
+
+Always true here: every operation lists the 500, the 422 where it takes anything, and 400, 413 and 415 where it takes
+a body; each is a *Problem*. The framework's own validation schema never appears.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from fusiontrade.web import problems
+
+__all__ = ["document_of"]
+
+_REPLACED_SCHEMAS = ("HTTPValidationError", "ValidationError")
+
+
+def document_of(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document of ``app``, made anew."""
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes, tags=app.openapi_tags)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name in _REPLACED_SCHEMAS:
+        schemas.pop(name, None)
+    schemas |= _problem_schemas()
+    for path in document["paths"].values():
+        for operation in path.values():
+            _complete(operation)
+    return document
+
+
+def _complete(operation: dict[str, Any]) -> None:
+    statuses = {500}
+    if operation.get("parameters") or operation.get("requestBody"):
+        statuses.add(422)
+    if operation.get("requestBody"):
+        statuses |= {400, 413, 415}
+    answers = operation["responses"]
+    answers |= {str(status): problems.described(status) for status in sorted(statuses)}
+    operation["responses"] = dict(sorted(answers.items()))
+
+
+def _problem_schemas() -> dict[str, Any]:
+    schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    nested = schema.pop("$defs", {})
+    return {"Problem": schema, **nested}

@@ -1,0 +1,167 @@
+"""What holds for every request, whatever the route: one pure ASGI middleware around the whole application.
+
+Always true here: every answer carries the request's id and the security headers; every log line of a request carries
+its id; a body over the limit or of a type nobody reads is refused before it is parsed; a path with a trailing slash
+is the same path; an exception that nothing else handled becomes a 500 problem, and its stack goes to the log only.
+Cross-origin answers are given to the configured origins and to no other; an origin is never echoed unseen.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fusiontrade.web import problems
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+__all__ = ["REQUEST_ID_HEADER", "Floor", "Limits", "valid_request_id"]
+
+REQUEST_ID_HEADER = "X-Request-Id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Strict-Transport-Security": "max-age=63072000; includeSubDomains",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+_ALLOWED_METHODS = "GET, POST, PUT, DELETE, OPTIONS"
+_ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, X-API-Token, X-Request-Id"
+_EXPOSED_HEADERS = "ETag, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
+
+
+def valid_request_id(text: str | None) -> bool:
+    """Return whether a client's request id may be used: 8 to 128 letters, digits, dots, dashes, underscores."""
+    return text is not None and _REQUEST_ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a body may be; ``max_body_bytes`` counts the bytes received, whatever Content-Length says."""
+
+    max_body_bytes: int
+    media_types: Sequence[str] = ("application/json",)
+    origins: frozenset[str] = field(default_factory=frozenset)
+
+
+class Floor:
+    """The middleware; ``logger`` gets one line a request and keeps the request id for the lines in between."""
+
+    def __init__(self, app: ASGIApp, *, limits: Limits, logger: Logger, clock: Callable[[], float]) -> None:
+        self._app = app
+        self._limits = limits
+        self._logger = logger
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get(REQUEST_ID_HEADER)
+        request_id = given if given is not None and valid_request_id(given) else uuid.uuid4().hex
+        scope["fusiontrade.request_id"] = request_id
+        _drop_trailing_slash(scope)
+        self._logger.append_keys(request_id=request_id)
+        started, status = self._clock(), 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._add_headers(message, request_id, headers.get("Origin"))
+            await send(message)
+
+        try:
+            await self._answered(scope, headers, receive, send_with_headers, lambda: status != 0)
+        finally:
+            elapsed = round((self._clock() - started) * 1000, 1)
+            line = {"method": scope["method"], "path": scope["path"], "status": status, "milliseconds": elapsed}
+            self._logger.info("request", extra=line)
+            self._logger.remove_keys(["request_id"])
+
+    async def _answered(
+        self, scope: Scope, headers: Headers, receive: Receive, send: Send, has_started: Callable[[], bool]
+    ) -> None:
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        try:
+            await self._app(scope, self._counted(receive), send)
+        except Exception as error:
+            if has_started():
+                raise
+            await problems.answer(error, Request(scope))(scope, receive, send)
+
+    def _counted(self, receive: Receive) -> Receive:
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limits.max_body_bytes:
+                raise self._too_large()
+            return message
+
+        return counted
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        method = scope["method"]
+        if method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers:
+            return Response(status_code=204)
+        length = headers.get("Content-Length", "0")
+        if length.isdigit() and int(length) > self._limits.max_body_bytes:
+            return problems.answer(self._too_large(), Request(scope))
+        has_body = method in _WITH_BODY and (length not in ("", "0") or "Transfer-Encoding" in headers)
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if has_body and media_type not in self._limits.media_types:
+            wanted = " or ".join(self._limits.media_types)
+            return problems.answer(HTTPException(415, f"send the body as {wanted}"), Request(scope))
+        return None
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"the body may be {self._limits.max_body_bytes} bytes at most")
+
+    def _add_headers(self, message: Message, request_id: str, origin: str | None) -> None:
+        headers = MutableHeaders(scope=message)
+        headers[REQUEST_ID_HEADER] = request_id
+        for name, value in _SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+        if not self._limits.origins:
+            return
+        headers.add_vary_header("Origin")
+        if origin in self._limits.origins:
+            headers["Access-Control-Allow-Origin"] = str(origin)
+            headers["Access-Control-Allow-Credentials"] = "true"
+            headers["Access-Control-Expose-Headers"] = _EXPOSED_HEADERS
+            headers["Access-Control-Allow-Methods"] = _ALLOWED_METHODS
+            headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
+            headers["Access-Control-Max-Age"] = "600"
+
+
+def _drop_trailing_slash(scope: Scope) -> None:
+    path = scope["path"]
+    if len(path) > 1 and path.endswith("/"):
+        scope["path"] = path.rstrip("/") or "/"
+
+
+def steady() -> float:
+    """Return the seconds of a clock that never goes back."""
+    return time.monotonic()
