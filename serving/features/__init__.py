@@ -1,0 +1,43 @@
+"""Features: what the models see of the candles, the same in training and in serving.
+
+Pure calculation over `fusiontrade.market.candles.CandleFrame`; no pandas, no files, no clock.
+"""
+
+from serving.features.bars import WINDOW
+from serving.features.calendar import CALENDAR, calendar_columns
+from serving.features.indicators import FEATURE_VERSION, INDICATORS, Indicators, atr, indicators
+from serving.features.inputs import (
+    BARS_NEEDED,
+    CANDLE_CHANNELS,
+    LSTM_LENGTH,
+    PATCHTST_BARS_NEEDED,
+    PATCHTST_LENGTH,
+    CandleWindows,
+    LstmWindows,
+    gather,
+    lstm_inputs,
+    patchtst_inputs,
+)
+from serving.features.volume import VOLUME_COLUMNS
+
+__all__ = [
+    "BARS_NEEDED",
+    "CALENDAR",
+    "CANDLE_CHANNELS",
+    "FEATURE_VERSION",
+    "INDICATORS",
+    "LSTM_LENGTH",
+    "PATCHTST_BARS_NEEDED",
+    "PATCHTST_LENGTH",
+    "VOLUME_COLUMNS",
+    "WINDOW",
+    "CandleWindows",
+    "Indicators",
+    "LstmWindows",
+    "atr",
+    "calendar_columns",
+    "gather",
+    "indicators",
+    "lstm_inputs",
+    "patchtst_inputs",
+]

@@ -1,0 +1,121 @@
+"""Calendar columns: what is known in advance about the bar that opens when a row's bar closes.
+
+Everything is a function of that instant and the bar's length; no price enters. Sessions keep their own local time,
+daylight saving included. A market or model without a calendar gets zeros, the neutral value of every column.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusiontrade.market.candles import Floats, Instants
+from fusiontrade.market.timeframes import Timeframe
+
+__all__ = ["CALENDAR", "calendar_columns"]
+
+CALENDAR: tuple[str, ...] = (
+    "day_sin",
+    "day_cos",
+    "week_sin",
+    "week_cos",
+    "tokyo",
+    "london",
+    "new_york",
+    "rollover",
+)
+"""Names of the columns: time of day and of week (UTC), then the share of the bar inside each session."""
+
+_MINUTE = 60_000
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+_EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
+
+# name: zone, opening hour, closing hour (local), on weekdays only
+_SESSIONS = (
+    ("tokyo", "Asia/Tokyo", 9, 18, True),
+    ("london", "Europe/London", 8, 17, True),
+    ("new_york", "America/New_York", 8, 17, True),
+    ("rollover", "America/New_York", 16, 19, False),
+)
+
+
+def calendar_columns(time: Instants, timeframe: Timeframe) -> NDArray[np.float32]:
+    """Return the calendar of the bars that open at the close of the given ones.
+
+    Parameters
+    ----------
+    time
+        (n,) int64: the instant each bar opens, ms since 1970-01-01 UTC.
+    timeframe
+        Length of the bars.
+
+    Returns
+    -------
+    (n, 8) float32 in [-1, 1], columns as in `CALENDAR`.
+    """
+    opens = np.asarray(time, np.int64) + timeframe.milliseconds
+    day = 2.0 * np.pi * (opens % _DAY) / _DAY
+    week = 2.0 * np.pi * ((opens + _EPOCH_WEEKDAY * _DAY) % (7 * _DAY)) / (7 * _DAY)
+    columns = [np.sin(day), np.cos(day), np.sin(week), np.cos(week)]
+    for _, zone, begins, ends, weekdays_only in _SESSIONS:
+        local = opens + _offsets(opens, zone)
+        columns.append(_share(local, timeframe.milliseconds, begins * _HOUR, ends * _HOUR, weekdays_only))
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _share(local: Instants, length: int, begins: int, ends: int, weekdays_only: bool) -> Floats:
+    """Return how much of each bar lies in the session of the day it opens on or of the next day, in [0, 1]."""
+    day, into_day = local // _DAY, local % _DAY
+    inside = np.zeros(len(local))
+    for ahead in (0, 1):
+        start = into_day - ahead * _DAY
+        overlap = np.minimum(start + length, ends) - np.maximum(start, begins)
+        working = (day + ahead + _EPOCH_WEEKDAY) % 7 < 5 if weekdays_only else np.ones(len(local), np.bool_)
+        inside += np.where(working, np.maximum(overlap, 0), 0)
+    return inside / length
+
+
+def _offsets(instants: Instants, zone: str) -> Instants:
+    """Return local time less UTC at each instant, ms."""
+    years = np.unique(instants.astype("datetime64[ms]").astype("datetime64[Y]").astype(np.int64)) + 1970
+    if not len(years):
+        return np.zeros(0, np.int64)
+    table = [change for year in range(int(years[0]), int(years[-1]) + 1) for change in _changes(zone, year)]
+    since, offset = np.array(table, np.int64).T
+    return np.asarray(offset[np.searchsorted(since, instants, side="right") - 1], np.int64)
+
+
+@lru_cache(maxsize=512)
+def _changes(zone: str, year: int) -> tuple[tuple[int, int], ...]:
+    """Return (since, offset) in ms for the start of the year and for each change of the clock within it."""
+    starts = [_utc(year, month) for month in range(1, 13)] + [_utc(year + 1, 1)]
+    changes = [(starts[0], _offset(zone, starts[0]))]
+    for before, after in pairwise(starts):
+        if _offset(zone, before) != _offset(zone, after):
+            changes.append(_bisect(zone, before, after))
+    return tuple(changes)
+
+
+def _bisect(zone: str, before: int, after: int) -> tuple[int, int]:
+    old = _offset(zone, before)
+    while after - before > _MINUTE:
+        middle = (before + after) // (2 * _MINUTE) * _MINUTE
+        before, after = (middle, after) if _offset(zone, middle) == old else (before, middle)
+    return after, _offset(zone, after)
+
+
+def _utc(year: int, month: int) -> int:
+    return round(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000)
+
+
+def _offset(zone: str, instant: int) -> int:
+    offset = datetime.fromtimestamp(instant / 1000, ZoneInfo(zone)).utcoffset()
+    if offset is None:  # pragma: no cover - ZoneInfo always knows
+        raise ValueError(f"{zone} has no offset at {instant}")
+    return round(offset.total_seconds() * 1000)

@@ -1,0 +1,103 @@
+"""The 50 indicators of a frame.
+
+Always true: row t is a function of bars t-599..t alone, in training and in serving (exponential averages remember
+older bars by less than 1e-18 of their value); rows before the 600th are marked, never filled; every other row is
+finite, whatever the bars; multiplying all prices, or all volumes, by a constant does not change `Indicators.scaled`.
+Definitions, neutral values and what differs from TA-Lib and `ta` are listed in docs/features.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusiontrade.errors import BadCandles
+from fusiontrade.market.candles import CandleFrame, Floats
+from serving.features.bars import WINDOW, Bars
+from serving.features.other import other
+from serving.features.price import momentum, price
+from serving.features.trend import trend
+from serving.features.volatility import volatility
+from serving.features.volume import volume
+
+__all__ = ["CLIP", "FEATURE_VERSION", "INDICATORS", "Indicators", "atr", "indicators", "needs"]
+
+FEATURE_VERSION = "1"
+"""Changes whenever a definition below changes a number; a bundle of another version is not served."""
+
+CLIP = 10.0
+"""Model inputs are cut to this size."""
+
+INDICATORS: tuple[str, ...] = (
+    *("returns", "log_returns", "price_change", "high_low_range", "body_ratio"),
+    *("volume_change", "volume_ma", "volume_std", "obv", "vpt"),
+    *("rsi", "stoch_k", "stoch_d", "williams_r", "roc", "momentum", "ultimate_oscillator"),
+    *("sma_20", "sma_50", "sma_200", "ema_12", "ema_26", "macd", "macd_signal", "macd_histogram"),
+    *("adx", "cci", "trix", "dpo"),
+    *("bb_upper", "bb_middle", "bb_lower", "bb_width", "atr", "keltner_upper", "keltner_lower"),
+    *("cmf", "fi", "adi", "ease_of_movement", "vwap"),
+    *("ichimoku_a", "ichimoku_b", "parabolic_sar", "kst", "kst_signal", "ulcer_index", "pgo", "ppo", "ppo_signal"),
+)
+"""Names of the columns, in order."""
+
+_PLACE = {name: place for place, name in enumerate(INDICATORS)}
+_FAMILIES = (price, volume, momentum, trend, volatility, other)
+
+
+@dataclass(frozen=True, eq=False)
+class Indicators:
+    """The indicators of n bars.
+
+    Parameters
+    ----------
+    raw
+        (n, 50) float64: values as a chart shows them, in prices, percent or volume. NaN in warm-up rows, and in
+        `VOLUME_COLUMNS` where the market has no volume.
+    scaled
+        (n, 50) float32: scale-free model inputs within ±10; NaN in warm-up rows, 0 in masked columns.
+    valid
+        (n,) bool: False in the 599 warm-up rows.
+    """
+
+    raw: Floats
+    scaled: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+def needs(frame: CandleFrame, bars: int) -> None:
+    """Raise `BadCandles` where ``frame`` has fewer than ``bars`` bars."""
+    if len(frame) < bars:
+        raise BadCandles([f"{frame.symbol} {frame.timeframe}: needs {bars} bars, has {len(frame)}"])
+
+
+def indicators(frame: CandleFrame) -> Indicators:
+    """Return the indicators of every bar of a checked ``frame``.
+
+    Raises
+    ------
+    BadCandles
+        If the frame has fewer than 600 bars, so that no row could be valid.
+    """
+    needs(frame, WINDOW)
+    rows = len(frame)
+    raw, scaled = np.empty((rows, len(INDICATORS))), np.empty((rows, len(INDICATORS)), np.float32)
+    with np.errstate(invalid="ignore"):  # NaN of warm-up rows
+        bars = Bars.of(frame)
+        for family in _FAMILIES:
+            for name, values, model_input in family(bars):
+                raw[:, _PLACE[name]] = values
+                scaled[:, _PLACE[name]] = np.clip(model_input, -CLIP, CLIP)
+    raw[: WINDOW - 1] = np.nan
+    scaled[: WINDOW - 1] = np.nan
+    return Indicators(raw=raw, scaled=scaled, valid=np.arange(rows) >= WINDOW - 1)
+
+
+def atr(frame: CandleFrame) -> Floats:
+    """Return (n,) float64: ATR(14), the unit of targets and forecasts, in prices; NaN in the first 14 rows.
+
+    It is raised to 1e-7 of the close where a market stands still, so that dividing by it is always allowed.
+    """
+    with np.errstate(invalid="ignore"):
+        return Bars.of(frame).unit
