@@ -62,7 +62,6 @@ _CURRENCIES = frozenset(
         """,
     )
 )
-)
 
 _METALS: dict[str, tuple[str, str, float]] = {
     "GC=F": ("Gold", "XAU", 0.1),
