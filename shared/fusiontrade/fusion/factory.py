@@ -20,12 +20,14 @@ def fusion_service(settings: Settings) -> FusionService:
         If a variable that the fusion needs is not set.
     """
     from fusiontrade.cloud.endpoint import SageMakerEndpoint
+    from fusiontrade.cloud.storage import Storage
     from fusiontrade.fusion.service import FusionService
     from fusiontrade.inference.client import InferenceClient
     from fusiontrade.market.factory import candle_source
 
+    storage = Storage(settings.artifacts_bucket) if settings.artifacts_bucket else None
     return FusionService(
-        candle_source(settings),
+        candle_source(settings, storage),
         InferenceClient(SageMakerEndpoint(settings.need("endpoint_name"))),
         budget_seconds=settings.request_budget_seconds,
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from fusiontrade.fusion.examples import FUSION_EXAMPLE
 from fusiontrade.market.timeframes import Timeframe
 
 __all__ = [
@@ -187,6 +188,8 @@ class LLMAnalysisBlock(_Block):
 
 class FusionResponse(_Block):
     """One fused forecast of a symbol over four timeframes."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [FUSION_EXAMPLE]})
 
     symbol: str
     master_fusion_score: Annotated[FiniteFloat, Field(ge=0, le=100)]

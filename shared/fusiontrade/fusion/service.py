@@ -166,7 +166,7 @@ class FusionService:
 
     def _market(self, symbol: Symbol, as_of: int | None, deadline: Deadline) -> _Market:
         left = deadline.remaining()
-        for_candles = Deadline.after(max(0.0, left - min(MODELS_SECONDS, left * MODELS_SHARE)))
+        for_candles = deadline.within(left - min(MODELS_SECONDS, left * MODELS_SHARE))
         found = self._candles.many(symbol, INTRADAY, count=BARS_NEEDED, as_of=as_of, deadline=for_candles)
         answers: dict[Timeframe, CandleAnswer] = {}
         failures: dict[Timeframe, FusionTradeError] = {}

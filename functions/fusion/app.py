@@ -1,0 +1,104 @@
+"""The fusion function: ``/api/v1/fusion``. Parse, one call of the product, respond."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import BaseModel, Field
+
+from fusiontrade.deadline import Deadline
+from fusiontrade.fusion.response import FusionResponse
+from fusiontrade.settings import Settings
+from fusiontrade.web.application import create_app, handler_of
+from fusiontrade.web.authentication import require
+from fusiontrade.web.budget import seconds_left
+from fusiontrade.web.problems import problems
+
+if TYPE_CHECKING:
+    from fusiontrade.fusion.service import FusionService
+
+NOT_JOURNALED = "journal=true had no effect: the journal is not available yet, this forecast was not journaled"
+SYMBOL_PATTERN = r"^\^?[A-Za-z0-9][A-Za-z0-9&\-]*(\.[A-Za-z0-9&\-]+)*(=[XF])?$"
+SYMBOL = {"maxLength": 20, "pattern": SYMBOL_PATTERN}
+
+router = APIRouter(prefix="/api/v1/fusion", tags=["fusion"], dependencies=[Depends(require())])
+Budget = Annotated[float, Depends(seconds_left)]
+
+
+class AnalyzeRequest(BaseModel):
+    """Which symbol to forecast, and what to add to the forecast."""
+
+    symbol: str = Field(examples=["EURUSD=X"], json_schema_extra=SYMBOL)
+    include_sentiment: bool = True
+    include_llm: bool = False
+
+
+@cache
+def service_of(settings: Settings) -> FusionService:
+    """Return the process's one service; what is heavy is imported at the first request."""
+    from fusiontrade.fusion.factory import fusion_service
+
+    return fusion_service(settings)
+
+
+def fusion_service_of(request: Request) -> FusionService:
+    """Return the service that answers ``request``: a FastAPI dependency."""
+    return service_of(request.app.state.settings)
+
+
+Service = Annotated["FusionService", Depends(fusion_service_of)]
+
+
+@router.get("/{symbol}", responses=problems(401, 403, 404, 422, 503), response_model=FusionResponse)
+def get_fusion(
+    *,
+    service: Service,
+    seconds: Budget,
+    symbol: Annotated[
+        str,
+        Path(
+            description="Yahoo's symbol, raw or percent-encoded; exchange names such as BTCUSDT are mapped.",
+            examples=["EURUSD=X", "GC=F", "BTC-USD"],
+            json_schema_extra=SYMBOL,
+        ),
+    ],
+    include_sentiment: Annotated[bool, Query(description="Add what the news says.")] = True,
+    include_llm: Annotated[bool, Query(description="Add the analyst's view.")] = False,
+    journal: Annotated[bool, Query(description="Also write the forecast to your journal.")] = False,
+    as_of: Annotated[
+        str | None,
+        Query(
+            description="A past instant with a zone: answered as it would have been then, and never journaled.",
+            examples=["2025-07-31T12:00:00Z"],
+            json_schema_extra={"format": "date-time"},
+        ),
+    ] = None,
+) -> FusionResponse:
+    """Forecast a symbol over four timeframes, fused into one verdict."""
+    return service.fused(
+        symbol,
+        include_sentiment=include_sentiment,
+        include_llm=include_llm,
+        as_of=as_of,
+        deadline=Deadline.after(seconds),
+        notes=[NOT_JOURNALED] if journal else [],
+    )
+
+
+@router.post("/analyze", responses=problems(401, 403, 404, 422, 503), response_model=FusionResponse)
+def analyze(*, service: Service, seconds: Budget, wanted: AnalyzeRequest) -> FusionResponse:
+    """Forecast the symbol that the body names; the same answer as the GET."""
+    return service.fused(
+        wanted.symbol,
+        include_sentiment=wanted.include_sentiment,
+        include_llm=wanted.include_llm,
+        deadline=Deadline.after(seconds),
+        field="body/symbol",
+    )
+
+
+app = create_app("fusion", [router], Settings.from_environment(os.environ))
+handler = handler_of(app)
