@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Literal
 
@@ -206,7 +206,7 @@ def _listed_equities() -> frozenset[str]:
     return frozenset(code for name in _UNIVERSES for code in universe(name))
 
 
-@cache
+@lru_cache(maxsize=4096)  # bounded: its keys come from callers
 def _resolve(code: str) -> Symbol:
     if pair := _PAIR.fullmatch(code):
         return _pair(pair[1] or "USD", pair[2], code)
