@@ -1,0 +1,183 @@
+"""Bundles: a folder with one model, read so that nothing unverified is ever run.
+
+``model.json`` (the card), ``model.onnx`` (the graph), ``report.json`` (how it was measured), optionally more plain
+files, and ``manifest.json`` with the sha256 of each of them. ``run.json`` (dates, timings) stands outside the
+manifest. Always true of a `Bundle`: every file was the one the manifest names, the bytes that were hashed are the
+bytes that run, the card is of this schema, asks for exactly the features this program computes, and the graph
+answered a neutral window with finite numbers of the right shapes. Anything else is `BundleRefused`, with the reason.
+
+The graph contract (batch axis free, float32)::
+
+    lstm      features (N, 60, 50) scaled by the card's scaler, calendar (N, 60, C)
+              → direction (N), change (N), quantiles (N, 5), touch (N, 10), win (N, 2), log_range (N)
+    patchtst  candles (N, 120, 5), calendar (N, C)
+              → classes (N, 3) logits up, flat, down
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from fusiontrade.errors import BundleRefused
+from serving.card import CANDLE_COLUMNS, SCHEMA_VERSION, ModelCard
+
+if TYPE_CHECKING:
+    from serving.graph import Graph
+
+__all__ = ["CARD", "GRAPH", "MANIFEST", "REPORT", "RUN", "Bundle", "load_bundle", "write_card", "write_manifest"]
+
+CARD, GRAPH, REPORT, MANIFEST, RUN = "model.json", "model.onnx", "report.json", "manifest.json", "run.json"
+_REQUIRED = (CARD, GRAPH, REPORT)
+_OUTSIDE = {MANIFEST, RUN}
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified model, ready to run."""
+
+    folder: Path
+    card: ModelCard
+    graph: Graph
+
+
+def load_bundle(folder: Path, *, device: str = "cpu", threads: int = 1) -> Bundle:
+    """Verify the bundle in ``folder`` and make it ready to run.
+
+    Parameters
+    ----------
+    folder
+        The bundle's folder.
+    device
+        ``cpu``, ``cuda`` or ``auto`` (cuda where ONNX Runtime has it).
+    threads
+        Threads ONNX Runtime may use inside one call.
+
+    Raises
+    ------
+    BundleRefused
+        With the first reason why this bundle must not serve.
+    """
+    contents = _verified_files(folder)
+    card = _card(contents[CARD])
+    _check_features(card)
+    _json_object(contents[REPORT], REPORT)
+    if card.version != (expected := card.stamped(contents[GRAPH]).version):
+        raise BundleRefused(f"{CARD} says version {card.version!r}, but its content is version {expected!r}")
+    from serving.graph import open_graph
+
+    return Bundle(folder, card, open_graph(contents[GRAPH], card, device=device, threads=threads))
+
+
+def write_card(folder: Path, card: ModelCard) -> ModelCard:
+    """Write ``card`` beside the graph already in ``folder``, stamped with their common version; return it so."""
+    stamped = card.stamped((folder / GRAPH).read_bytes())
+    _write_json(folder / CARD, stamped.model_dump(mode="json"))
+    return stamped
+
+
+def write_manifest(folder: Path) -> dict[str, str]:
+    """Write ``manifest.json`` over the files now in ``folder`` (the last step of making a bundle); return it."""
+    names = sorted(path.name for path in folder.iterdir() if path.name not in _OUTSIDE)
+    files = {name: _sha256((folder / name).read_bytes()) for name in names}
+    _write_json(folder / MANIFEST, {"files": files})
+    return files
+
+
+def _verified_files(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every file of the manifest, read once and equal to their checksum."""
+    if not (folder / MANIFEST).is_file():
+        raise BundleRefused(f"{folder.name} has no {MANIFEST}")
+    manifest = _json_object((folder / MANIFEST).read_bytes(), MANIFEST).get("files")
+    if not isinstance(manifest, dict):
+        raise BundleRefused(f"{MANIFEST} has no object 'files'")
+    for name in manifest:
+        if not _PLAIN_NAME.fullmatch(name) or name in _OUTSIDE:
+            raise BundleRefused(f"{MANIFEST} names {name!r}, which is no plain file of this folder")
+    for name in _REQUIRED:
+        if name not in manifest:
+            raise BundleRefused(f"{MANIFEST} does not name {name}")
+    for path in sorted(folder.iterdir()):
+        if path.name not in manifest and path.name not in _OUTSIDE:
+            raise BundleRefused(f"{path.name} is not in {MANIFEST}")
+    return {name: _verified(folder / name, checksum) for name, checksum in manifest.items()}
+
+
+def _verified(path: Path, checksum: object) -> bytes:
+    if path.is_symlink() or not path.is_file():
+        raise BundleRefused(f"{path.name} is in {MANIFEST} but not a file of the folder")
+    content = path.read_bytes()
+    if (actual := _sha256(content)) != checksum:
+        raise BundleRefused(f"{path.name} has sha256 {actual[:12]}…, {MANIFEST} says {str(checksum)[:12]}…")
+    return content
+
+
+def _card(content: bytes) -> ModelCard:
+    version = _json_object(content, CARD).get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BundleRefused(f"{CARD} has schema version {version!r}, this program reads {SCHEMA_VERSION}")
+    try:
+        return ModelCard.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleRefused(f"{CARD}: {where + ': ' if where else ''}{first['msg']}") from None
+
+
+def _check_features(card: ModelCard) -> None:
+    """Refuse a card that asks for other features than this program computes."""
+    from serving.features import CALENDAR, FEATURE_VERSION, INDICATORS, WINDOW
+
+    wanted = {
+        "lstm": ("indicators", 60, tuple(INDICATORS)),
+        "patchtst": ("candles", 120, CANDLE_COLUMNS),
+    }
+    name, sequence, columns = wanted[card.kind]
+    expected: dict[str, object] = {
+        "version": FEATURE_VERSION,
+        "name": name,
+        "sequence": sequence,
+        "window": WINDOW,
+        "columns": columns,
+        "calendar": tuple(CALENDAR),
+    }
+    for field, value in expected.items():
+        asked = getattr(card.features, field)
+        if asked != value:
+            raise BundleRefused(f"features.{field} of {card.model_id}: {_difference(asked, value)}")
+
+
+def _difference(asked: object, computed: object) -> str:
+    if (
+        isinstance(asked, tuple)
+        and isinstance(computed, tuple)
+        and (unknown := [n for n in asked if n not in computed])
+    ):
+        return f"asks for unknown {', '.join(map(repr, unknown[:5]))}"
+    return f"asks for {asked!r}, this program computes {computed!r}"
+
+
+def _json_object(content: bytes, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise BundleRefused(f"{name} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BundleRefused(f"{name} is no JSON object")
+    return value
+
+
+def _write_json(path: Path, value: object) -> None:
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,219 @@
+"""The model card: everything about a bundle that is not its weights (``model.json``).
+
+Always true of a card that was read: it has this schema version, the heads of its kind each have a calibration map
+that fits them, an LSTM has a scaler, thresholds and interval shifts, and every number is finite. Times are ms since
+1970-01-01 UTC; distances are in ATR(14) unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model_validator
+
+from fusiontrade.inference.contract import TOUCH_LEVELS, ModelKind, ModelReference
+from fusiontrade.market.timeframes import Timeframe
+from serving.calibration import CalibrationMap, Temperature
+
+__all__ = [
+    "CANDLE_COLUMNS",
+    "HEADS",
+    "SCHEMA_VERSION",
+    "DataFingerprint",
+    "FeatureList",
+    "IntervalShift",
+    "Metric",
+    "ModelCard",
+    "Scaler",
+    "Series",
+    "Thresholds",
+    "Windows",
+]
+
+SCHEMA_VERSION: Literal[1] = 1
+CANDLE_COLUMNS: tuple[str, ...] = ("open", "high", "low", "close", "volume")
+"""Channels of PatchTST's ``candles`` input, in order."""
+
+_TOUCH_HEADS = tuple(f"touch_{side}_{level:g}" for side in ("up", "down") for level in TOUCH_LEVELS)
+HEADS: dict[ModelKind, tuple[str, ...]] = {
+    "lstm": ("direction", *_TOUCH_HEADS, "win_long", "win_short"),
+    "patchtst": ("classes",),
+}
+"""Names of the calibrated heads of each kind (``touch_up_1``, ``touch_up_1.5`` … ``touch_down_4``), in graph order."""
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Span = tuple[int, int]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class FeatureList(_Part):
+    """What the graph is fed: names in column order, and the version of the code that computes them."""
+
+    name: Literal["indicators", "candles"]
+    version: str
+    window: Annotated[int, Field(ge=1)]
+    columns: tuple[str, ...]
+    calendar: tuple[str, ...]
+    sequence: Annotated[int, Field(ge=1)]
+
+
+class Scaler(_Part):
+    """Robust scaling of the indicators, fitted on the training slice: clip((x − center) / scale, ±clip)."""
+
+    center: tuple[FiniteFloat, ...]
+    scale: tuple[Annotated[float, Field(gt=0.0)], ...]
+    clip: Annotated[float, Field(gt=0.0)] = 5.0
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if len(self.center) != len(self.scale):
+            raise ValueError(f"center and scale must have one length, got {len(self.center)} and {len(self.scale)}")
+        return self
+
+    def apply(self, columns: ArrayLike) -> NDArray[np.float32]:
+        """Return scaled float32 columns of the same shape (..., len(center)); the one place this is computed."""
+        values = np.asarray(columns, np.float32)
+        scaled = (values - np.asarray(self.center, np.float32)) / np.asarray(self.scale, np.float32)
+        return np.clip(scaled, -self.clip, self.clip).astype(np.float32, copy=False)
+
+
+class IntervalShift(_Part):
+    """Conformal correction of the 5 % and 95 % quantiles, in ATR; positive widens the 90 % interval."""
+
+    lower_shift: FiniteFloat
+    upper_shift: FiniteFloat
+
+
+class Thresholds(_Part):
+    """The abstention band of the direction head, and the 95th percentile of |predicted change| (calibration slice)."""
+
+    abstain_below: Probability
+    abstain_above: Probability
+    change_scale: Annotated[float, Field(gt=0.0)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.abstain_below > self.abstain_above:
+            raise ValueError(
+                f"abstain_below must not exceed abstain_above, got {self.abstain_below} > {self.abstain_above}"
+            )
+        return self
+
+
+class Metric(_Part):
+    """A figure measured on the untouched test slice with its bootstrap interval; shares are in [0, 1], not percent."""
+
+    value: FiniteFloat
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+    n: Annotated[int, Field(ge=0)] | None = None
+
+
+class Series(_Part):
+    """One symbol's candles as training saw them."""
+
+    symbol: str
+    rows: Annotated[int, Field(ge=1)]
+    first: int
+    last: int
+    sha256: Sha256
+
+
+class DataFingerprint(_Part):
+    """The data behind a bundle, series by series, and one hash over all."""
+
+    fingerprint: str
+    series: tuple[Series, ...]
+
+
+class Windows(_Part):
+    """First and last instant of each slice, ms."""
+
+    train: Span
+    calibration: Span
+    test: Span
+    validation: Span | None = None
+
+    @model_validator(mode="after")
+    def _forward(self) -> Self:
+        for name in ("train", "calibration", "test", "validation"):
+            span: Span | None = getattr(self, name)
+            if span is not None and span[0] >= span[1]:
+                raise ValueError(f"{name} must end after it starts, got {span[0]} … {span[1]}")
+        return self
+
+
+class ModelCard(_Part):
+    """``model.json``. ``version`` is the first 12 hex digits of `ModelCard.digest`, empty before it is stamped."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
+    version: Annotated[str, Field(pattern=r"^([0-9a-f]{12})?$")] = ""
+    kind: ModelKind
+    timeframe: Timeframe
+    universe: Annotated[tuple[str, ...], Field(min_length=1)]
+    horizon_bars: Annotated[int, Field(ge=1)]
+    features: FeatureList
+    config: dict[str, JsonValue]
+    scaler: Scaler | None = None
+    calibration: dict[str, CalibrationMap]
+    interval: IntervalShift | None = None
+    thresholds: Thresholds | None = None
+    metrics: dict[str, Metric]
+    data: DataFingerprint
+    windows: Windows
+    code_version: str
+    seed: int
+    libraries: dict[str, str]
+
+    @property
+    def reference(self) -> ModelReference:
+        """What answers name this bundle by."""
+        return ModelReference(id=self.model_id, version=self.version)
+
+    def stamped(self, graph: bytes) -> ModelCard:
+        """Return this card with the version that it and ``graph`` (the bytes of ``model.onnx``) define."""
+        return self.model_copy(update={"version": self.digest(graph)[:12]})
+
+    def digest(self, graph: bytes) -> str:
+        """Return sha256 over ``graph`` followed by this card without its version, as canonical JSON."""
+        content = self.model_dump(mode="json", exclude={"version"})
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(graph + canonical.encode("ascii")).hexdigest()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if set(self.calibration) != set(HEADS[self.kind]):
+            missing, strange = (
+                set(HEADS[self.kind]) - set(self.calibration),
+                set(self.calibration) - set(HEADS[self.kind]),
+            )
+            raise ValueError(f"calibration of a {self.kind}: missing {sorted(missing)}, unknown {sorted(strange)}")
+        for head, chosen in self.calibration.items():
+            if isinstance(chosen, Temperature) != (head == "classes"):
+                raise ValueError(f"calibration of {head!r} cannot be {chosen.kind!r}")
+        if self.kind == "lstm":
+            self._complete_lstm()
+        elif self.scaler is not None:
+            raise ValueError("a patchtst takes its candles unscaled: scaler must be null")
+        accuracy = self.metrics.get("direction_accuracy")
+        if accuracy is not None and not 0.0 <= accuracy.value <= 1.0:
+            raise ValueError(f"metrics.direction_accuracy is a share in [0, 1], got {accuracy.value}")
+        return self
+
+    def _complete_lstm(self) -> None:
+        for name in ("scaler", "interval", "thresholds"):
+            if getattr(self, name) is None:
+                raise ValueError(f"an lstm needs {name}")
+        if self.scaler is not None and len(self.scaler.center) != len(self.features.columns):
+            raise ValueError(
+                f"scaler has {len(self.scaler.center)} columns, the features have {len(self.features.columns)}"
+            )

@@ -1,0 +1,137 @@
+"""One ONNX graph in one ONNX Runtime session, checked against the contract of its kind before anyone may use it.
+
+Always true of a `Graph`: its inputs and outputs are those of its kind, and it answered neutral windows, one and two
+at a time, with finite numbers of the right shapes. `Graph.run` may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusiontrade.errors import BundleRefused
+from fusiontrade.inference.contract import TOUCH_LEVELS, ModelKind
+
+if TYPE_CHECKING:
+    from serving.card import ModelCard
+
+__all__ = ["Graph", "open_graph"]
+
+Array = NDArray[np.float32]
+
+_OUTPUTS: dict[ModelKind, dict[str, tuple[int, ...]]] = {
+    "lstm": {
+        "direction": (),
+        "change": (),
+        "quantiles": (5,),
+        "touch": (2 * len(TOUCH_LEVELS),),
+        "win": (2,),
+        "log_range": (),
+    },
+    "patchtst": {"classes": (3,)},
+}
+_EXTERNAL_DATA = b"\x0a\x08location"  # protobuf: the key of a tensor's external file
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A session and the names it answers with."""
+
+    session: Any
+    outputs: tuple[str, ...]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the raw outputs by name, batch axis first; raises whatever ONNX Runtime raises."""
+        return dict(zip(self.outputs, self.session.run(list(self.outputs), dict(inputs)), strict=True))
+
+
+def open_graph(content: bytes, card: ModelCard, *, device: str = "cpu", threads: int = 1) -> Graph:
+    """Return the checked graph of ``content``.
+
+    Raises
+    ------
+    BundleRefused
+        If ONNX Runtime cannot read it, it names files outside itself, its inputs or outputs are not those of its
+        kind, or its self-test fails.
+    """
+    if _EXTERNAL_DATA in content:
+        raise BundleRefused("the graph keeps weights in files outside itself")
+    session = _session(content, device, threads)
+    inputs = _inputs(card)
+    _check_inputs(session, inputs)
+    expected = _OUTPUTS[card.kind]
+    if (found := {output.name for output in session.get_outputs()}) != set(expected):
+        raise BundleRefused(f"the graph answers {sorted(found)}, a {card.kind} has to answer {sorted(expected)}")
+    graph = Graph(session, tuple(expected))
+    for batch in (1, 2):
+        _self_test(graph, inputs, expected, batch)
+    return graph
+
+
+def _session(content: bytes, device: str, threads: int) -> Any:
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    if device == "cuda" and "CUDAExecutionProvider" not in available:
+        raise BundleRefused(f"device is cuda, but this ONNX Runtime has {', '.join(available)} only")
+    providers = ["CPUExecutionProvider"]
+    if device != "cpu" and "CUDAExecutionProvider" in available:
+        providers.insert(0, "CUDAExecutionProvider")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=providers)
+    except Exception as error:
+        raise BundleRefused(f"ONNX Runtime cannot read the graph: {_first_line(error)}") from None
+
+
+def _inputs(card: ModelCard) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each input without its batch axis."""
+    sequence, columns, calendar = card.features.sequence, len(card.features.columns), len(card.features.calendar)
+    if card.kind == "lstm":
+        return {"features": (sequence, columns), "calendar": (sequence, calendar)}
+    return {"candles": (sequence, columns), "calendar": (calendar,)}
+
+
+def _check_inputs(session: Any, expected: Mapping[str, tuple[int, ...]]) -> None:
+    found = {node.name: node for node in session.get_inputs()}
+    if set(found) != set(expected):
+        raise BundleRefused(f"the graph takes {sorted(found)}, it has to take {sorted(expected)}")
+    for name, shape in expected.items():
+        batch, *rest = found[name].shape or [1]
+        if found[name].type != "tensor(float)" or isinstance(batch, int) or tuple(rest) != shape:
+            raise BundleRefused(
+                f"input {name!r} is {found[name].type} {found[name].shape}, "
+                f"it has to be tensor(float) ['batch', {', '.join(map(str, shape))}]"
+            )
+
+
+def _self_test(
+    graph: Graph, inputs: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], batch: int
+) -> None:
+    """Run ``batch`` neutral windows (ones for prices, zeros for what is scaled) and check what comes back."""
+    neutral = {
+        name: np.full((batch, *shape), 1.0 if name == "candles" else 0.0, np.float32) for name, shape in inputs.items()
+    }
+    try:
+        outputs = graph.run(neutral)
+    except Exception as error:
+        raise BundleRefused(f"the graph fails its self-test: {_first_line(error)}") from None
+    for name, shape in expected.items():
+        if outputs[name].shape != (batch, *shape):
+            raise BundleRefused(
+                f"output {name!r} of {batch} windows has shape {outputs[name].shape}, not {(batch, *shape)}"
+            )
+        if not np.isfinite(outputs[name]).all():
+            raise BundleRefused(f"output {name!r} is not finite for a neutral window")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
