@@ -1,0 +1,1 @@
+"""What stands around the product: environments, checks, builds and the laptop stack."""

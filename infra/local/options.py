@@ -1,0 +1,222 @@
+"""What can be chosen about the laptop stack, and whether the machine allows it.
+
+Each option is a field of `Options`, an argument (``--serving-port``) and a variable (``FUSIONTRADE_SERVING_PORT``;
+the market data ones keep their own names). An argument wins over a variable, a variable over the default. Ports are
+checked before anything starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+__all__ = ["ROOT", "Options", "PortInUse", "check_ports", "listener_on", "parse", "yahoo_answers"]
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = "127.0.0.1"
+_YAHOO = "https://query1.finance.yahoo.com/v8/finance/chart/EURUSD=X?range=1d&interval=1h"
+
+
+class PortInUse(Exception):
+    """A port is taken; the message names it, who listens and how to choose another."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The choices of one run; ``market_data`` is empty until it was found out whether Yahoo answers."""
+
+    port: int = 2001
+    serving_port: int = 8080
+    emulator_port: int = 4566
+    state: str = str(ROOT / ".local")
+    bundles: str = str(ROOT / "serving" / "starter")
+    concurrency: int = 4
+    market_data: str = ""
+    market_data_dir: str = ""
+    market_data_as_of: str = ""
+    log_level: str = "INFO"
+    verbose: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where state, logs and outbox live."""
+        return Path(self.state)
+
+    @property
+    def log_file(self) -> Path:
+        """The one log."""
+        return self.folder / "log" / "fusiontrade.log"
+
+    @property
+    def url(self) -> str:
+        """Root of the API."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def serving_url(self) -> str:
+        """Root of the serving program."""
+        return f"http://{HOST}:{self.serving_port}"
+
+    @property
+    def emulator_url(self) -> str:
+        """Root of the emulated AWS."""
+        return f"http://{HOST}:{self.emulator_port}"
+
+    def to_json(self) -> str:
+        """Return the choices as text for another process of the stack."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Options:
+        """Return the choices that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+_HELP = {
+    "port": "port of the API",
+    "serving_port": "port of the models' program",
+    "emulator_port": "port of the emulated AWS",
+    "state": "folder of state, logs and mail",
+    "bundles": "folder of model bundles",
+    "concurrency": "most processes of one function at once",
+    "market_data": "yahoo, files or simulated (default: yahoo where it answers, else simulated)",
+    "market_data_dir": "folder of Parquet bars with its instruments.toml, for files",
+    "market_data_as_of": "the present of files, ISO-8601 with Z (default: the symbol's last bar)",
+    "log_level": "DEBUG, INFO, WARNING or ERROR",
+    "verbose": "show the log here as well",
+}
+
+
+def variable_of(field: str) -> str:
+    """Return the environment variable of an option."""
+    return field.upper() if field.startswith(("market_data", "log_level")) else f"FUSIONTRADE_{field.upper()}"
+
+
+def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
+    """Return the choices made; ends the program with a message where one is wrong (as argparse does)."""
+    parser = argparse.ArgumentParser(prog="python -m infra.local", description="The whole platform on this machine.")
+    for field in dataclasses.fields(Options):
+        flag, variable = "--" + field.name.replace("_", "-"), variable_of(field.name)
+        text = f"{_HELP[field.name]} [{variable}]"
+        given = environ.get(variable) or field.default
+        if isinstance(field.default, bool):
+            parser.add_argument(flag, action="store_true", default=str(given).lower() in ("1", "true", "yes"), help=text)
+        else:
+            parser.add_argument(flag, type=type(field.default), default=given, help=text)
+    options = Options(**vars(parser.parse_args(arguments)))
+    _check(options, parser)
+    folders = {name: _absolute(getattr(options, name)) for name in ("state", "bundles", "market_data_dir")}
+    return dataclasses.replace(options, **folders)
+
+
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().resolve()) if folder else ""
+
+
+def _check(options: Options, parser: argparse.ArgumentParser) -> None:
+    if options.market_data not in ("", "yahoo", "files", "simulated"):
+        parser.error(f"MARKET_DATA={options.market_data!r} is none of yahoo, files, simulated")
+    if options.market_data == "files" and not (Path(options.market_data_dir) / "instruments.toml").is_file():
+        where = options.market_data_dir or "(not set)"
+        parser.error(f"MARKET_DATA=files needs MARKET_DATA_DIR, a folder with an instruments.toml; it is {where}")
+    ports = [options.port, options.serving_port, options.emulator_port]
+    if len(set(ports)) < 3:
+        parser.error(f"the three ports must differ; they are {', '.join(map(str, ports))}")
+    if not all(1 <= port <= 65535 for port in ports):
+        parser.error(f"a port lies between 1 and 65535; given are {', '.join(map(str, ports))}")
+    if options.concurrency < 1:
+        parser.error(f"--concurrency must be at least 1, not {options.concurrency}")
+
+
+# --- ports ------------------------------------------------------------------------------------------------------------
+
+
+def check_ports(options: Options) -> None:
+    """Make sure that all three ports are free.
+
+    Raises
+    ------
+    PortInUse
+        If one is not; all that are taken are named.
+    """
+    taken = []
+    for field in ("port", "serving_port", "emulator_port"):
+        number = getattr(options, field)
+        if is_free(number):
+            continue
+        who = listener_on(number)
+        listening = f"{who} listens there" if who else "another program listens there"
+        flag = "--" + field.replace("_", "-")
+        taken.append(
+            f"port {number} ({_HELP[field].removeprefix('port of ')}) is in use: {listening}. Stop it, or choose another "
+            f"port with {variable_of(field)}=... or make run ARGS='{flag} ...'"
+        )
+    if taken:
+        raise PortInUse("\n".join(taken))
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server may listen on 127.0.0.1:``port``."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return True
+    return False
+
+
+def listener_on(port: int) -> str:
+    """Return who listens on a port, as ``name (pid 123)``; empty where this machine does not tell."""
+    if (found := _from_proc(port)) is not None:
+        return found
+    if lsof := shutil.which("lsof"):
+        command = [lsof, "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"]
+        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        fields = {line[:1]: line[1:] for line in told.splitlines()}
+        if "p" in fields:
+            return f"{fields.get('c', 'a program')} (pid {fields['p']})"
+    return ""
+
+
+def _from_proc(port: int) -> str | None:
+    """Look the listener up in Linux's /proc; None where there is none or it is not ours to see."""
+    inodes = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        with contextlib.suppress(OSError):
+            rows = [line.split() for line in table.read_text().splitlines()[1:]]
+            inodes |= {row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+    links = {f"socket:[{inode}]" for inode in inodes}
+    if not links:
+        return None
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(os.readlink(fd) in links for fd in (process / "fd").iterdir()):
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                return f"{' '.join(words).strip()[:100]} (pid {process.name})"
+    return None
+
+
+# --- network ----------------------------------------------------------------------------------------------------------
+
+
+def yahoo_answers(timeout: float = 2.0) -> bool:
+    """Tell whether Yahoo's market data can be reached from here within ``timeout`` seconds."""
+    request = urllib.request.Request(_YAHOO, headers={"User-Agent": "Mozilla/5.0"})  # noqa: S310 - a fixed https URL
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
+            return bool(answer.status < 500)
+    except urllib.error.HTTPError as answer:
+        with answer:
+            return bool(answer.code < 500)
+    except (OSError, ValueError):
+        return False
