@@ -23,7 +23,7 @@ WINDOW = 600
 ATR_BARS = 14
 _VOLATILITY_BARS = 100
 _LEAST_UNIT = 1e-7  # of the close: a thousandth of a pip; below it a market is flat and no unit of measure
-_NOTHING = 1e-12  # of the close: a price difference below it is rounding
+_NOTHING = 1e-10  # of the close: a price difference below it is rounding
 
 Column = tuple[str, Floats, Floats]
 """Name, raw values for display, scale-free values for models; the latter two (n,) float64."""
@@ -50,7 +50,7 @@ class Bars:
     unit
         ``atr``, but at least 1e-7 of the close: the unit of price distances.
     nothing
-        The price difference that counts as none: 1e-12 of the close.
+        The price difference that counts as none: 1e-10 of the close.
     volatility
         Root mean square of the newest 100 log returns, at least 1e-7.
     ema_12, ema_26

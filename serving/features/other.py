@@ -7,7 +7,7 @@ import talib
 
 from fusiontrade.market.candles import Floats
 from serving.features.bars import WINDOW, Bars, Columns
-from serving.features.rolling import ema, highest, lag, lowest, ratio, rolling_sum, sma
+from serving.features.rolling import ema, highest, lag, lowest, rolling_sum, sma
 
 __all__ = ["other"]
 
@@ -38,7 +38,7 @@ def other(bars: Bars) -> Columns:
     ulcer = _ulcer_index(bars.close)
     yield "ulcer_index", ulcer, ulcer / 100.0 * bars.close / bars.unit
     above = bars.close - sma(bars.close, _PGO_BARS)
-    pgo = ratio(above, ema(bars.true_range, _PGO_BARS), smallest=bars.nothing, otherwise=0.0)
+    pgo = above / bars.at_least(ema(bars.true_range, _PGO_BARS))
     yield "pgo", pgo, pgo / np.sqrt(_PGO_BARS)
 
     ppo = 100.0 * (bars.ema_12 - bars.ema_26) / bars.ema_26

@@ -1,9 +1,10 @@
 """Moving sums, averages and extremes over the past of a column.
 
 Every function here is causal and of one shape: (n,) float64 in, (n,) float64 out, NaN where the past is too short.
-A moving sum is never a difference of two long sums: its rounding error depends on its own window alone, and a window
-of zeros sums to zero exactly. Exponential averages are TA-Lib's; what they still remember of bars older than 600 is
-below 1e-18 of the newest for the periods used (27 at most), so where they are started does not matter.
+A rolling sum is never a difference of two long sums: its rounding error depends on its own window alone, and a window
+of zeros sums to zero exactly (`sma` is TA-Lib's running sum, for prices and rates only). Exponential averages are
+TA-Lib's; what they still remember of bars older than 600 is below 1e-18 of the newest for the periods used (27 at
+most), so where they are started does not matter.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ _FLOW_BARS = 20
 _FORCE_BARS = 13
 _PRICE_BARS = 14
 _EASE_SCALE = 1e8  # keeps raw values readable, as `ta` has it
+_NONE = 1e-12  # of the usual volume: less is rounding of the source, and dividing by it says nothing
 _PART = 0.01  # of the usual volume, added before logarithms so that a bar without trades is a number
 
 
@@ -58,12 +59,12 @@ def volume(bars: Bars) -> Columns:
 
 def _amounts(traded: Floats, usual: Floats) -> Columns:
     before = lag(traded, 1)
-    change = ratio(traded - before, before, smallest=0.0, otherwise=0.0)
+    change = ratio(traded - before, before, smallest=_NONE * usual, otherwise=0.0)
     yield "volume_change", change, volume_level(traded, usual) - volume_level(before, usual)
     average = rolling_sum(traded, _AVERAGE_BARS) / _AVERAGE_BARS
     yield "volume_ma", average, volume_level(average, usual)
     spread = rolling_std(traded, _AVERAGE_BARS)
-    yield "volume_std", spread, ratio(spread, average, smallest=0.0, otherwise=0.0)
+    yield "volume_std", spread, ratio(spread, average, smallest=_NONE * usual, otherwise=0.0)
 
 
 def _running_totals(bars: Bars, traded: Floats, usual: Floats) -> Columns:
@@ -80,21 +81,21 @@ def _running_totals(bars: Bars, traded: Floats, usual: Floats) -> Columns:
 
 def _weighted(bars: Bars, traded: Floats, usual: Floats) -> Columns:
     recent = rolling_sum(traded, _FLOW_BARS)
-    flow = ratio(rolling_sum(_close_location(bars) * traded, _FLOW_BARS), recent, smallest=0.0, otherwise=0.0)
+    flow = ratio(rolling_sum(_close_location(bars) * traded, _FLOW_BARS), recent, smallest=_NONE * usual, otherwise=0.0)
     yield "cmf", flow, flow
     force = ema((bars.close - bars.previous) * traded, _FORCE_BARS)
     yield "fi", force, ratio(force, usual, smallest=0.0, otherwise=0.0) / bars.unit
 
     moved = (bars.high + bars.low - lag(bars.high, 1) - lag(bars.low, 1)) / 2.0
     span = bars.high - bars.low
-    ease = _EASE_SCALE * ratio(moved * span, traded, smallest=0.0, otherwise=0.0)
-    relative = ratio(usual, traded, smallest=0.0, otherwise=0.0) * (moved / bars.unit) * (span / bars.unit)
+    ease = _EASE_SCALE * ratio(moved * span, traded, smallest=_NONE * usual, otherwise=0.0)
+    relative = ratio(usual, traded, smallest=_NONE * usual, otherwise=0.0) * (moved / bars.unit) * (span / bars.unit)
     yield "ease_of_movement", ease, np.arcsinh(relative)
 
     typical = bars.typical
     plain = rolling_sum(typical, _PRICE_BARS) / _PRICE_BARS
     weight = rolling_sum(traded, _PRICE_BARS)
-    vwap = ratio(rolling_sum(typical * traded, _PRICE_BARS), weight, smallest=0.0, otherwise=plain)
+    vwap = ratio(rolling_sum(typical * traded, _PRICE_BARS), weight, smallest=_NONE * usual, otherwise=plain)
     yield "vwap", vwap, bars.distance(vwap, _PRICE_BARS)
 
 
