@@ -51,6 +51,7 @@ class Profile:
     subscription_tier: Tier
     segment: str | None
     created_at: int
+    has_hf_token: bool = False
 
 
 def normal_email(text: str) -> str:
@@ -100,7 +101,7 @@ class Users:
         try:
             self._table.transact(
                 Put({**entry, "attempts": 0, "attempted_at": 0}, _IS_NEW),
-                Put({**_profile_key(profile.id), **asdict(profile)}, _IS_NEW),
+                Put({**_profile_key(profile.id), **_stored(profile)}, _IS_NEW),
             )
         except ConditionFailed:
             raise Conflict("this address has an account already") from None
@@ -199,6 +200,10 @@ def _profile_key(user_id: str) -> dict[str, str]:
     return {"pk": f"USER#{user_id}", "sk": "PROFILE"}
 
 
+def _stored(profile: Profile) -> Item:
+    return {name: value for name, value in asdict(profile).items() if name != "has_hf_token"}
+
+
 def _profile_of(item: Item) -> Profile:
     return Profile(
         id=item["id"],
@@ -208,4 +213,5 @@ def _profile_of(item: Item) -> Profile:
         subscription_tier=cast(Tier, item["subscription_tier"]),
         segment=item.get("segment"),
         created_at=item["created_at"],
+        has_hf_token="hf_token" in item,
     )

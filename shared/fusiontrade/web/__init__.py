@@ -1,26 +1,16 @@
-"""The HTTP floor every function stands on: app factory, problems, authentication.
+"""The HTTP floor every function stands on: app factory, problems, time budget; authentication is its own module.
 
 A function's ``app.py`` reads::
 
     settings = Settings.from_environment(os.environ)
     app = create_app("fusion", [router], settings)
     handler = handler_of(app)
+
+``fusiontrade.web.authentication`` is imported by the functions that have users, because it brings cryptography.
 """
 
 from fusiontrade.web.application import LambdaHandler, create_app, handler_of
-from fusiontrade.web.authentication import CurrentUser, Identity, current_user, require
 from fusiontrade.web.budget import seconds_left
 from fusiontrade.web.problems import Problem, problems
 
-__all__ = [
-    "CurrentUser",
-    "Identity",
-    "LambdaHandler",
-    "Problem",
-    "create_app",
-    "current_user",
-    "handler_of",
-    "problems",
-    "require",
-    "seconds_left",
-]
+__all__ = ["LambdaHandler", "Problem", "create_app", "handler_of", "problems", "seconds_left"]
