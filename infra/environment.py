@@ -2,8 +2,8 @@
 
 Runs on a bare Python 3.11-3.13 with the standard library alone: ``python3 infra/environment.py NAME [NAME ...]``
 makes each named environment under ``.venv/NAME`` from ``infra/locks/NAME.txt`` (hash-pinned, one lock each) and
-prints nothing when it is already current. What an environment was made from is recorded in its ``.stamp``; a
-half-made one has no stamp and is made again. The folder ``.venv`` may be moved with ``FUSIONTRADE_VENVS``.
+prints nothing when it is already current. What an environment was made from is recorded in it, written last
+(``.locked``, ``.project``): a half-made one is made again. ``FUSIONTRADE_VENVS`` moves the folder ``.venv``.
 """
 
 from __future__ import annotations
@@ -94,35 +94,44 @@ def ensure(name: str) -> Path:
         raise EnvironmentFailure(f"environment '{name}' needs Python {wanted.python}: install it, or put it on PATH")
     if not wanted.python and not OLDEST <= sys.version_info[:2] <= NEWEST:
         raise EnvironmentFailure(f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: use python3.11")
-    stamp = folder(name) / ".stamp"
-    fingerprint = _fingerprint(name, python)
-    if stamp.exists() and stamp.read_text() == fingerprint and interpreter(name).exists():
-        return interpreter(name)
-    started = time.monotonic()
-    print(f"making the environment '{name}' (once) ...", file=sys.stderr, flush=True)
-    shutil.rmtree(folder(name), ignore_errors=True)
-    _call([str(python), "-m", "venv", str(folder(name))])
-    _install(name, wanted)
-    stamp.write_text(fingerprint)
-    print(f"made '{name}' in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    locked, project = folder(name) / ".locked", folder(name) / ".project"
+    if not _current(locked, _locked(name, python)):
+        started = time.monotonic()
+        print(f"making the environment '{name}' (once) ...", file=sys.stderr, flush=True)
+        shutil.rmtree(folder(name), ignore_errors=True)
+        _call([str(python), "-m", "venv", str(folder(name))])
+        _install_locked(name, wanted)
+        locked.write_text(_locked(name, python))
+        print(f"made '{name}' in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    if wanted.project and not _current(project, _project()):
+        _call([*_pip(name), "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+        project.write_text(_project())
     return interpreter(name)
 
 
-def _install(name: str, wanted: Environment) -> None:
-    pip = [str(interpreter(name)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+def _pip(name: str) -> list[str]:
+    return [str(interpreter(name)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+
+
+def _install_locked(name: str, wanted: Environment) -> None:
+    """Install the lock as it stands: it is complete, so nothing is resolved (``--no-deps``) and nothing can drift."""
     if wanted.torch:
-        _call([*pip, TORCH])
-    _call([*pip, "--require-hashes", "-r", str(LOCKS / f"{name}.txt")])
-    if wanted.project:
-        _call([*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+        _call([*_pip(name), TORCH])
+    _call([*_pip(name), "--no-deps", "--require-hashes", "-r", str(LOCKS / f"{name}.txt")])
 
 
-def _fingerprint(name: str, python: Path) -> str:
+def _current(stamp: Path, fingerprint: str) -> bool:
+    return stamp.exists() and stamp.read_text() == fingerprint
+
+
+def _locked(name: str, python: Path) -> str:
     told = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout
     parts = [(LOCKS / f"{name}.txt").read_bytes(), told.encode(), str(folder(name)).encode()]
-    if ENVIRONMENTS[name].project:
-        parts.append((ROOT / "pyproject.toml").read_bytes())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _project() -> str:
+    return hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
 
 
 def _call(command: list[str]) -> None:
