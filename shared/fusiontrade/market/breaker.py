@@ -1,0 +1,127 @@
+"""A circuit breaker: after enough failures in a row nobody is sent to a provider that is down.
+
+closed → (``threshold`` failures in a row) → open → (after ``open_seconds``) → half-open: one caller may try, everybody
+else is still refused → closed when that one succeeds, open again when it fails. Only `ProviderUnavailable` is a
+failure: a provider that says "no such symbol" is well.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from math import ceil
+
+from fusiontrade.errors import ProviderUnavailable
+
+__all__ = ["BreakerState", "CircuitBreaker"]
+
+
+class BreakerState(StrEnum):
+    """Where the circuit stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+class CircuitBreaker:
+    """Guards the calls to one provider; safe to share between threads.
+
+    Parameters
+    ----------
+    name
+        The provider, for the message of a refusal.
+    threshold
+        Failures in a row that open the circuit, at least 1.
+    open_seconds
+        How long it stays open before one caller may try again; a provider that asked for a longer pause gets it.
+    clock
+        A monotonic clock, seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        threshold: int = 5,
+        open_seconds: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if threshold < 1 or open_seconds <= 0:
+            raise ValueError(f"threshold {threshold} and open_seconds {open_seconds} must be at least 1 and above 0")
+        self._name = name
+        self._threshold = threshold
+        self._open_seconds = open_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._open_until: float | None = None
+        self._probing = False
+
+    @property
+    def state(self) -> BreakerState:
+        """Where the circuit stands now."""
+        with self._lock:
+            if self._open_until is None:
+                return BreakerState.CLOSED
+            return BreakerState.OPEN if self._clock() < self._open_until else BreakerState.HALF_OPEN
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Guard one call of the provider.
+
+        Raises
+        ------
+        ProviderUnavailable
+            If the circuit is open: the provider was not asked.
+        """
+        self._admit()
+        try:
+            yield
+        except ProviderUnavailable as error:
+            self._failed(error.retry_after)
+            raise
+        except Exception:
+            self._succeeded()
+            raise
+        except BaseException:
+            self._abandoned()
+            raise
+        else:
+            self._succeeded()
+
+    def _admit(self) -> None:
+        with self._lock:
+            if self._open_until is None:
+                return
+            wait = self._open_until - self._clock()
+            if wait > 0 or self._probing:
+                seconds = max(1, ceil(wait))
+                raise ProviderUnavailable(
+                    f"{self._name} failed {self._failures} times in a row and is left alone for {seconds} s",
+                    retry_after=seconds,
+                )
+            self._probing = True
+
+    def _succeeded(self) -> None:
+        with self._lock:
+            self._failures = 0
+            self._open_until = None
+            self._probing = False
+
+    def _failed(self, retry_after: int) -> None:
+        with self._lock:
+            self._failures += 1
+            self._probing = False
+            if self._failures >= self._threshold:
+                self._open_until = self._clock() + max(self._open_seconds, min(retry_after, _LONGEST_PAUSE))
+
+    def _abandoned(self) -> None:
+        with self._lock:
+            self._probing = False
+
+
+_LONGEST_PAUSE = 300  # s: however long a provider asks us to stay away, look again after this
