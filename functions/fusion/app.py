@@ -12,10 +12,8 @@ from pydantic import BaseModel, Field
 from fusiontrade.deadline import Deadline
 from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.settings import Settings
-from fusiontrade.web.application import create_app, handler_of
+from fusiontrade.web import create_app, handler_of, problems, seconds_left
 from fusiontrade.web.authentication import require
-from fusiontrade.web.budget import seconds_left
-from fusiontrade.web.problems import problems
 
 if TYPE_CHECKING:
     from fusiontrade.fusion.service import FusionService
@@ -52,7 +50,7 @@ def fusion_service_of(request: Request) -> FusionService:
 Service = Annotated["FusionService", Depends(fusion_service_of)]
 
 
-@router.get("/{symbol}", responses=problems(401, 403, 404, 422, 503), response_model=FusionResponse)
+@router.get("/{symbol}", operation_id="getFusion", responses=problems(401, 403, 404, 503))
 def get_fusion(
     *,
     service: Service,
@@ -88,7 +86,7 @@ def get_fusion(
     )
 
 
-@router.post("/analyze", responses=problems(401, 403, 404, 422, 503), response_model=FusionResponse)
+@router.post("/analyze", operation_id="analyzeFusion", responses=problems(401, 403, 404, 503))
 def analyze(*, service: Service, seconds: Budget, wanted: AnalyzeRequest) -> FusionResponse:
     """Forecast the symbol that the body names; the same answer as the GET."""
     return service.fused(

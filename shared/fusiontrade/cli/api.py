@@ -1,0 +1,116 @@
+"""The platform's HTTP API as the command sees it; a refusal becomes a sentence and an exit code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = [
+    "DEMO_EMAIL",
+    "DEMO_PASSWORD",
+    "FAILED",
+    "NOT_FOUND",
+    "NOT_SIGNED_IN",
+    "UNAVAILABLE",
+    "USAGE",
+    "Api",
+    "CommandFailure",
+]
+
+FAILED, USAGE, NOT_SIGNED_IN, NOT_FOUND, UNAVAILABLE = 1, 2, 3, 4, 5
+DEMO_EMAIL = "devtest@fusiontrade.ai"
+DEMO_PASSWORD = "DevTest123!"  # noqa: S105 - the published demo account of the laptop stack
+
+_CODE_OF = {401: NOT_SIGNED_IN, 403: NOT_SIGNED_IN, 404: NOT_FOUND, 422: USAGE, 429: UNAVAILABLE}
+_ANSWER_SECONDS = 35.0
+
+
+class CommandFailure(Exception):
+    """The command cannot do what it was asked; ``code`` is its exit code."""
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Api:
+    """One stack, at ``url``.
+
+    Parameters
+    ----------
+    url
+        Its root, e.g. ``http://127.0.0.1:2001``.
+    timeout
+        Seconds to wait for an answer.
+    """
+
+    def __init__(self, url: str, *, timeout: float = _ANSWER_SECONDS) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise CommandFailure(f"{url!r} is no address of an API: write e.g. http://127.0.0.1:2001", USAGE)
+        self.url = url.rstrip("/")
+        self.is_local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        self._timeout = timeout
+
+    def login(self, email: str, password: str) -> dict[str, Any]:
+        """Return ``access_token``, ``expires_in`` and ``user`` of an account."""
+        return self._asked("POST", "/api/v1/auth/login", json={"email": email, "password": password})
+
+    def me(self, token: str) -> dict[str, Any]:
+        """Return the profile that ``token`` speaks for."""
+        return self._asked("GET", "/api/v1/auth/me", token=token)
+
+    def health(self) -> dict[str, Any]:
+        """Return what the API says about itself."""
+        return self._asked("GET", "/api/health")
+
+    def fusion(self, symbol: str, *, token: str, as_of: str | None = None) -> dict[str, Any]:
+        """Return the *FusionResponse* of ``symbol``."""
+        params = {"as_of": as_of} if as_of else {}
+        return self._asked("GET", f"/api/v1/fusion/{quote(symbol, safe='')}", token=token, params=params)
+
+    def _asked(self, method: str, path: str, *, token: str | None = None, **arguments: Any) -> dict[str, Any]:
+        import httpx
+
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            answer = httpx.request(
+                method,
+                self.url + path,
+                headers=headers,
+                timeout=self._timeout,
+                trust_env=not self.is_local,
+                **arguments,
+            )
+        except httpx.HTTPError as error:
+            remedy = "start it with: make run" if self.is_local else "check --api and the network"
+            raise CommandFailure(
+                f"{self.url} does not answer ({type(error).__name__}); {remedy}", UNAVAILABLE
+            ) from None
+        body = _json_of(answer)
+        if answer.is_success and body is not None:
+            return body
+        raise _failure(answer, body, self.url)
+
+
+def _json_of(answer: httpx.Response) -> dict[str, Any] | None:
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _failure(answer: httpx.Response, body: dict[str, Any] | None, url: str) -> CommandFailure:
+    if body is None or "detail" not in body:
+        return CommandFailure(f"{url} answered {answer.status_code} with something that is not this API's", FAILED)
+    fallback = UNAVAILABLE if answer.status_code in (502, 503, 504) else FAILED
+    told = str(body["detail"])
+    if retry := answer.headers.get("Retry-After"):
+        told += f" (try again in {retry} s)"
+    if request_id := body.get("request_id"):
+        told += f" [request {request_id}]"
+    return CommandFailure(told, _CODE_OF.get(answer.status_code, fallback))
