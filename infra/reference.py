@@ -94,12 +94,12 @@ def _operation(document: Json, path: str, method: str, operation: Json, *, is_op
 def _parameters(parameters: list[Json]) -> str:
     rows = "".join(
         f"<tr><td><code>{escape(each['name'])}</code></td>"
-        f"<td>{each['in']}{', required' if each.get('required') else ''}</td><td>{_type(each['schema'])}</td><td>{escape(each.get('description', ''))}</td></tr>"
+        f"<td>{each['in']}{', required' if each.get('required') else ''}</td>"
+        f"<td>{_type(each['schema'])}</td><td>{escape(each.get('description', ''))}</td></tr>"
         for each in parameters
     )
-    return (
-        f'<div class="wide"><table><tr><th>Parameter</th><th>In</th><th>Type</th><th>What</th></tr>{rows}</table></div>'
-    )
+    head = "<tr><th>Parameter</th><th>In</th><th>Type</th><th>What</th></tr>"
+    return f'<div class="wide"><table>{head}{rows}</table></div>'
 
 
 def _answers(responses: Json) -> str:
