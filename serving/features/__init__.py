@@ -5,7 +5,7 @@ Pure calculation over `fusiontrade.market.candles.CandleFrame`; no pandas, no fi
 
 from serving.features.bars import WINDOW
 from serving.features.calendar import CALENDAR, calendar_columns
-from serving.features.indicators import FEATURE_VERSION, INDICATORS, Indicators, atr, indicators
+from serving.features.columns import FEATURE_VERSION, INDICATORS, Indicators, atr, indicators
 from serving.features.inputs import (
     BARS_NEEDED,
     CANDLE_CHANNELS,

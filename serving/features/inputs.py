@@ -16,7 +16,7 @@ from fusiontrade.errors import BadCandles
 from fusiontrade.market.candles import CandleFrame, Floats
 from serving.features.bars import WINDOW, Bars
 from serving.features.calendar import calendar_columns
-from serving.features.indicators import CLIP, indicators, needs
+from serving.features.columns import CLIP, indicators, needs
 from serving.features.rolling import rolling_sum
 from serving.features.volume import volume_level
 

@@ -82,16 +82,20 @@ def indicators(frame: CandleFrame) -> Indicators:
     """
     needs(frame, WINDOW)
     rows = len(frame)
-    raw, scaled = np.empty((rows, len(INDICATORS))), np.empty((rows, len(INDICATORS)), np.float32)
+    raw, scaled = np.empty((len(INDICATORS), rows)), np.empty((len(INDICATORS), rows))
     with np.errstate(invalid="ignore"):  # NaN of warm-up rows
         bars = Bars.of(frame)
         for family in _FAMILIES:
             for name, values, model_input in family(bars):
-                raw[:, _PLACE[name]] = values
-                scaled[:, _PLACE[name]] = np.clip(model_input, -CLIP, CLIP)
-    raw[: WINDOW - 1] = np.nan
-    scaled[: WINDOW - 1] = np.nan
-    return Indicators(raw=raw, scaled=scaled, valid=np.arange(rows) >= WINDOW - 1)
+                raw[_PLACE[name]], scaled[_PLACE[name]] = values, model_input
+        np.clip(scaled, -CLIP, CLIP, out=scaled)
+    raw[:, : WINDOW - 1] = np.nan
+    scaled[:, : WINDOW - 1] = np.nan
+    return Indicators(
+        raw=raw.T,
+        scaled=np.ascontiguousarray(scaled.T, np.float32),
+        valid=np.arange(rows) >= WINDOW - 1,
+    )
 
 
 def atr(frame: CandleFrame) -> Floats:
