@@ -15,13 +15,24 @@ from pathlib import Path
 from infra.local.slots import Outcome, Slot, error_of
 from infra.local.template import REGION, Function
 
-__all__ = ["INIT_SECONDS", "Pool", "process_environment"]
+__all__ = ["AWS_VARIABLES", "INIT_SECONDS", "Pool", "process_environment"]
 
 INIT_SECONDS = 25.0
 _PASSED_ON = (
     "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "COVERAGE_PROCESS_START",
 )  # fmt: skip
+
+AWS_VARIABLES = {
+    "AWS_REGION": REGION,
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_ACCESS_KEY_ID": "local",
+    "AWS_SECRET_ACCESS_KEY": "local",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
+"""What keeps an AWS client on this machine: credentials that open nothing, and no look at a person's own."""
 
 Say = Callable[[str, str], None]
 """Takes the name of a part and something a person should see."""
@@ -41,13 +52,7 @@ def process_environment(
         "TZ": "UTC",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join([str(function.code), str(shared)]),
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        **AWS_VARIABLES,
         "POWERTOOLS_TRACE_DISABLED": "true",
         **function.environment,
         **overrides,

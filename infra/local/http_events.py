@@ -104,26 +104,21 @@ def _fit(route: HttpRoute, path: str) -> tuple[tuple[int, ...], dict[str, str]] 
         return (9,), {}
     wanted, given = route.path.split("/")[1:], path.split("/")[1:]
     parameters: dict[str, str] = {}
-    exactness = []
-    for position, part in enumerate(wanted):
-        if part.startswith("{") and part.endswith("+}"):
-            rest = given[position:]
-            if not any(rest):
-                return None
-            parameters[part[1:-2]] = unquote("/".join(rest))
-            return (*exactness, 2), parameters
-        if position >= len(given):
+    exactness: tuple[int, ...] = ()
+    if wanted[-1].endswith("+}"):
+        rest = given[len(wanted) - 1 :]
+        if not any(rest):
             return None
-        if part.startswith("{"):
-            if not given[position]:
-                return None
-            parameters[part[1:-1]] = unquote(given[position])
-            exactness.append(1)
-        elif part == unquote(given[position]):
-            exactness.append(0)
-        else:
+        parameters[wanted[-1][1:-2]] = unquote("/".join(rest))
+        wanted, given, exactness = wanted[:-1], given[: len(wanted) - 1], (2,)
+    if len(wanted) != len(given):
+        return None
+    for part, value in zip(wanted, map(unquote, given), strict=True):
+        if part.startswith("{") and value:
+            parameters[part[1:-1]] = value
+        elif part != value:
             return None
-    return (tuple(exactness), parameters) if len(given) == len(wanted) else None
+    return tuple(int(part.startswith("{")) for part in wanted) + exactness, parameters
 
 
 # --- request ----------------------------------------------------------------------------------------------------------

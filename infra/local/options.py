@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -110,7 +109,9 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
         text = f"{_HELP[field.name]} [{variable}]"
         given = environ.get(variable) or field.default
         if isinstance(field.default, bool):
-            parser.add_argument(flag, action="store_true", default=str(given).lower() in ("1", "true", "yes"), help=text)
+            parser.add_argument(
+                flag, action="store_true", default=str(given).lower() in ("1", "true", "yes"), help=text
+            )
         else:
             parser.add_argument(flag, type=type(field.default), default=given, help=text)
     options = Options(**vars(parser.parse_args(arguments)))
@@ -158,8 +159,8 @@ def check_ports(options: Options) -> None:
         listening = f"{who} listens there" if who else "another program listens there"
         flag = "--" + field.replace("_", "-")
         taken.append(
-            f"port {number} ({_HELP[field].removeprefix('port of ')}) is in use: {listening}. Stop it, or choose another "
-            f"port with {variable_of(field)}=... or make run ARGS='{flag} ...'"
+            f"port {number} ({_HELP[field].removeprefix('port of ')}) is in use: {listening}. Stop it, or choose "
+            f"another port with {variable_of(field)}=... or make run ARGS='{flag} ...'"
         )
     if taken:
         raise PortInUse("\n".join(taken))
@@ -200,7 +201,7 @@ def _from_proc(port: int) -> str | None:
         return None
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if any(os.readlink(fd) in links for fd in (process / "fd").iterdir()):
+            if any(str(fd.readlink()) in links for fd in (process / "fd").iterdir()):
                 words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 return f"{' '.join(words).strip()[:100]} (pid {process.name})"
     return None
@@ -211,7 +212,7 @@ def _from_proc(port: int) -> str | None:
 
 def yahoo_answers(timeout: float = 2.0) -> bool:
     """Tell whether Yahoo's market data can be reached from here within ``timeout`` seconds."""
-    request = urllib.request.Request(_YAHOO, headers={"User-Agent": "Mozilla/5.0"})  # noqa: S310 - a fixed https URL
+    request = urllib.request.Request(_YAHOO, headers={"User-Agent": "Mozilla/5.0"})
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
             return bool(answer.status < 500)

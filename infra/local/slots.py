@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, cast
 
 from infra.local import leash
 from infra.local.template import ACCOUNT, REGION, Function
@@ -76,8 +76,7 @@ class Slot:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        assert self._process.stdout is not None
-        threading.Thread(target=self._watch, args=(self._process.stdout, log), daemon=True).start()
+        threading.Thread(target=self._watch, args=(log,), daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -152,8 +151,8 @@ class Slot:
         """Take the runtime's report that the handler's module cannot be imported."""
         self._tell(lambda: _settle(self.ready, outcome))
 
-    def _watch(self, output: IO[bytes], log: Callable[[str], None]) -> None:
-        with output:
+    def _watch(self, log: Callable[[str], None]) -> None:
+        with cast(IO[bytes], self._process.stdout) as output:
             for line in output:
                 # the runtime writes a traceback as one line, its own lines parted by carriage returns
                 for part in line.decode(errors="replace").rstrip().split("\r"):

@@ -206,7 +206,9 @@ class Template:
         path = str(self.resolve(event.get("Path", "$default"), f"{logical_id} event"))
         method = str(self.resolve(event.get("Method", "ANY"), f"{logical_id} event")).upper()
         timeout = int(self.resolve(event.get("TimeoutInMillis", GATEWAY_MILLISECONDS), f"{logical_id} event"))
-        return HttpRoute("ANY" if method in ("X-AMAZON-APIGATEWAY-ANY-METHOD", "*") else method, path, logical_id, timeout)
+        return HttpRoute(
+            "ANY" if method in ("X-AMAZON-APIGATEWAY-ANY-METHOD", "*") else method, path, logical_id, timeout
+        )
 
     # --- intrinsic functions --------------------------------------------------------------------------------------
 

@@ -1,0 +1,51 @@
+"""What a person sees when the stack is up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from infra.local.options import Options
+
+__all__ = ["DEMO_EMAIL", "DEMO_PASSWORD", "show"]
+
+DEMO_EMAIL, DEMO_PASSWORD = "devtest@fusiontrade.ai", "DevTest123!"
+_MARKETS = {
+    "yahoo": "yahoo: Yahoo Finance",
+    "simulated": "simulated: invented prices, not a real market",
+}
+
+
+def show(console: Console, options: Options, models: Sequence[dict[str, Any]], seconds: float) -> None:
+    """Print the table of addresses and what to try first."""
+    table = Table(show_header=False, title=f"FusionTrade is up ({seconds:.1f} s)", title_justify="left", expand=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("API", f"{options.url}/api/v1")
+    table.add_row("documentation", f"{options.url}/docs")
+    table.add_row("demo account", f"{DEMO_EMAIL}  {DEMO_PASSWORD}")
+    table.add_row("market data", market(options))
+    table.add_row("models", loaded(models))
+    table.add_row("emulated AWS", options.emulator_url)
+    table.add_row("log", str(options.log_file))
+    console.print(table)
+    console.print("Try it in another terminal: [bold].venv/run/bin/fusiontrade signal EURUSD=X[/bold]", highlight=False)
+    console.print("Ctrl-C ends everything.", highlight=False)
+
+
+def market(options: Options) -> str:
+    """Return the data source in words."""
+    if options.market_data == "files":
+        now = f", as of {options.market_data_as_of}" if options.market_data_as_of else ""
+        return f"files: {options.market_data_dir}{now}"
+    return _MARKETS[options.market_data]
+
+
+def loaded(models: Sequence[dict[str, Any]]) -> str:
+    """Return the models by name and version, one line each; says so where there is none."""
+    if not models:
+        return "none (make train makes some)"
+    return "\n".join(f"{model.get('model_id', model.get('id', '?'))}  {model.get('version', '')}" for model in models)

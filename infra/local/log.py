@@ -1,0 +1,81 @@
+"""One readable log of every part, and what a person should see on the console.
+
+Always true here: one process, the supervisor, writes the log; the other parts write lines to their standard output.
+A line of another part may begin with a mark that names the part it speaks for (the gateway speaks for its functions)
+and whether it is a notice for the console; lines without a mark belong to the process they come from.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+
+__all__ = ["LINE", "NOTICE", "READY", "Log", "emit"]
+
+LINE, NOTICE, READY = "line", "notice", "ready"
+_MARK = "\x1f"
+_KEEP_BYTES = 20 * 1024 * 1024
+
+
+def emit(kind: str, part: str, text: str, output: TextIO | None = None) -> None:
+    """Write a marked line for the supervisor: ``kind`` is LINE, NOTICE or READY."""
+    for line in text.splitlines() or [""]:
+        print(_MARK + kind + _MARK + part + _MARK + line, file=output or sys.stdout, flush=True)
+
+
+class Log:
+    """The log file and the console.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its predecessor is kept once beside it when it has grown large.
+    console : Console
+        Where notices go.
+    verbose : bool
+        Whether every line goes to the console as well.
+    """
+
+    def __init__(self, path: Path, console: Console, *, verbose: bool) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > _KEEP_BYTES:
+            path.replace(path.with_suffix(".old.log"))
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._console, self._verbose, self._lock = console, verbose, threading.Lock()
+
+    def line(self, part: str, text: str) -> None:
+        """Write one line of a part."""
+        stamp = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
+        with self._lock:
+            if not self._file.closed:
+                self._file.write(f"{stamp} {part:<9} | {text}\n")
+        if self._verbose:
+            self._console.print(f"{stamp} {part:<9} | {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def notice(self, part: str, text: str, style: str = "yellow") -> None:
+        """Write one line and show it."""
+        self.line(part, text)
+        if not self._verbose:
+            self._console.print(f"{part}: {text}", markup=False, highlight=False, style=style, soft_wrap=True)
+
+    def take(self, part: str, raw: str) -> str:
+        """Write a line that a process wrote; return its kind (LINE where it has no mark)."""
+        if raw.startswith(_MARK) and raw.count(_MARK) >= 3:
+            _, kind, part, text = raw.split(_MARK, 3)
+        else:
+            kind, text = LINE, raw
+        if kind == NOTICE:
+            self.notice(part, text)
+        elif kind == LINE:
+            self.line(part, text)
+        return kind
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._file.close()

@@ -1,0 +1,143 @@
+"""The template's state on the emulator: tables, bucket, secrets, and what a first start puts into them.
+
+Always true here: safe to run at any time; what is there already is kept, never emptied or replaced; a table whose keys
+no longer fit the template is an error that says what to do. Runs as a process of its own with the environment of a
+function: ``python -m infra.local.resources OPTIONS_AS_JSON``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fusiontrade.accounts.passwords import Passwords
+from fusiontrade.accounts.tokens import SigningKeys
+from fusiontrade.accounts.users import Users, seed_user
+from fusiontrade.clock import system_clock
+from fusiontrade.cloud.session import client
+from fusiontrade.cloud.storage import Storage
+from fusiontrade.cloud.tables import Table
+from fusiontrade.settings import Settings
+from infra.local.banner import DEMO_EMAIL, DEMO_PASSWORD
+from infra.local.functions import AWS_VARIABLES
+from infra.local.gateway import local_template, overrides
+from infra.local.log import NOTICE, emit
+from infra.local.options import Options
+from infra.local.template import Template
+
+__all__ = ["ensure"]
+
+NAME = "resources"
+TABLE, BUCKET, SECRET = "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret"
+_AS_GIVEN = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
+
+
+class ResourceError(Exception):
+    """The state on this machine does not fit the template."""
+
+
+def ensure(template: Template, bundles: Path) -> None:
+    """Make everything that the template declares and that is missing, then seed it."""
+    for logical_id in template.of_type(TABLE):
+        _ensure_table(template.physical_name(logical_id), template.properties(logical_id))
+    for logical_id in template.of_type(BUCKET):
+        _ensure_bucket(template.physical_name(logical_id))
+    for logical_id in template.of_type(SECRET):
+        _ensure_secret(template.physical_name(logical_id), logical_id)
+    if "ArtifactsBucket" in template.resources:
+        _upload_bundles(Storage(template.physical_name("ArtifactsBucket")), bundles)
+    if "AccountsTable" in template.resources:
+        passwords = Passwords.of(Settings.from_environment({"STAGE": "local"}))
+        users = Users(Table(template.physical_name("AccountsTable")), passwords, system_clock)
+        seed_user(users, email=DEMO_EMAIL, password=DEMO_PASSWORD, full_name="Demo Trader", tier="pro")
+
+
+def _ensure_table(name: str, properties: Mapping[str, Any]) -> None:
+    dynamodb = client("dynamodb", read_seconds=10.0)
+    wanted = {key: properties[key] for key in _AS_GIVEN if key in properties}
+    if stream := properties.get("StreamSpecification"):
+        wanted["StreamSpecification"] = {"StreamEnabled": True, **stream}
+    if name not in _table_names(dynamodb):
+        dynamodb.create_table(TableName=name, **wanted)
+        dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 10})
+    there = dynamodb.describe_table(TableName=name)["Table"]
+    if _shape(there) != _shape(wanted):
+        raise ResourceError(
+            f"the table {name} on this machine has other keys or indexes than template.yaml; "
+            "delete the state folder (.local/state) to start afresh"
+        )
+    _ensure_time_to_live(dynamodb, name, properties.get("TimeToLiveSpecification"))
+
+
+def _table_names(dynamodb: Any) -> set[str]:
+    pages = dynamodb.get_paginator("list_tables").paginate()
+    return {name for page in pages for name in page["TableNames"]}
+
+
+def _shape(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a table and of its indexes, comparable."""
+    indexes = {index["IndexName"]: _keys(index) for index in table.get("GlobalSecondaryIndexes") or []}
+    return {"keys": _keys(table), "indexes": indexes}
+
+
+def _keys(thing: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key["AttributeName"], key["KeyType"]) for key in thing["KeySchema"]]
+
+
+def _ensure_time_to_live(dynamodb: Any, name: str, wanted: Mapping[str, Any] | None) -> None:
+    if wanted is None:
+        return
+    told = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+    if told.get("AttributeName") != wanted["AttributeName"] or told.get("TimeToLiveStatus") != "ENABLED":
+        dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=dict(wanted))
+
+
+def _ensure_bucket(name: str) -> None:
+    s3 = client("s3", read_seconds=10.0)
+    if name not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
+        s3.create_bucket(Bucket=name)
+
+
+def _ensure_secret(name: str, logical_id: str) -> None:
+    manager = client("secretsmanager", read_seconds=10.0)
+    try:
+        manager.describe_secret(SecretId=name)
+    except manager.exceptions.ResourceNotFoundException:
+        text = SigningKeys.generate().to_json() if logical_id == "SigningKeys" else "{}"
+        manager.create_secret(Name=name, SecretString=text)
+
+
+def _upload_bundles(storage: Storage, folder: Path) -> None:
+    """Put each starter bundle under ``bundles/{model}/{version}/``; its manifest last, so that it marks a whole one."""
+    for bundle, card in _bundles(folder):
+        prefix = f"bundles/{card['model_id']}/{card['version']}/"
+        if storage.get(prefix + "manifest.json") is not None:
+            continue
+        files = sorted((f for f in bundle.rglob("*") if f.is_file()), key=lambda f: f.name == "manifest.json")
+        for file in files:
+            storage.put(prefix + file.relative_to(bundle).as_posix(), file.read_bytes())
+
+
+def _bundles(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for card in sorted(folder.glob("*/model.json")):
+        yield card.parent, json.loads(card.read_text(encoding="utf-8"))
+
+
+def main(options: Options) -> int:
+    """Make and seed everything; return the exit status."""
+    os.environ.pop("AWS_PROFILE", None)
+    os.environ.update({**AWS_VARIABLES, **overrides(options)})
+    try:
+        ensure(local_template(options), Path(options.bundles))
+    except ResourceError as error:
+        emit(NOTICE, NAME, str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Options.from_json(sys.argv[1])))
