@@ -1,0 +1,1 @@
+"""Programs that check the running product against an independent computation."""
