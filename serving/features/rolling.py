@@ -51,8 +51,8 @@ def rolling_sum(column: Floats, bars: int) -> Floats:
 def rolling_std(column: Floats, bars: int) -> Floats:
     """Return the population standard deviation of the newest ``bars`` values, exactly 0 where they are all equal.
 
-    Sums are of differences from the newest value: the usual mean of squares less square of the mean loses every
-    digit on prices, whose spread is a ten-thousandth of their size.
+    Sums are of differences from the newest value: the mean of squares less the square of the mean loses digits on
+    prices, whose spread is a ten-thousandth of their size.
     """
     total, squares = np.zeros(len(column)), np.zeros(len(column))
     for back in range(1, bars):
