@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from fusiontrade.errors import BundleRefused
-from serving.card import CANDLE_COLUMNS, SCHEMA_VERSION, ModelCard
+from serving.card import SCHEMA_VERSION, ModelCard
 
 if TYPE_CHECKING:
     from serving.graph import Graph
@@ -133,11 +133,19 @@ def _card(content: bytes) -> ModelCard:
 
 def _check_features(card: ModelCard) -> None:
     """Refuse a card that asks for other features than this program computes."""
-    from serving.features import CALENDAR, FEATURE_VERSION, INDICATORS, WINDOW
+    from serving.features import (
+        CALENDAR,
+        CANDLE_CHANNELS,
+        FEATURE_VERSION,
+        INDICATORS,
+        LSTM_LENGTH,
+        PATCHTST_LENGTH,
+        WINDOW,
+    )
 
     wanted = {
-        "lstm": ("indicators", 60, tuple(INDICATORS)),
-        "patchtst": ("candles", 120, CANDLE_COLUMNS),
+        "lstm": ("indicators", LSTM_LENGTH, INDICATORS),
+        "patchtst": ("candles", PATCHTST_LENGTH, CANDLE_CHANNELS),
     }
     name, sequence, columns = wanted[card.kind]
     expected: dict[str, object] = {
@@ -146,7 +154,7 @@ def _check_features(card: ModelCard) -> None:
         "sequence": sequence,
         "window": WINDOW,
         "columns": columns,
-        "calendar": tuple(CALENDAR),
+        "calendar": CALENDAR,
     }
     for field, value in expected.items():
         asked = getattr(card.features, field)

@@ -20,7 +20,6 @@ from fusiontrade.market.timeframes import Timeframe
 from serving.calibration import CalibrationMap, Temperature
 
 __all__ = [
-    "CANDLE_COLUMNS",
     "HEADS",
     "SCHEMA_VERSION",
     "DataFingerprint",
@@ -35,8 +34,6 @@ __all__ = [
 ]
 
 SCHEMA_VERSION: Literal[1] = 1
-CANDLE_COLUMNS: tuple[str, ...] = ("open", "high", "low", "close", "volume")
-"""Channels of PatchTST's ``candles`` input, in order."""
 
 _TOUCH_HEADS = tuple(f"touch_{side}_{level:g}" for side in ("up", "down") for level in TOUCH_LEVELS)
 HEADS: dict[ModelKind, tuple[str, ...]] = {

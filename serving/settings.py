@@ -1,0 +1,80 @@
+"""Settings of the serving program: read once from the environment, checked, then frozen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["STARTER_BUNDLES", "ServingSettings"]
+
+STARTER_BUNDLES = Path(__file__).parent / "starter"
+"""The bundles that come with the project."""
+
+_SAGEMAKER_BUNDLES = Path("/opt/ml/model")
+_PREFIX = "SERVING_"
+
+
+class ServingSettings(BaseModel):
+    """How the program serves; each field ``x`` is the variable ``SERVING_X``.
+
+    Parameters
+    ----------
+    bundles
+        Folder of bundle folders (or one bundle); by default SageMaker's ``/opt/ml/model`` where it exists, else the
+        starter bundles.
+    host, port
+        Where to listen; port 0 takes a free one and logs it.
+    device
+        ``cuda``, ``cpu``, or ``auto``: cuda where ONNX Runtime has it.
+    workers
+        Requests computed at the same time.
+    queue
+        Requests that may wait beyond those; one more is answered 503.
+    threads
+        Threads ONNX Runtime may use inside one call.
+    body_limit
+        Bytes of one request body (SageMaker's own cap is 6 MB).
+    body_seconds
+        Seconds a client may take to send its body.
+    drain_seconds
+        Seconds that accepted requests may still take after SIGTERM.
+    log_level
+        Least grave level that is logged.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundles: Path = STARTER_BUNDLES
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    workers: Annotated[int, Field(ge=1, le=256)] = 2
+    queue: Annotated[int, Field(ge=0, le=4096)] = 64
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    body_limit: Annotated[int, Field(ge=1024)] = 6 * 1024 * 1024
+    body_seconds: Annotated[float, Field(gt=0, le=60)] = 20.0
+    drain_seconds: Annotated[float, Field(gt=0, le=25)] = 20.0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str], **given: object) -> ServingSettings:
+        """Return the settings of ``environ``; what is ``given`` and not None wins.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            If a value cannot be used.
+        """
+        values: dict[str, object] = {
+            "bundles": _SAGEMAKER_BUNDLES if _SAGEMAKER_BUNDLES.is_dir() else STARTER_BUNDLES,
+            "workers": max(2, os.cpu_count() or 2),
+        }
+        for name in cls.model_fields:
+            if text := environ.get(_PREFIX + name.upper()):
+                values[name] = text
+        values.update({name: value for name, value in given.items() if value is not None})
+        return cls.model_validate(values)
