@@ -179,7 +179,7 @@ class FusionService:
             else:
                 answers[timeframe] = answer
         if not answers:
-            raise _weightiest(failures.values())
+            raise _weightiest(failures.values(), as_of)
         warnings = [text for answer in answers.values() for text in answer.warnings]
         warnings += [f"{timeframe} is left out: {error}" for timeframe, error in failures.items()]
         return _Market(answers, tuple(warnings))
@@ -221,7 +221,7 @@ def instant_of(text: str, *, now: int, field: str = "query/as_of") -> int:
             f"{text[:40]!r} is no instant: write ISO-8601 with a zone, e.g. 2025-07-31T12:00:00Z (in a URL, + is %2B)",
         ) from None
     if instant > now:
-        raise InvalidInput(field, f"{iso(instant)} lies in the future; it is {iso(now)}")
+        raise InvalidInput(field, f"{text[:40]} lies in the future; it is {iso(now)}")
     if instant < 0:
         raise InvalidInput(field, "the instant lies before 1970, where no history reaches")
     return instant
@@ -256,10 +256,13 @@ def _unanswered(items: Sequence[ItemForecast], as_of: int | None) -> FusionTrade
     return InferenceUnavailable(f"no timeframe could be forecast: {told}")
 
 
-def _weightiest(failures: Iterable[FusionTradeError]) -> FusionTradeError:
+def _weightiest(failures: Iterable[FusionTradeError], as_of: int | None) -> FusionTradeError:
     """Return the failure to answer with: an outage before bad bars before what the caller could change."""
     ranked: tuple[type[FusionTradeError], ...] = (Unavailable, BadCandles, InvalidInput, FusionTradeError)
-    return min(failures, key=lambda error: next(rank for rank, kind in enumerate(ranked) if isinstance(error, kind)))
+    worst = min(failures, key=lambda error: next(rank for rank, kind in enumerate(ranked) if isinstance(error, kind)))
+    if isinstance(worst, InvalidInput) and as_of is None:  # the caller chose no moment, so it is no fault of theirs
+        return ProviderUnavailable(str(worst))
+    return worst
 
 
 def _warned(response: FusionResponse, warnings: Iterable[str]) -> FusionResponse:

@@ -1,0 +1,127 @@
+"""Fakes of our own ports, for tests of the fusion: a candle source and an endpoint that answers the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fusiontrade.deadline import Deadline
+from fusiontrade.errors import FusionTradeError
+from fusiontrade.inference.contract import (
+    ForecastItem,
+    ForecastRequest,
+    ForecastResponse,
+    ItemError,
+    ItemForecast,
+    LstmForecast,
+    ModelReference,
+    PatchTstForecast,
+)
+from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.source import CandleAnswer
+from fusiontrade.market.symbols import Symbol
+from fusiontrade.market.timeframes import INTRADAY, Timeframe
+
+NOON = 1_753_963_200_000  # 2025-07-31T12:00:00Z
+
+CLASSES = {1: (0.5, 0.25, 0.25), 0: (0.25, 0.5, 0.25), -1: (0.25, 0.25, 0.5)}
+
+
+def bars(symbol: str, timeframe: Timeframe, *, end: int = NOON, count: int = 720) -> CandleFrame:
+    """Bars whose last one closes at ``end`` and at a price that names the timeframe: 1.15, 1.3, 2 and 5."""
+    length = timeframe.milliseconds
+    time = np.arange(end - count * length, end, length, dtype=np.int64)
+    close = np.full(count, 1.0 + length / 3_600_000) if timeframe in (Timeframe.H1, Timeframe.H4) else None
+    close = np.full(count, 1.0 + int(timeframe.value[:-1]) / 100) if close is None else close
+    return CandleFrame(symbol, timeframe, time, close, close + 0.01, close - 0.01, close, np.full(count, 7.0))
+
+
+def answer(frame: CandleFrame, *warnings: str, source: str = "files", market_open: bool = True) -> CandleAnswer:
+    return CandleAnswer(frame, source, False, warnings, market_open, NOON)
+
+
+@dataclass
+class FakeCandles:
+    """Answers with `bars`, or what ``replies`` says for a timeframe."""
+
+    replies: Mapping[Timeframe, CandleAnswer | FusionTradeError] = field(default_factory=dict)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def many(
+        self, symbol: Symbol, timeframes: Iterable[Timeframe], *, count: int, as_of: int | None, deadline: Deadline
+    ) -> dict[Timeframe, CandleAnswer | FusionTradeError]:
+        self.asked.append({"symbol": symbol.code, "count": count, "as_of": as_of, "seconds": deadline.remaining()})
+        end = as_of or NOON
+        return {
+            timeframe: self.replies.get(timeframe) or answer(bars(symbol.code, timeframe, end=end, count=count))
+            for timeframe in timeframes
+        }
+
+
+def forecast(item: ForecastItem, lstm: int | None, patchtst: int | None) -> ItemForecast:
+    """The container's answer to ``item`` with these votes; ATR is 1 % of the close."""
+    close = item.candles.close[-1]
+    atr = close / 100
+    votes = lstm or 0
+    return ItemForecast(
+        symbol=item.symbol,
+        timeframe=item.timeframe,
+        bar_close=item.candles.time[-1] + item.timeframe.milliseconds,
+        current_price=close,
+        atr=atr,
+        lstm=None
+        if lstm is None
+        else LstmForecast(
+            model=ModelReference(id=f"lstm-{item.timeframe}", version="aaaaaaaaaaaa"),
+            probability_up=0.5 + votes / 8,
+            abstain_below=0.45,
+            abstain_above=0.55,
+            direction_accuracy=51.5,
+            change=votes / 4,
+            change_scale=0.5,
+            predicted_price=close + votes / 4 * atr,
+            interval_90=(close - 1.5 * atr, close + 1.5 * atr),
+            horizon_bars=4,
+            expected_range=2 * atr,
+            touch_up=[0.5, 0.3, 0.2, 0.1, 0.05],
+            touch_down=[0.4, 0.25, 0.15, 0.08, 0.04],
+            win_long=0.42,
+            win_short=0.38,
+        ),
+        patchtst=None
+        if patchtst is None
+        else PatchTstForecast(
+            model=ModelReference(id=f"patchtst-{item.timeframe}", version="bbbbbbbbbbbb"),
+            **dict(zip(("up", "flat", "down"), CLASSES[patchtst], strict=True)),
+        ),
+    )
+
+
+Votes = Mapping[Timeframe, tuple[int | None, int | None] | ItemError]
+
+
+@dataclass
+class FakeEndpoint:
+    """Our Endpoint port, answering the contract; ``change`` may spoil the bytes on their way."""
+
+    votes: Votes = field(default_factory=lambda: dict.fromkeys(INTRADAY, (1, 1)))
+    change: Callable[[bytes], bytes] = bytes
+    requests: list[ForecastRequest] = field(default_factory=list)
+    timeouts: list[float] = field(default_factory=list)
+
+    def invoke(self, body: bytes, *, content_type: str, timeout: float) -> bytes:
+        assert content_type == "application/json"
+        request = ForecastRequest.model_validate_json(body)
+        self.requests.append(request)
+        self.timeouts.append(timeout)
+        response = ForecastResponse(items=[self._item(item) for item in request.items])
+        return self.change(response.model_dump_json().encode())
+
+    def _item(self, item: ForecastItem) -> ItemForecast:
+        said = self.votes[item.timeframe]
+        if isinstance(said, ItemError):
+            return ItemForecast(symbol=item.symbol, timeframe=item.timeframe, error=said)
+        return forecast(item, *said)
