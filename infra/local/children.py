@@ -129,7 +129,7 @@ class Child:
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         while process.stdout is not None and (raw := await process.stdout.readline()):
-            line = raw.decode(errors="replace").rstrip()
+            line = raw.decode(errors="replace").rstrip("\r\n")
             self.last_lines.append(line)
             self._take(self.name, line)
 
