@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -114,6 +115,7 @@ class YahooProvider:
         _prepare_yfinance(self._cache_folder or _own_folder())
         from yfinance.scrapers.history import PriceHistory
 
+        _hush_yfinance()
         try:
             # The zone only tells yfinance how to read dates; ours are instants, which saves its request for the zone.
             table: pandas.DataFrame | None = PriceHistory(request, symbol.code, "UTC", session=self._session).history(
@@ -254,7 +256,12 @@ def _prepare_yfinance(cache_folder: Path) -> None:
     import yfinance
 
     yfinance.set_tz_cache_location(str(cache_folder))
-    yfinance.config.YfConfig.debug.hide_exceptions = False
+    yfinance.config.debug.hide_exceptions = False
+
+
+def _hush_yfinance() -> None:
+    """Keep yfinance's use of what pandas is about to drop out of the log (again each time: filters get reset)."""
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"yfinance\.")
 
 
 @cache
