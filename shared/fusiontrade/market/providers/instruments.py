@@ -72,7 +72,10 @@ class Instruments:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise _invalid(f"{FILE_NAME}: {error}") from error
         symbols = {_code(name): _listing(folder, name, entry) for name, entry in _mapping(content, "symbols").items()}
-        return cls(symbols, tuple(_table(folder, entry) for entry in content.get("tables", [])))
+        tables = content.get("tables", [])
+        if not isinstance(tables, list):
+            raise _invalid(f"{FILE_NAME}: tables must be a list, written [[tables]]")
+        return cls(symbols, tuple(_table(folder, entry) for entry in tables))
 
 
 def _listing(folder: Path, name: str, entry: Any) -> Listing:
