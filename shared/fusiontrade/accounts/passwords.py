@@ -61,8 +61,9 @@ class Passwords:
         """Return whether ``password`` belongs to ``stored``; with no stored hash, False after the same work."""
         if len(password) > MAX_LENGTH:
             return False
+        nobody = self._nobody  # made on first use: whoever comes first pays for it, known or not
         try:
-            return self._hasher.verify(stored or self._nobody, _normal(password)) and stored is not None
+            return self._hasher.verify(nobody if stored is None else stored, _normal(password)) and stored is not None
         except (VerificationError, InvalidHashError):
             return False
 

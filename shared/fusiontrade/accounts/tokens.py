@@ -16,7 +16,6 @@ from typing import Any, Literal, cast, get_args
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
-from joserfc.jwk import KeySet as JwkSet
 
 from fusiontrade.clock import Clock
 from fusiontrade.errors import Unauthenticated
@@ -173,7 +172,10 @@ class Tokens:
     def _key_of(self, token: Any) -> ECKey:
         """Return the key that the header names: a token without our ``kid`` is refused, none is tried blindly."""
         kid = token.headers()["kid"]
-        return next(key for key in JwkSet(list(self._keys().keys)).keys if key.kid == kid)  # type: ignore[return-value]
+        for key in self._keys().keys:
+            if key.kid == kid:
+                return key
+        raise ValueError("kid")
 
 
 def _text(value: object) -> str:

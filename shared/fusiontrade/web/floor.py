@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fusiontrade.web import problems
+from fusiontrade.web import bodies, problems
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -98,46 +98,30 @@ class Floor:
     async def _answered(
         self, scope: Scope, headers: Headers, receive: Receive, send: Send, has_started: Callable[[], bool]
     ) -> None:
-        refusal = self._refusal(scope, headers)
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return
         try:
-            await self._app(scope, self._counted(receive), send)
+            self._check(scope["method"], headers)
+            if _is_preflight(scope["method"], headers):
+                await Response(status_code=204)(scope, receive, send)
+                return
+            if scope["method"] in _WITH_BODY:
+                body = await bodies.read(receive, self._limits.max_body_bytes)
+                if _media_type(headers) == "application/json":
+                    bodies.check_json(body)
+                receive = bodies.replay(body, receive)
+            await self._app(scope, receive, send)
         except Exception as error:
             if has_started():
                 raise
             await problems.answer(error, Request(scope))(scope, receive, send)
 
-    def _counted(self, receive: Receive) -> Receive:
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._limits.max_body_bytes:
-                raise self._too_large()
-            return message
-
-        return counted
-
-    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        method = scope["method"]
-        if method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers:
-            return Response(status_code=204)
+    def _check(self, method: str, headers: Headers) -> None:
+        """Raise the 413 or 415 that the headers alone already call for."""
         length = headers.get("Content-Length", "0")
         if length.isdigit() and int(length) > self._limits.max_body_bytes:
-            return problems.answer(self._too_large(), Request(scope))
+            raise bodies.too_large(self._limits.max_body_bytes)
         has_body = method in _WITH_BODY and (length not in ("", "0") or "Transfer-Encoding" in headers)
-        media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if has_body and media_type not in self._limits.media_types:
-            wanted = " or ".join(self._limits.media_types)
-            return problems.answer(HTTPException(415, f"send the body as {wanted}"), Request(scope))
-        return None
-
-    def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"the body may be {self._limits.max_body_bytes} bytes at most")
+        if has_body and _media_type(headers) not in self._limits.media_types:
+            raise HTTPException(415, f"send the body as {' or '.join(self._limits.media_types)}")
 
     def _add_headers(self, message: Message, request_id: str, origin: str | None) -> None:
         headers = MutableHeaders(scope=message)
@@ -154,6 +138,14 @@ class Floor:
             headers["Access-Control-Allow-Methods"] = _ALLOWED_METHODS
             headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
             headers["Access-Control-Max-Age"] = "600"
+
+
+def _media_type(headers: Headers) -> str:
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _is_preflight(method: str, headers: Headers) -> bool:
+    return method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers
 
 
 def _drop_trailing_slash(scope: Scope) -> None:

@@ -1,0 +1,37 @@
+"""The pure rules around users: spelling of addresses, growing waits."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusiontrade.accounts.users import FREE_ATTEMPTS, normal_email, seconds_to_wait
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("  Ada@Example.COM\t", "ada@example.com"),
+        ("STRASSE@x.de", "strasse@x.de"),
+        ("straße@x.de", "strasse@x.de"),
+        ("A\u030angström@x.se", "ångström@x.se"),
+    ],
+)
+def test_an_address_has_one_spelling(text: str, normal: str) -> None:
+    assert normal_email(text) == normal
+
+
+@given(st.text(max_size=40))
+def test_the_one_spelling_is_final(text: str) -> None:
+    assert normal_email(normal_email(text)) == normal_email(text)
+
+
+def test_the_first_wrong_passwords_cost_nothing() -> None:
+    assert [seconds_to_wait(attempts, 0) for attempts in range(FREE_ATTEMPTS)] == [0] * FREE_ATTEMPTS
+
+
+def test_waits_grow_to_five_minutes_and_end() -> None:
+    assert [seconds_to_wait(FREE_ATTEMPTS + n, 0) for n in range(9)] == [2, 5, 15, 30, 60, 120, 300, 300, 300]
+    assert seconds_to_wait(1000, 299.2) == 1
+    assert seconds_to_wait(1000, 300) == 0
