@@ -11,12 +11,13 @@ Answers of the gateway itself: 404 where no route fits, 413 above 10 MB, 500 whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
@@ -188,8 +189,10 @@ async def _warm(pools: Mapping[str, Pool]) -> None:
 class _Server(uvicorn.Server):
     """uvicorn without its signal handling: the process has its own."""
 
-    def install_signal_handlers(self) -> None:
-        """Do nothing."""
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
 
 
 async def _serve(options: Options) -> None:

@@ -153,27 +153,33 @@ def check_ports(options: Options) -> None:
     taken = []
     for field in ("port", "serving_port", "emulator_port"):
         number = getattr(options, field)
-        if is_free(number):
-            continue
-        who = listener_on(number)
-        listening = f"{who} listens there" if who else "another program listens there"
-        flag = "--" + field.replace("_", "-")
-        taken.append(
-            f"port {number} ({_HELP[field].removeprefix('port of ')}) is in use: {listening}. Stop it, or choose "
-            f"another port with {variable_of(field)}=... or make run ARGS='{flag} ...'"
-        )
+        if (reason := why_not(number)) is not None:
+            flag = "--" + field.replace("_", "-")
+            taken.append(
+                f"port {number} ({_HELP[field].removeprefix('port of ')}) {reason}. Stop it, or choose another port with "
+                f"{variable_of(field)}=... or make run ARGS='{flag} ...'"
+            )
     if taken:
         raise PortInUse("\n".join(taken))
 
 
-def is_free(port: int) -> bool:
-    """Tell whether a server may listen on 127.0.0.1:``port``."""
+def why_not(port: int) -> str | None:
+    """Return why no server may listen on 127.0.0.1:``port``, None where one may."""
+    with socket.socket() as caller:
+        caller.settimeout(0.5)
+        answered = caller.connect_ex((HOST, port)) == 0
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):
+        try:
             probe.bind((HOST, port))
-            return True
-    return False
+        except PermissionError:
+            return "is not open to you on this machine"
+        except OSError:
+            answered = True
+    if not answered:
+        return None
+    who = listener_on(port) or "another program"
+    return f"is in use: {who} listens there"
 
 
 def listener_on(port: int) -> str:
