@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 
 _JSON = "application/json"
 _SHOWN_ERRORS = 10
+_MOST_ERRORS = 5_000
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -290,6 +291,8 @@ def _answered(engine: Engine, body: bytes) -> bytes:
 
 
 def _malformed(error: ValidationError) -> Refusal:
+    if error.error_count() > _MOST_ERRORS:  # naming each would cost more than the whole answer
+        return Refusal(HTTPStatus.BAD_REQUEST, f"the body breaks the contract in {error.error_count()} places")
     faults = error.errors(include_url=False, include_input=False, include_context=False)
     told = [
         {"pointer": "".join(f"/{part}" for part in fault["loc"]), "message": fault["msg"]}

@@ -38,6 +38,8 @@ BARS_NEEDED = 720
 
 ModelKind = Literal["lstm", "patchtst"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+_Instants = Annotated[list[int], Field(fail_fast=True)]  # a million wrong values are one fault
+_Prices = Annotated[list[FiniteFloat], Field(fail_fast=True)]
 
 
 class _Message(BaseModel):
@@ -47,12 +49,12 @@ class _Message(BaseModel):
 class CandleColumns(_Message):
     """Finished bars, oldest first, one list a column; ``volume`` is null where the market has no real one."""
 
-    time: list[int]
-    open: list[FiniteFloat]
-    high: list[FiniteFloat]
-    low: list[FiniteFloat]
-    close: list[FiniteFloat]
-    volume: list[FiniteFloat] | None = None
+    time: _Instants
+    open: _Prices
+    high: _Prices
+    low: _Prices
+    close: _Prices
+    volume: _Prices | None = None
 
     @classmethod
     def of(cls, frame: CandleFrame) -> CandleColumns:
