@@ -95,12 +95,12 @@ def _last_close(calendar: MarketCalendar, timeframe: Timeframe, instant: int) ->
     raise ValueError(f"no bar of {timeframe} is expected in the {_LOOK_BACK[-1] // _DAY} days before {instant}")
 
 
-def _overlapping(opens: Instants, length: int, starts: Instants, ends: Instants) -> NDArray[np.bool_]:
-    """Whether each ``[open, open + length)`` overlaps any of the sorted, disjoint ``[start, end)``."""
+def _overlapping(opens: Instants, closes: Instants, starts: Instants, ends: Instants) -> NDArray[np.bool_]:
+    """Whether each ``[open, close)`` overlaps any of the sorted, disjoint ``[start, end)``."""
     if not len(starts):
         return np.zeros(len(opens), np.bool_)
     candidate = np.searchsorted(ends, opens, side="right")  # the first session that ends after the bar opens
-    return (candidate < len(starts)) & (starts[np.minimum(candidate, len(starts) - 1)] < opens + length)
+    return (candidate < len(starts)) & (starts[np.minimum(candidate, len(starts) - 1)] < closes)
 
 
 class _AlwaysOpen:
@@ -145,9 +145,10 @@ class _Sessions(ABC):
         return int(closes[closes > instant][0])
 
     def bar_opens(self, timeframe: Timeframe, start: int, end: int) -> Instants:
-        opens = self.grid.between(start, end, timeframe)
-        length = timeframe.milliseconds
-        return opens[_overlapping(opens, length, *self.sessions(start, end + length))]
+        reach = 2 * timeframe.milliseconds + _HOUR  # past the end of the last bucket, whatever the clock does
+        edges = self.grid.between(start, end + reach, timeframe)
+        expected = _overlapping(edges[:-1], edges[1:], *self.sessions(start, end + reach))
+        return edges[:-1][expected & (edges[:-1] < end)]
 
     def expected_last_close(self, timeframe: Timeframe, instant: int) -> int:
         return _last_close(self, timeframe, instant)

@@ -91,6 +91,15 @@ def test_bar_opens_of_fx_week_are_120_hours_and_30_four_hour_bars() -> None:
     assert len(fx.bar_opens(Timeframe.M1, start, end)) == 7200
 
 
+@pytest.mark.parametrize("sunday", ["2025-03-09T00:00:00Z", "2025-11-02T00:00:00Z"])
+def test_bar_opens_of_a_weekend_with_a_clock_change_are_none_before_sunday_evening(sunday: str) -> None:
+    fx, noon = calendar("EURUSD=X"), parse_iso(sunday) + DAY // 2
+    evening = fx.next_open(noon)
+    for timeframe in Timeframe:
+        opens = fx.bar_opens(timeframe, noon - DAY, noon + DAY)
+        assert opens[0] == evening, timeframe
+
+
 def test_bar_opens_of_an_exchange_count_from_the_opening_bell() -> None:
     opens = calendar("AAPL").bar_opens(
         Timeframe.H1, parse_iso("2025-07-31T00:00:00Z"), parse_iso("2025-08-01T00:00:00Z")
@@ -159,3 +168,8 @@ def test_fx_and_crypto_calendars_import_no_pandas() -> None:
         "assert not {'pandas', 'exchange_calendars', 'pyarrow'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_no_bar_is_expected_before_the_recorded_sessions() -> None:
+    with pytest.raises(ValueError, match="no bar of 1h is expected in the 20 days before"):
+        calendar("AAPL").expected_last_close(Timeframe.H1, parse_iso("1999-06-01T00:00:00Z"))
