@@ -1,0 +1,105 @@
+"""``python -m serving.training --data FOLDER --out FOLDER``: one bundle per model and timeframe."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TypeVar, get_args
+
+from fusiontrade.errors import FusionTradeError
+from fusiontrade.inference.contract import ModelKind
+from fusiontrade.market.timeframes import INTRADAY, Timeframe
+from serving.training.candles import read_candles
+from serving.training.config import TrainingConfig
+from serving.training.dataset import pool_of
+from serving.training.fit import Epoch
+from serving.training.pipeline import train_bundle
+from serving.training.prepared import prepare
+
+_Value = TypeVar("_Value")
+_HELP = {
+    "batch": "rows per step",
+    "epochs": "most passes over the data",
+    "patience": "epochs without progress before stopping",
+    "halve_after": "epochs without progress before the learning rate is halved",
+    "rows_per_epoch": "at most so many training rows an epoch, 0: all",
+    "rows_per_evaluation": "at most so many validation rows an epoch, 0: all",
+    "bootstrap": "resamples behind each interval of the report",
+    "seed": "of weights, order and bootstrap",
+    "threads": "torch threads; part of what makes a run repeatable",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what the command line asks for; return the exit code (2: the data or the arguments cannot be used)."""
+    chosen = _parser().parse_args(arguments)
+    config = TrainingConfig(**{name: getattr(chosen, name) for name in _HELP})
+    try:
+        for timeframe in _listed(chosen.timeframes, Timeframe.parse):
+            _train_timeframe(timeframe, chosen, config)
+    except (FusionTradeError, ValueError) as error:
+        print(f"training stopped: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _train_timeframe(timeframe: Timeframe, chosen: argparse.Namespace, config: TrainingConfig) -> None:
+    frames = read_candles(chosen.data, timeframe, tuple(_listed(chosen.symbols, str)))
+    if not frames:
+        raise ValueError(f"{chosen.data} has no series with enough {timeframe} bars")
+    prepared = prepare(pool_of(timeframe, frames), config)
+    slices = prepared.slices
+    print(
+        f"{timeframe}: {len(frames)} series, {len(slices.train)} rows to train, {len(slices.validation)} to validate, "
+        f"{len(slices.calibration)} to calibrate, {len(slices.test)} to test",
+        flush=True,
+    )
+    for kind in _listed(chosen.models, _kind):
+
+        def told(epoch: Epoch, name: str = f"{kind}-{timeframe}") -> None:
+            print(
+                f"{name} epoch {epoch.number}/{config.epochs}: loss {epoch.training_loss:.5f}, "
+                f"validation {epoch.validation_loss:.5f}, learning rate {epoch.learning_rate:.1e}, "
+                f"{epoch.seconds:.0f} s",
+                flush=True,
+            )
+
+        folder = train_bundle(
+            prepared, kind, config, chosen.out, progress=told, keep_weights=not chosen.without_weights
+        )
+        print(f"wrote {folder}", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serving.training", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with instruments.toml and Parquet bars")
+    parser.add_argument("--out", type=Path, required=True, help="folder the bundles go to")
+    parser.add_argument("--timeframes", default=",".join(INTRADAY), help="default: %(default)s")
+    parser.add_argument("--models", default=",".join(get_args(ModelKind)), help="default: %(default)s")
+    parser.add_argument("--symbols", default="", help="codes to train on, default: all of the folder")
+    parser.add_argument("--without-weights", action="store_true", help="leave the torch weights out of the bundle")
+    defaults = {field.name: field.default for field in fields(TrainingConfig)}
+    for name, text in _HELP.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=int, default=defaults[name], help=f"{text} (default: %(default)s)"
+        )
+    return parser
+
+
+def _listed(text: str, parse: Callable[[str], _Value]) -> list[_Value]:
+    return [parse(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def _kind(text: str) -> ModelKind:
+    kinds: tuple[ModelKind, ...] = get_args(ModelKind)
+    for kind in kinds:
+        if text == kind:
+            return kind
+    raise ValueError(f"{text!r} is no model: use one of {', '.join(get_args(ModelKind))}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,134 @@
+"""From raw outputs on the calibration slice to the maps, band and interval shifts that a bundle carries.
+
+Always true: a head's map is chosen on the later part of the slice among maps fitted on its earlier part, identity
+included, and only then fitted on all of it; a more flexible map has to be better, not merely equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, Temperature
+from serving.card import IntervalShift
+from serving.evaluation.metrics import log_loss
+
+__all__ = ["abstention_band", "fit_binary", "fit_temperature", "interval_shift"]
+
+Floats = NDArray[np.floating]
+_EARLIER = 0.6
+_BETTER = 1e-5  # nats per row by which a more flexible map has to win
+_FEWEST_FOR_ISOTONIC = 1000
+_KNOTS = 40
+_SURE = 1e-4  # isotonic maps never promise more than this
+_COVERAGE_TAIL = 0.05
+_SMALLEST_SHARE_OF_VOTES = 0.25
+
+_Fit = Callable[[Floats, Floats], CalibrationMap]
+
+
+def fit_binary(logits: Floats, truth: Floats) -> tuple[CalibrationMap, dict[str, float]]:
+    """Return the map of a head of one logit, and the held log loss (nats) of each kind of map that was tried.
+
+    Parameters
+    ----------
+    logits, truth
+        (n,) in the order of time; truth is 0 or 1.
+    """
+    cut = int(len(logits) * _EARLIER)
+    kinds: dict[str, _Fit] = {"identity": lambda _logits, _truth: Identity(), "platt": _platt}
+    if cut >= _FEWEST_FOR_ISOTONIC:
+        kinds["isotonic"] = _isotonic
+    if len(np.unique(truth[:cut])) < 2 or len(np.unique(truth)) < 2:
+        kinds = {"identity": kinds["identity"]}
+    held = {
+        kind: float(log_loss(make(logits[:cut], truth[:cut]).apply(logits[cut:]), truth[cut:]).mean())
+        for kind, make in kinds.items()
+    }
+    best = "identity"
+    for kind in kinds:
+        if held[kind] < held[best] - _BETTER:
+            best = kind
+    return kinds[best](logits, truth), held
+
+
+def fit_temperature(logits: Floats, classes: NDArray[np.int64]) -> Temperature:
+    """Return the temperature of least log loss for (n, 3) logits and (n,) classes, between 0.05 and 20."""
+    rows = np.arange(len(classes))
+
+    def loss(log_t: float) -> float:
+        held = Temperature(t=float(np.exp(log_t))).apply(logits)
+        return float(-np.log(np.maximum(held[rows, classes], 1e-12)).mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-4})
+    return Temperature(t=round(float(np.exp(found.x)), 6))
+
+
+def interval_shift(quantiles: Floats, change: Floats) -> IntervalShift:
+    """Return the conformal shifts that make each tail beyond the 90 % interval hold 5 % of the slice.
+
+    Parameters
+    ----------
+    quantiles
+        (n, 5) sorted forecasts of ``change`` (n,), both in ATR. Split conformal, each side by itself
+        (Romano, Patterson and Candès, 2019).
+    """
+    rank = min(1.0, np.ceil((len(change) + 1) * (1 - _COVERAGE_TAIL)) / len(change))
+    return IntervalShift(
+        lower_shift=round(float(np.quantile(quantiles[:, 0] - change, rank, method="higher")), 6),
+        upper_shift=round(float(np.quantile(change - quantiles[:, -1], rank, method="higher")), 6),
+    )
+
+
+def abstention_band(probability: Floats, direction: Floats) -> tuple[tuple[float, float], Mapping[str, float]]:
+    """Return the band of the probability inside which the direction head abstains, and what it was chosen by.
+
+    The band lies evenly around the mean probability of the slice (the drift of a span is no vote). Of the half-widths
+    that leave a vote to at least a quarter of the rows, the one with the best share of votes that came true wins;
+    where that is no more than one half, the head abstains from everything: (0, 1).
+    """
+    center = float(probability.mean())
+    distance = np.abs(probability - center)
+    best = {"hit_rate": 0.5, "share_of_votes": 0.0, "half_width": 1.0}
+    for kept in np.arange(1.0, _SMALLEST_SHARE_OF_VOTES - 0.01, -0.05):
+        half_width = float(np.quantile(distance, 1 - kept)) if kept < 1 else 0.0
+        votes = distance > half_width
+        if votes.mean() < _SMALLEST_SHARE_OF_VOTES - 0.02:
+            continue
+        hits = (probability > center)[votes] == (direction > 0)[votes]
+        if hits.mean() > best["hit_rate"]:
+            best = {
+                "hit_rate": round(float(hits.mean()), 6),
+                "share_of_votes": round(float(votes.mean()), 6),
+                "half_width": round(half_width, 6),
+            }
+    if not best["share_of_votes"]:
+        return (0.0, 1.0), best
+    low, high = center - best["half_width"], center + best["half_width"]
+    return (round(max(low, 0.0), 6), round(min(high, 1.0), 6)), best
+
+
+def _platt(logits: Floats, truth: Floats) -> CalibrationMap:
+    """Return sigmoid(a · logit + b) of greatest likelihood; a falling one answers the base rate alone."""
+    fitted = LogisticRegression(C=1e6, tol=1e-8, max_iter=500).fit(logits[:, None].astype(np.float64), truth > 0.5)
+    a, b = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    if a <= 0:
+        rate = float(truth.mean())
+        a, b = 0.0, float(np.log(rate / (1 - rate)))
+    return Platt(a=round(a, 6), b=round(b, 6))
+
+
+def _isotonic(logits: Floats, truth: Floats) -> CalibrationMap:
+    """Return the isotonic regression over bins of equal mass: few knots, none of them resting on a handful of rows."""
+    order = np.argsort(logits, kind="stable")
+    bins = np.array_split(order, _KNOTS)
+    x = np.asarray([logits[rows].astype(np.float64).mean() for rows in bins])
+    y = np.asarray([truth[rows].astype(np.float64).mean() for rows in bins])
+    rising = IsotonicRegression(y_min=_SURE, y_max=1 - _SURE).fit_transform(x, y)
+    knots, first = np.unique(np.round(x, 6), return_index=True)
+    return Isotonic(x=tuple(knots.tolist()), y=tuple(np.round(rising[first], 6).tolist()))

@@ -1,0 +1,67 @@
+"""How a bundle is trained: every choice that changes the result, frozen, and written into the bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fusiontrade.market.timeframes import Timeframe
+
+__all__ = ["HORIZON_BARS", "PURGE_BARS", "TrainingConfig"]
+
+HORIZON_BARS = 4
+"""Bars ahead that touch, win, range and class labels look."""
+_EMBARGO_BARS = 60
+PURGE_BARS = HORIZON_BARS + _EMBARGO_BARS
+"""Bars left out between two slices: the labels' horizon, then an embargo of one input window."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """One training run.
+
+    Parameters
+    ----------
+    batch, epochs, learning_rate, learning_rate_floor
+        Adam's batch in rows, the most passes over the data, its first and its smallest step.
+    patience, halve_after
+        Epochs without a better validation loss before stopping, and before the learning rate is halved.
+    rows_per_epoch
+        At most so many training rows an epoch, 0 for all: every k-th row, another k-th the next epoch.
+    rows_per_evaluation
+        At most so many rows of the validation slice in each epoch's loss, 0 for all.
+    train, validation, calibration
+        Shares of the pooled rows, in the order of time; the rest is the untouched test slice.
+    gradient_norm
+        Gradients are scaled down to this norm.
+    bootstrap
+        Resamples behind each published interval.
+    seed, threads
+        With the same data, library versions and machine type these fix every byte of the bundle's manifest.
+    """
+
+    batch: int = 32
+    epochs: int = 100
+    learning_rate: float = 1e-3
+    learning_rate_floor: float = 1e-7
+    patience: int = 10
+    halve_after: int = 5
+    rows_per_epoch: int = 0
+    rows_per_evaluation: int = 0
+    train: float = 0.62
+    validation: float = 0.08
+    calibration: float = 0.12
+    gradient_norm: float = 1.0
+    bootstrap: int = 500
+    seed: int = 20240
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "epochs", "patience", "halve_after", "threads", "bootstrap"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        shares = (self.train, self.validation, self.calibration)
+        if min(shares) <= 0 or sum(shares) >= 1:
+            raise ValueError(f"train, validation and calibration must be positive and leave a test slice, got {shares}")
+
+
+DEFAULT_TIMEFRAMES = (Timeframe.M15, Timeframe.M30, Timeframe.H1, Timeframe.H4)

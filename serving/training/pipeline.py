@@ -1,0 +1,241 @@
+"""One bundle from one pool: fit, export, prove, calibrate, judge, write.
+
+The order is the guarantee: the graph is exported before anything is calibrated, so calibration and evaluation see
+the numbers that will be served; the test slice is read once, after every choice has been made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import fusiontrade
+from fusiontrade.inference.contract import ModelKind
+from serving.card import FeatureList, Windows
+from serving.card import Scaler as CardScaler
+from serving.features import (
+    CALENDAR,
+    CANDLE_CHANNELS,
+    FEATURE_VERSION,
+    INDICATORS,
+    LSTM_LENGTH,
+    PATCHTST_LENGTH,
+    WINDOW,
+)
+from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
+from serving.training.bundle import Finished, libraries, write_bundle
+from serving.training.config import HORIZON_BARS, TrainingConfig
+from serving.training.dataset import LstmBatches, PatchTstBatches
+from serving.training.export import export, largest_difference, run_graph
+from serving.training.fit import Batches, Epoch, Progress, deterministic, fit, predict
+from serving.training.judge import finish_lstm, finish_patchtst
+from serving.training.prepared import Prepared
+from serving.training.references import held_out
+
+__all__ = ["train_bundle"]
+
+Rows = NDArray[np.intp]
+_PROOF_WINDOWS = 512
+_BATCH = 1024
+_CHECKPOINTS = ".checkpoints"
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """A fitted model as the graph that will be served, and what it answers."""
+
+    graph: bytes
+    epochs: list[Epoch]
+    difference: float
+    answer: Callable[[Rows], dict[str, NDArray[np.float32]]]
+    weights: dict[str, torch.Tensor]
+
+
+def train_bundle(
+    prepared: Prepared,
+    kind: ModelKind,
+    config: TrainingConfig,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    keep_weights: bool = True,
+) -> Path:
+    """Train one model and write its bundle; return the bundle's folder.
+
+    An interrupted run continues from its last finished epoch when it is started again with the same data and
+    configuration.
+
+    Parameters
+    ----------
+    prepared
+        From `prepare` with the same ``config``.
+    out
+        The bundle goes to ``out/<kind>-<timeframe>``.
+    progress
+        Called after each epoch.
+    keep_weights
+        Put the torch weights into the bundle as well.
+    """
+    started = time.time()
+    model_id = f"{kind}-{prepared.pool.timeframe}"
+    checkpoint = out / _CHECKPOINTS / f"{model_id}.safetensors"
+    with deterministic(config.threads):
+        model, settings, batches = _model(prepared, kind, config)
+        choices = {"model": asdict(settings), "training": asdict(config)}
+        trained = _fitted(model, batches, prepared, config, checkpoint=checkpoint, choices=choices, progress=progress)
+        fitted_at = time.time()
+        known, report = _known(prepared, kind, config, choices), _report(prepared, kind, trained)
+        finish = finish_lstm if kind == "lstm" else finish_patchtst
+        card, found = finish(known, prepared, held_out(prepared), trained.answer, config)
+    run = {
+        "started": round(started),
+        "seconds_fitting": round(fitted_at - started, 1),
+        "seconds_calibrating_and_judging": round(time.time() - fitted_at, 1),
+        "seconds_per_epoch": [round(epoch.seconds, 1) for epoch in trained.epochs],
+    }
+    weights = trained.weights if keep_weights else None
+    folder = write_bundle(Finished(card, trained.graph, report | found, run, weights), out)
+    checkpoint.unlink(missing_ok=True)
+    if not any(checkpoint.parent.iterdir()):
+        checkpoint.parent.rmdir()
+    return folder
+
+
+def _model(
+    prepared: Prepared, kind: ModelKind, config: TrainingConfig
+) -> tuple[torch.nn.Module, LstmConfig | PatchTstConfig, Batches]:
+    torch.manual_seed(config.seed)
+    if kind == "lstm":
+        sizes = LstmConfig(calendar=len(CALENDAR))
+        return LstmModel(sizes), sizes, LstmBatches(prepared.pool, prepared.scaler)
+    shape = PatchTstConfig(calendar=len(CALENDAR))
+    model = PatchTstForecaster(shape)
+    classes = prepared.pool.column(lambda one: one.labels.classes)[prepared.slices.train]
+    counts = np.bincount(classes, minlength=3).astype(np.float64)
+    moved = (counts[0] + counts[2]) / 2
+    model.class_weights.copy_(torch.tensor([moved / max(counts[0], 1), 1.0, moved / max(counts[2], 1)]))
+    return model, shape, PatchTstBatches(prepared.pool)
+
+
+def _fitted(
+    model: torch.nn.Module,
+    batches: Batches,
+    prepared: Prepared,
+    config: TrainingConfig,
+    *,
+    checkpoint: Path,
+    choices: dict[str, Any],
+    progress: Progress | None,
+) -> _Trained:
+    """Fit, export, and prove the graph on real windows of the test slice's inputs (its labels stay unread)."""
+    slices = prepared.slices
+    identity = hashlib.sha256(json.dumps([prepared.data.fingerprint, choices]).encode()).hexdigest()
+    epochs = fit(
+        model,
+        batches,
+        slices.train,
+        slices.validation,
+        config,
+        checkpoint=checkpoint,
+        identity=identity,
+        progress=progress,
+    )
+    graph = export(model)
+    names, outputs = model.inputs, model.outputs
+
+    def answer(rows: Rows) -> dict[str, NDArray[np.float32]]:
+        parts = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
+        return run_graph(graph, (dict(zip(names, batches.inputs(part), strict=True)) for part in parts), outputs)
+
+    proof = slices.test[:: max(1, len(slices.test) // _PROOF_WINDOWS)]
+    difference = largest_difference(predict(model, batches, proof), answer(proof))
+    return _Trained(graph, epochs, difference, answer, model.state_dict())
+
+
+def _known(prepared: Prepared, kind: ModelKind, config: TrainingConfig, choices: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of the card that are known before calibration: the data and the choices."""
+    slices, entry, scaler = prepared.slices, prepared.pool.entry, prepared.scaler
+    spans = {
+        name: (int(entry[rows].min()), int(entry[rows].max()))
+        for name in ("train", "validation", "calibration", "test")
+        for rows in (getattr(slices, name),)
+    }
+    lstm = kind == "lstm"
+    return {
+        "model_id": f"{kind}-{prepared.pool.timeframe}",
+        "kind": kind,
+        "timeframe": prepared.pool.timeframe,
+        "universe": tuple(one.symbol for one in prepared.pool.series),
+        "horizon_bars": HORIZON_BARS,
+        "features": FeatureList(
+            name="indicators" if lstm else "candles",
+            version=FEATURE_VERSION,
+            window=WINDOW,
+            columns=INDICATORS if lstm else CANDLE_CHANNELS,
+            calendar=CALENDAR,
+            sequence=LSTM_LENGTH if lstm else PATCHTST_LENGTH,
+        ),
+        "config": json.loads(json.dumps(choices)),
+        "scaler": CardScaler(
+            center=tuple(np.round(scaler.center, 9).tolist()),
+            scale=tuple(np.round(scaler.scale, 9).tolist()),
+            clip=scaler.clip,
+        )
+        if lstm
+        else None,
+        "data": prepared.data,
+        "windows": Windows(**spans),
+        "code_version": fusiontrade.__version__,
+        "seed": config.seed,
+        "libraries": libraries(),
+    }
+
+
+def _report(prepared: Prepared, kind: ModelKind, trained: _Trained) -> dict[str, Any]:
+    """Return the part of the report that is known before judging."""
+    pool, slices = prepared.pool, prepared.slices
+    best = min(trained.epochs, key=lambda epoch: epoch.validation_loss)
+    counted = {}
+    for name in ("train", "validation", "calibration", "test"):
+        rows = getattr(slices, name)
+        counts = np.bincount(pool.series_of(rows), minlength=len(pool.series))
+        counted[name] = {
+            "rows": len(rows),
+            "from": _iso(int(pool.entry[rows].min())),
+            "to": _iso(int(pool.entry[rows].max())),
+            "rows_by_symbol": {one.symbol: int(count) for one, count in zip(pool.series, counts, strict=True) if count},
+        }
+    return {
+        "model_id": f"{kind}-{pool.timeframe}",
+        "kind": kind,
+        "timeframe": str(pool.timeframe),
+        "horizon_bars": HORIZON_BARS,
+        "slices": counted,
+        "rollover_hours_left_out": [one.symbol for one in pool.series if one.rollover],
+        "training": {
+            "best_epoch": best.number,
+            "epochs": [
+                {
+                    "number": epoch.number,
+                    "training_loss": round(epoch.training_loss, 6),
+                    "validation_loss": round(epoch.validation_loss, 6),
+                    "learning_rate": epoch.learning_rate,
+                }
+                for epoch in trained.epochs
+            ],
+        },
+        "export": {"largest_difference_from_torch": float(f"{trained.difference:.3g}"), "bytes": len(trained.graph)},
+    }
+
+
+def _iso(milliseconds: int) -> str:
+    return f"{np.datetime64(milliseconds, 'ms').astype('datetime64[s]')}Z"
