@@ -20,6 +20,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fusiontrade.clock import iso
+from fusiontrade.errors import InvalidInput
 from fusiontrade.market.candles import Instants
 from fusiontrade.market.grids import FX_GRID, NSE_GRID, NYSE_GRID, Grid
 from fusiontrade.market.symbols import AssetClass, Symbol
@@ -45,7 +47,10 @@ _EXCHANGES = {
 
 
 class MarketCalendar(Protocol):
-    """The trading hours of one market; instants are ms since 1970-01-01 UTC."""
+    """The trading hours of one market; instants are ms since 1970-01-01 UTC.
+
+    What looks for an opening, a closing or a bar raises `InvalidInput` outside the years whose sessions are known.
+    """
 
     def is_open(self, instant: int) -> bool:
         """Whether the market trades at ``instant``; the moment it opens is open, the moment it closes is closed."""
@@ -92,7 +97,15 @@ def _last_close(calendar: MarketCalendar, timeframe: Timeframe, instant: int) ->
         opens = calendar.bar_opens(timeframe, instant - look_back - length, instant - length + 1)
         if len(opens):
             return int(opens[-1]) + length
-    raise ValueError(f"no bar of {timeframe} is expected in the {_LOOK_BACK[-1] // _DAY} days before {instant}")
+    raise _no_sessions(instant)
+
+
+def _no_sessions(instant: int) -> InvalidInput:
+    return InvalidInput(
+        "query/as_of",
+        f"the trading hours around {iso(instant)} are not known: use a moment after {_FIRST_SESSION} "
+        f"and before {_LAST_ASSUMED_SESSION}",
+    )
 
 
 def _overlapping(opens: Instants, closes: Instants, starts: Instants, ends: Instants) -> NDArray[np.bool_]:
@@ -101,6 +114,13 @@ def _overlapping(opens: Instants, closes: Instants, starts: Instants, ends: Inst
         return np.zeros(len(opens), np.bool_)
     candidate = np.searchsorted(ends, opens, side="right")  # the first session that ends after the bar opens
     return (candidate < len(starts)) & (starts[np.minimum(candidate, len(starts) - 1)] < closes)
+
+
+def _first_after(edges: Instants, instant: int) -> int:
+    later = edges[edges > instant]
+    if not len(later):
+        raise _no_sessions(instant)
+    return int(later[0])
 
 
 class _AlwaysOpen:
@@ -138,11 +158,11 @@ class _Sessions(ABC):
 
     def next_open(self, instant: int) -> int | None:
         opens, _ = self.sessions(instant, instant + _LOOK_BACK[-1])
-        return int(opens[opens > instant][0])
+        return _first_after(opens, instant)
 
     def next_close(self, instant: int) -> int | None:
         _, closes = self.sessions(instant, instant + _LOOK_BACK[-1])
-        return int(closes[closes > instant][0])
+        return _first_after(closes, instant)
 
     def bar_opens(self, timeframe: Timeframe, start: int, end: int) -> Instants:
         reach = 2 * timeframe.milliseconds + _HOUR  # past the end of the last bucket, whatever the clock does

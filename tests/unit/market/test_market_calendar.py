@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusiontrade.clock import iso, parse_iso
+from fusiontrade.errors import InvalidInput
 from fusiontrade.market.calendar import MarketCalendar, calendar_of
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
@@ -170,6 +171,22 @@ def test_fx_and_crypto_calendars_import_no_pandas() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_no_bar_is_expected_before_the_recorded_sessions() -> None:
-    with pytest.raises(ValueError, match="no bar of 1h is expected in the 20 days before"):
-        calendar("AAPL").expected_last_close(Timeframe.H1, parse_iso("1999-06-01T00:00:00Z"))
+@pytest.mark.parametrize("instant", ["1999-06-01T00:00:00Z", "0001-01-02T00:00:00Z", "2061-01-01T00:00:00Z"])
+def test_equity_hours_outside_the_known_years_are_the_callers_error(instant: str) -> None:
+    market, moment = calendar("AAPL"), parse_iso(instant)
+    assert not market.is_open(moment)
+    for question in (
+        market.next_open,
+        market.next_close,
+        lambda when: market.expected_last_close(Timeframe.H1, when),
+    ):
+        with pytest.raises(InvalidInput, match="use a moment after 2000-01-01 and before 2060-01-01") as caught:
+            question(moment)
+        assert caught.value.field == "query/as_of"
+
+
+@pytest.mark.parametrize("code", ["EURUSD=X", "GC=F", "BTC-USD"])
+@pytest.mark.parametrize("instant", ["0001-01-02T00:00:00Z", "9999-12-01T00:00:00Z"])
+def test_fx_and_crypto_hours_hold_at_any_date(code: str, instant: str) -> None:
+    market, moment = calendar(code), parse_iso(instant)
+    assert moment - 5 * DAY < market.expected_last_close(Timeframe.H4, moment) <= moment
