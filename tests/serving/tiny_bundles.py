@@ -191,7 +191,7 @@ def card_content(kind: str, timeframe: str) -> dict[str, Any]:
         },
         "config": {"layers": [1]},
         "scaler": {"center": [0.0] * len(columns), "scale": [1.0] * len(columns), "clip": 5.0} if is_lstm else None,
-        "calibration": {head: plain for head in HEADS[kind]},
+        "calibration": dict.fromkeys(HEADS[kind], plain),
         "interval": {"lower_shift": 0.1, "upper_shift": 0.2} if is_lstm else None,
         "thresholds": {"abstain_below": 0.48, "abstain_above": 0.52, "change_scale": 0.4} if is_lstm else None,
         "metrics": {"direction_accuracy": {"value": 0.53, "low": 0.5, "high": 0.56, "n": 1000}},

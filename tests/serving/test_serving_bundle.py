@@ -1,0 +1,238 @@
+"""Bundles: what is valid loads and says its version; everything else is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from tiny_bundles import LSTM_WIDTHS, build_bundle, card_content, lstm_graph, patchtst_graph
+
+from fusiontrade.errors import BundleRefused
+from serving.bundle import CARD, MANIFEST, load_bundle, write_card, write_manifest
+from serving.card import ModelCard
+from serving.features import CALENDAR, INDICATORS
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def reseal(folder: Path, change: Callable[[dict[str, Any]], object], *, stamp: bool = True) -> None:
+    """Change the card as its maker could have: manifest and, if ``stamp``, version fit again."""
+    edit(folder / CARD, change)
+    if stamp:
+        write_card(folder, ModelCard.model_validate_json((folder / CARD).read_text()))
+    write_manifest(folder)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "patchtst"])
+def test_a_valid_bundle_loads_and_answers(tmp_path: Path, kind: str) -> None:
+    folder = build_bundle(tmp_path, kind, "4h")
+    (folder / "run.json").write_text("{}")
+    bundle = load_bundle(folder)
+    assert (bundle.card.model_id, bundle.card.kind, bundle.card.timeframe) == (f"{kind}-4h", kind, "4h")
+    content = json.loads((folder / CARD).read_text())
+    assert bundle.card.version == content["version"]
+    assert len(content["version"]) == 12
+    calendar = np.zeros((3, 60, len(CALENDAR)) if kind == "lstm" else (3, len(CALENDAR)), np.float32)
+    first = (
+        {"features": np.zeros((3, 60, len(INDICATORS)), np.float32)}
+        if kind == "lstm"
+        else {"candles": np.ones((3, 120, 5), np.float32)}
+    )
+    raw = bundle.graph.run(first | {"calendar": calendar})
+    assert {name: values.shape[0] for name, values in raw.items()} == dict.fromkeys(raw, 3)
+
+
+def test_the_version_follows_from_graph_and_card_and_from_nothing_else(tmp_path: Path) -> None:
+    one = load_bundle(build_bundle(tmp_path / "one")).card
+    assert load_bundle(build_bundle(tmp_path / "same")).card.version == one.version
+    assert load_bundle(build_bundle(tmp_path / "seed", seed=2)).card.version != one.version
+    assert load_bundle(build_bundle(tmp_path / "graph", behaviour="nan")).card.version != one.version
+
+
+def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
+    folder = build_bundle(tmp_path)
+    (folder / MANIFEST).unlink()
+    with pytest.raises(BundleRefused, match=r"lstm-1h has no manifest\.json"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.onnx", "report.json"])
+def test_one_changed_byte_is_refused_and_names_the_file(tmp_path: Path, name: str) -> None:
+    folder = build_bundle(tmp_path)
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(BundleRefused, match=f"{name} has sha256"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.onnx", "report.json"])
+def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
+    folder = build_bundle(tmp_path)
+    (folder / name).unlink()
+    with pytest.raises(BundleRefused, match=f"{name} is in manifest.json but not a file"):
+        load_bundle(folder)
+    write_manifest(folder)
+    with pytest.raises(BundleRefused, match=f"does not name {name}"):
+        load_bundle(folder)
+
+
+def test_an_extra_file_is_refused(tmp_path: Path) -> None:
+    folder = build_bundle(tmp_path)
+    (folder / "weights.pkl").write_bytes(b"surprise")
+    with pytest.raises(BundleRefused, match=r"weights\.pkl is not in manifest\.json"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "a/b", "..", ".hidden", "C:\\x", "manifest.json", ""])
+def test_a_manifest_that_points_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    folder = build_bundle(tmp_path)
+    (tmp_path / "secret.txt").write_text("x")
+    edit(folder / MANIFEST, lambda m: m["files"].update({name: "0" * 64}))
+    with pytest.raises(BundleRefused, match="no plain file"):
+        load_bundle(folder)
+
+
+def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    folder = build_bundle(tmp_path)
+    (folder / "report.json").rename(tmp_path / "elsewhere.json")
+    (folder / "report.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(BundleRefused, match=r"report\.json is in manifest\.json but not a file"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("content", [b"not json", b"[]", b'{"files": 1}', b"\xff\xfe"])
+def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    folder = build_bundle(tmp_path)
+    (folder / MANIFEST).write_bytes(content)
+    with pytest.raises(BundleRefused, match=r"manifest\.json"):
+        load_bundle(folder)
+
+
+def test_a_version_that_its_content_does_not_have_is_refused(tmp_path: Path) -> None:
+    folder = build_bundle(tmp_path)
+    reseal(folder, lambda c: c.update(seed=99), stamp=False)
+    with pytest.raises(BundleRefused, match="but its content is version"):
+        load_bundle(folder)
+
+
+REFUSED_CARDS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
+    ("schema", lambda c: c.update(schema_version=2), "schema version 2, this program reads 1"),
+    ("no schema", lambda c: c.pop("schema_version"), "schema version None"),
+    ("field", lambda c: c.update(surprise=1), "surprise"),
+    ("kind", lambda c: c.update(kind="gru"), "kind"),
+    ("timeframe", lambda c: c.update(timeframe="2h"), "timeframe"),
+    ("scaler length", lambda c: c["scaler"].update(center=[0.0], scale=[1.0]), "scaler has 1 columns"),
+    ("scaler halves", lambda c: c["scaler"].update(center=[0.0]), "one length"),
+    ("scaler zero", lambda c: c["scaler"]["scale"].__setitem__(0, 0.0), "scaler.scale.0"),
+    ("no scaler", lambda c: c.update(scaler=None), "needs scaler"),
+    ("no thresholds", lambda c: c.update(thresholds=None), "needs thresholds"),
+    ("threshold range", lambda c: c["thresholds"].update(abstain_above=1.5), "thresholds.abstain_above"),
+    ("threshold order", lambda c: c["thresholds"].update(abstain_below=0.9), "abstain_below must not exceed"),
+    ("change scale", lambda c: c["thresholds"].update(change_scale=0), "thresholds.change_scale"),
+    ("missing head", lambda c: c["calibration"].pop("win_long"), "missing .'win_long'"),
+    ("unknown head", lambda c: c["calibration"].update(luck={"kind": "identity"}), "unknown .'luck'"),
+    ("wrong map", lambda c: c["calibration"].update(direction={"kind": "temperature", "t": 1.0}), "cannot be"),
+    ("percent", lambda c: c["metrics"]["direction_accuracy"].update(value=53.0), "share in"),
+    ("window", lambda c: c["windows"].update(test=[3, 3]), "test must end after it starts"),
+    ("identifier", lambda c: c.update(model_id="../x"), "model_id"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [row[1:] for row in REFUSED_CARDS], ids=[row[0] for row in REFUSED_CARDS]
+)
+def test_a_card_that_breaks_the_schema_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    folder = build_bundle(tmp_path)
+    reseal(folder, change, stamp=False)
+    with pytest.raises(BundleRefused, match=reason):
+        load_bundle(folder)
+
+
+REFUSED_FEATURES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
+    ("version", lambda f: f.update(version="0"), "features.version .* asks for '0'"),
+    ("window", lambda f: f.update(window=500), "features.window .* asks for 500"),
+    ("sequence", lambda f: f.update(sequence=61), "features.sequence .* asks for 61"),
+    ("name", lambda f: f.update(name="candles"), "features.name .* asks for 'candles'"),
+    ("unknown", lambda f: f["columns"].__setitem__(3, "astrology"), "features.columns .* unknown 'astrology'"),
+    ("order", lambda f: f["columns"].reverse(), "features.columns .* asks for"),
+    ("calendar", lambda f: f["calendar"].append("moon"), "features.calendar .* unknown 'moon'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [row[1:] for row in REFUSED_FEATURES], ids=[row[0] for row in REFUSED_FEATURES]
+)
+def test_features_that_this_program_does_not_compute_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    folder = build_bundle(tmp_path)
+    reseal(folder, lambda c: change(c["features"]))
+    with pytest.raises(BundleRefused, match=reason):
+        load_bundle(folder)
+
+
+def test_a_patchtst_with_a_scaler_is_refused(tmp_path: Path) -> None:
+    folder = build_bundle(tmp_path, "patchtst")
+    reseal(folder, lambda c: c.update(scaler=card_content("lstm", "1h")["scaler"]), stamp=False)
+    with pytest.raises(BundleRefused, match="scaler must be null"):
+        load_bundle(folder)
+
+
+def external_weights() -> bytes:
+    model = onnx.load_from_string(lstm_graph())
+    tensor = next(one for one in model.graph.initializer if one.name == "touch_slope")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../../etc/passwd"
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("kind", "graph", "reason"),
+    [
+        ("lstm", b"not a graph", "cannot read the graph"),
+        ("lstm", patchtst_graph(), "the graph takes"),
+        ("patchtst", patchtst_graph(channels=4), "input 'candles' is"),
+        ("lstm", lstm_graph(widths={k: v for k, v in LSTM_WIDTHS.items() if k != "win"}), "the graph answers"),
+        ("lstm", lstm_graph(widths=LSTM_WIDTHS | {"touch": 8}), r"output 'touch' of 1 windows has shape \(1, 8\)"),
+        ("lstm", external_weights(), "files outside itself"),
+    ],
+    ids=["no graph", "other kind", "channels", "missing output", "width", "external weights"],
+)
+def test_a_graph_that_breaks_its_contract_is_refused(tmp_path: Path, kind: str, graph: bytes, reason: str) -> None:
+    with pytest.raises(BundleRefused, match=reason):
+        load_bundle(build_bundle(tmp_path, kind, graph=graph))
+
+
+def test_a_graph_that_answers_nan_to_a_neutral_window_is_refused(tmp_path: Path) -> None:
+    model = onnx.load_from_string(lstm_graph("nan"))
+    for tensor in model.graph.initializer:
+        if tensor.name == "threshold":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(-1.0, np.float32), "threshold"))
+    with pytest.raises(BundleRefused, match="not finite for a neutral window"):
+        load_bundle(build_bundle(tmp_path, graph=model.SerializeToString()))
+
+
+def test_cuda_where_there_is_none_is_refused_and_auto_takes_the_cpu(tmp_path: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    folder = build_bundle(tmp_path)
+    with pytest.raises(BundleRefused, match="device is cuda"):
+        load_bundle(folder, device="cuda")
+    assert load_bundle(folder, device="auto").card.model_id == "lstm-1h"
