@@ -79,10 +79,10 @@ def examine(place: Place, api: Api, token: Callable[[], str]) -> Iterator[Findin
     yield from _bundles(place)
     if api.is_local:
         yield _port("port of the API", "PORT", place.port, "/api/health", "FusionTrade AI")
-        yield _port("port of the models", "SERVING_PORT", place.serving_port, "/ping", "")
-        yield _port("port of the emulated AWS", "EMULATOR_PORT", place.emulator_port, "/_ministack/health", "")
+        yield _port("port of the models", "SERVING_PORT", place.serving_port, "/models", '"models"')
+        yield _port("port of the emulated AWS", "EMULATOR_PORT", place.emulator_port, "/_ministack/health", "services")
         yield from _serving(place)
-    yield _provider(place.provider)
+        yield _provider(place.provider)
     yield from _platform(api, token)
 
 
@@ -132,7 +132,7 @@ def _bundle(folder: Path) -> Finding:
 def _port(check: str, variable: str, port: int, path: str, expected: str) -> Finding:
     if not _listens(HOST, port):
         return Finding(check, Level.OK, f"{port} is free")
-    if expected in (_text_at(port, path) or "\0"):
+    if expected in (_text_at(port, path) or ""):
         return Finding(check, Level.OK, f"{port} is the platform's")
     remedy = f"stop that program, or choose another port: make run FUSIONTRADE_{variable}=..."
     return Finding(check, Level.FAIL, f"{port} is used by another program", remedy)

@@ -103,8 +103,7 @@ def _targets(forecast: Forecast) -> RenderableType:
     for name, level in (("tp1", "2"), ("tp2", "3"), ("tp3", "4")):
         table.add_row(name, _price(targets[name]), f"{level} ATR", _share(touch[side].get(level)))
     horizon = f"{targets['horizon_bars']} bars of {targets.get('timeframe')}" if targets["horizon_bars"] else "-"
-    table.caption = f"chance of tp1 before the stop {_share(targets['p_win'])}, within {horizon}"
-    return table
+    return Group(table, Text(f"chance of tp1 before the stop {_share(targets['p_win'])}, within {horizon}"))
 
 
 def _price(value: float | None, digits: int = 6) -> str:
