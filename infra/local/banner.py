@@ -32,7 +32,9 @@ def show(console: Console, options: Options, models: Sequence[dict[str, Any]], s
     table.add_row("emulated AWS", options.emulator_url)
     table.add_row("log", str(options.log_file))
     console.print(table)
-    console.print("Try it in another terminal: [bold].venv/run/bin/fusiontrade signal EURUSD=X[/bold]", highlight=False)
+    api = "" if options.port == Options.port else f" --api {options.url}"
+    hint = f".venv/run/bin/fusiontrade signal EURUSD=X{api}"
+    console.print(f"Try it in another terminal: [bold]{hint}[/bold]", highlight=False, soft_wrap=True)
     console.print("Ctrl-C ends everything.", highlight=False)
 
 

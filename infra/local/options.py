@@ -154,11 +154,9 @@ def check_ports(options: Options) -> None:
     for field in ("port", "serving_port", "emulator_port"):
         number = getattr(options, field)
         if (reason := why_not(number)) is not None:
-            flag = "--" + field.replace("_", "-")
-            taken.append(
-                f"port {number} ({_HELP[field].removeprefix('port of ')}) {reason}. Stop it, or choose another port with "
-                f"{variable_of(field)}=... or make run ARGS='{flag} ...'"
-            )
+            what, flag = _HELP[field].removeprefix("port of "), "--" + field.replace("_", "-")
+            way_out = f"choose another port with {variable_of(field)}=... or make run ARGS='{flag} ...'"
+            taken.append(f"port {number} ({what}) {reason}. Stop it, or {way_out}")
     if taken:
         raise PortInUse("\n".join(taken))
 
