@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from fusiontrade.cli.api import Api, CommandFailure
 
@@ -142,18 +141,16 @@ def _serving(place: Place) -> Iterator[Finding]:
     text = _text_at(place.serving_port, "/models")
     if text is None:
         return
-    models = _models_in(text)
-    level = Level.OK if models else Level.FAIL
-    remedy = "" if models else "look into the log for refused bundles"
-    yield Finding("models that answer", level, ", ".join(models) or "none", remedy)
-
-
-def _models_in(text: str) -> list[str]:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         body = json.loads(text)
-        models: list[dict[str, Any]] = body["models"] if isinstance(body, dict) and "models" in body else body
-        return [f"{model.get('model_id') or model.get('id')} {model['version']}" for model in models]
-    return []
+        names = [f"{model['id']} {model['version']}" for model in body["models"]]
+        if names:
+            yield Finding("models that answer", Level.OK, ", ".join(names))
+        else:
+            yield Finding("models that answer", Level.FAIL, "none", "look into the log for the reason")
+        for refused in body.get("refused", []):
+            told = f"{refused['folder']}: {refused['reason']}"
+            yield Finding("refused bundle", Level.FAIL, told, "restore the folder, or make train")
 
 
 def _provider(address: tuple[str, int]) -> Finding:

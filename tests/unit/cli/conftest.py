@@ -27,6 +27,7 @@ class Platform:
     url: str = ""
     forecast: dict[str, Any] = field(default_factory=lambda: json.loads(json.dumps(FUSION_EXAMPLE)))
     refusal: tuple[int, dict[str, Any], dict[str, str]] | None = None
+    models: dict[str, Any] | None = None
     tokens: dict[str, str] = field(default_factory=dict)
     logins: list[str] = field(default_factory=list)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -36,6 +37,8 @@ class Platform:
             return 200, {"status": "healthy", "version": "0.1.0", "service": "FusionTrade AI"}, {}
         if path == "/api/v1/auth/login":
             return self._login(body)
+        if path == "/models" and self.models is not None:
+            return 200, self.models, {}
         if token not in self.tokens:
             return 401, {"detail": "sign in first", "request_id": "r1"}, {}
         if path == "/api/v1/auth/me":

@@ -96,6 +96,25 @@ def test_a_port_used_by_another_program_is_a_failure_with_a_remedy(place: Place,
     assert finding.remedy == "stop that program, or choose another port: make run FUSIONTRADE_SERVING_PORT=..."
 
 
+def test_models_that_answer_and_bundles_refused_are_listed(place: Place, platform: Any) -> None:
+    platform.models = {
+        "models": [{"id": "lstm-1h", "version": "0123456789ab"}],
+        "refused": [{"folder": "lstm-4h", "reason": "model.onnx has another sha256"}],
+    }
+    serving = Place(**{**vars(place), "serving_port": place.port})
+    found = findings(serving, platform)
+    assert found["port of the models"].level is Level.OK
+    assert found["models that answer"].told == "lstm-1h 0123456789ab"
+    assert found["refused bundle"].level is Level.FAIL
+    assert found["refused bundle"].told == "lstm-4h: model.onnx has another sha256"
+
+
+def test_a_serving_program_without_models_is_a_failure(place: Place, platform: Any) -> None:
+    platform.models = {"models": [], "refused": []}
+    serving = Place(**{**vars(place), "serving_port": place.port})
+    assert findings(serving, platform)["models that answer"].level is Level.FAIL
+
+
 def test_an_unreachable_provider_is_a_warning(place: Place, platform: Any) -> None:
     with a_free_port() as closed:
         cut_off = Place(**{**vars(place), "provider": ("127.0.0.1", closed)})
