@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
 from fusiontrade.accounts.passwords import MAX_LENGTH, Passwords
 from fusiontrade.accounts.users import Profile, Users
@@ -22,7 +22,7 @@ from fusiontrade.web.authentication import CurrentUser, Identity, signing_keys_o
 auth = APIRouter(prefix="/api/v1/auth", tags=["auth"])
 keys = APIRouter(tags=["auth"])
 
-Email = Annotated[str, StringConstraints(strip_whitespace=True, max_length=254, pattern=r"^\s*[^@\s]+@[^@\s]+\s*$")]
+Email = Annotated[str, Field(max_length=254, pattern=r"^[^@]+@[^@]+$")]
 Tier = Literal["free", "pro", "admin"]
 
 

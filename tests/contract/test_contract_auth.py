@@ -1,0 +1,210 @@
+"""Signing in, over HTTP API events and the emulated cloud."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import KeySet
+
+from fusiontrade.accounts.tokens import Identity, SigningKeys, Tokens
+from fusiontrade.accounts.users import FREE_ATTEMPTS, Users
+from fusiontrade.clock import system_clock
+from fusiontrade.settings import Settings
+from tests.support.http_api import Answer
+
+Call = Any
+RIGHT = {"email": "devtest@fusiontrade.ai", "password": "DevTest123!"}
+
+
+def login(auth: Call, **changed: str) -> Answer:
+    return auth("POST", "/api/v1/auth/login", json_body={**RIGHT, **changed})
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_the_demo_user_signs_in_and_sees_the_account(auth: Call) -> None:
+    answer = login(auth)
+    assert answer.status == 200
+    body = answer.json()
+    assert set(body) == {"access_token", "token_type", "expires_in", "user"}
+    assert (body["token_type"], body["expires_in"]) == ("bearer", 1800)
+    user = body["user"]
+    assert set(user) == {"id", "email", "full_name", "is_verified", "subscription_tier", "segment", "created_at"}
+    assert (user["email"], user["is_verified"], user["subscription_tier"]) == ("devtest@fusiontrade.ai", True, "pro")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", user["created_at"])
+    me = auth("GET", "/api/v1/auth/me", headers=bearer(body["access_token"]))
+    assert (me.status, me.json()) == (200, {**user, "has_hf_token": False})
+
+
+def test_the_address_may_be_written_in_any_case_and_with_spaces(auth: Call) -> None:
+    assert login(auth, email="  DevTest@FusionTrade.AI ").status == 200
+
+
+def test_both_paths_answer_with_a_trailing_slash(auth: Call) -> None:
+    answer = auth("POST", "/api/v1/auth/login/", json_body=RIGHT)
+    assert answer.status == 200
+    assert auth("GET", "/api/v1/auth/me/", headers=bearer(answer.json()["access_token"])).status == 200
+
+
+def test_unknown_address_and_wrong_password_get_the_same_answer(auth: Call) -> None:
+    wrong, unknown = login(auth, password="not the password"), login(auth, email="nobody@fusiontrade.ai")
+    assert wrong.status == unknown.status == 401
+    assert {**wrong.json(), "request_id": ""} == {**unknown.json(), "request_id": ""}
+    varying = {"x-request-id"}
+    assert {k: v for k, v in wrong.headers.items() if k not in varying} == {
+        k: v for k, v in unknown.headers.items() if k not in varying
+    }
+    assert wrong.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("email", ["devtest@fusiontrade.ai", "nobody@fusiontrade.ai"])
+def test_repeated_failures_slow_an_address_down_whether_it_is_known_or_not(auth: Call, email: str) -> None:
+    statuses = [login(auth, email=email, password="wrong password").status for _ in range(FREE_ATTEMPTS)]
+    refused = login(auth, email=email, password="wrong password")
+    assert statuses == [401] * FREE_ATTEMPTS
+    assert refused.status == 429
+    assert refused.json()["type"] == "/problems/too-many-requests"
+    assert 1 <= int(refused.headers["retry-after"]) <= 2
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"email": "devtest@fusiontrade.ai"}, "/body/password"),
+        ({"password": "DevTest123!"}, "/body/email"),
+        ({"email": "not an address", "password": "DevTest123!"}, "/body/email"),
+        ({"email": "devtest@fusiontrade.ai", "password": ""}, "/body/password"),
+        ({"email": "devtest@fusiontrade.ai", "password": "x" * 129}, "/body/password"),
+        ({"email": "x" * 300 + "@fusiontrade.ai", "password": "DevTest123!"}, "/body/email"),
+        ({"email": ["devtest@fusiontrade.ai"], "password": "DevTest123!"}, "/body/email"),
+    ],
+)
+def test_an_unusable_sign_in_names_the_field_and_never_quotes_it(
+    auth: Call, body: dict[str, Any], pointer: str
+) -> None:
+    answer = auth("POST", "/api/v1/auth/login", json_body=body)
+    assert answer.status == 422
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
+    assert "DevTest123!" not in answer.text
+
+
+def test_a_password_of_a_megabyte_is_refused_without_hashing(auth: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    import argon2
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", lambda *_: pytest.fail("it was hashed"))
+    assert login(auth, password="x" * 1_000_000).status == 422
+    assert login(auth, password="x" * 2_000_000).status == 413
+
+
+def test_credentials_in_a_form_are_refused(auth: Call) -> None:
+    answer = auth(
+        "POST",
+        "/api/v1/auth/login",
+        body=b"email=devtest%40fusiontrade.ai&password=DevTest123!",
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+    )
+    assert (answer.status, answer.json()["type"]) == (415, "/problems/unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer x.y.z"},
+        {"Authorization": "Basic ZGV2OnRlc3Q="},
+        {"Authorization": "token"},
+    ],
+    ids=["none", "empty", "nonsense", "basic", "no-scheme"],
+)
+def test_without_a_valid_bearer_token_there_is_no_account_to_see(auth: Call, headers: dict[str, str]) -> None:
+    answer = auth("GET", "/api/v1/auth/me", headers=headers)
+    assert (answer.status, answer.json()["type"]) == (401, "/problems/unauthenticated")
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("change", [{"issuer": "https://evil"}, {"audience": "other"}, {"seconds": -1}])
+def test_a_token_of_our_own_key_for_another_issuer_audience_or_time_is_refused(
+    auth: Call, signing_keys: SigningKeys, auth_settings: Settings, change: dict[str, Any]
+) -> None:
+    options = {"issuer": auth_settings.token_issuer, "audience": auth_settings.token_audience, "seconds": 60, **change}
+    token = Tokens(lambda: signing_keys, clock=system_clock, **options).issue(Identity("u", "e@x", "admin", "s", True))
+    assert auth("GET", "/api/v1/auth/me", headers=bearer(token.text)).status == 401
+
+
+def test_a_token_of_a_user_who_is_no_more_is_refused(
+    auth: Call, signing_keys: SigningKeys, auth_settings: Settings
+) -> None:
+    tokens = Tokens(
+        lambda: signing_keys,
+        issuer=auth_settings.token_issuer,
+        audience=auth_settings.token_audience,
+        seconds=60,
+        clock=system_clock,
+    )
+    token = tokens.issue(Identity("gone", "gone@example.com", "pro", "s", True))
+    assert auth("GET", "/api/v1/auth/me", headers=bearer(token.text)).status == 401
+
+
+def test_the_published_keys_verify_the_token_and_hold_nothing_private(auth: Call) -> None:
+    answer = auth("GET", "/.well-known/jwks.json")
+    assert answer.status == 200
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    published = answer.json()
+    assert all("d" not in key for key in published["keys"])
+    token = login(auth).json()["access_token"]
+    claims = jwt.decode(token, KeySet.import_key_set(published), algorithms=["ES256"]).claims
+    assert claims["exp"] - claims["iat"] == 1800
+    assert {"iss", "aud", "sub", "jti", "tier"} <= set(claims)
+
+
+def test_answers_with_a_token_are_stored_by_nobody(auth: Call) -> None:
+    assert login(auth).headers["cache-control"] == "no-store"
+
+
+def test_no_log_line_holds_a_password_or_a_token(auth: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    token = login(auth).json()["access_token"]
+    login(auth, password="a wrong password")
+    auth("GET", "/api/v1/auth/me", headers=bearer(token))
+    printed = capsys.readouterr()
+    for secret in ("DevTest123!", "a wrong password", token, token.split(".")[2]):
+        assert secret not in printed.out + printed.err
+
+
+def test_an_unverified_user_may_sign_in(auth: Call, users: Users) -> None:
+    users.create("new@example.com", "a long password", "New")
+    answer = login(auth, email="new@example.com", password="a long password")
+    assert (answer.status, answer.json()["user"]["is_verified"]) == (200, False)
+
+
+def test_a_database_that_does_not_answer_is_a_503_with_a_time_to_return(
+    auth: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fusiontrade.cloud.session import forget_clients
+    from tests.support.emulator import free_port
+
+    token = login(auth).json()["access_token"]
+    with monkeypatch.context() as broken:
+        broken.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        forget_clients()
+        answers = [login(auth), auth("GET", "/api/v1/auth/me", headers=bearer(token))]
+    forget_clients()
+    for answer in answers:
+        assert (answer.status, answer.json()["type"]) == (503, "/problems/state-unavailable")
+        assert answer.headers["retry-after"] == "5"
+        assert "Accounts" not in answer.text
+    assert login(auth).status == 200
+
+
+def test_a_function_without_its_table_says_nothing_of_it_to_the_caller(signing_keys_arn: str) -> None:
+    from tests.contract.conftest import function
+
+    bare = function("auth", Settings.from_environment({"STAGE": "local"}))
+    answer = login(bare)
+    assert (answer.status, answer.json()["type"]) == (500, "/problems/unexpected")
+    assert "ACCOUNTS_TABLE" not in answer.text
