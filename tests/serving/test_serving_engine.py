@@ -1,0 +1,207 @@
+"""The engine: order, batching, and faults that stay with their item."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_bundles import build_bundle, candles, item
+
+from fusiontrade.errors import BundleRefused
+from fusiontrade.inference.contract import ForecastRequest, ForecastResponse, ItemForecast
+from serving.engine import Engine, load_engine
+from serving.features import atr, lstm_inputs
+from serving.forecasting import lstm_forecasts
+
+
+def ask(engine: Engine, *items: dict[str, Any]) -> list[ItemForecast]:
+    answer = engine.answer(ForecastRequest.model_validate_json(json.dumps({"items": list(items)})))
+    assert ForecastResponse.model_validate_json(answer.model_dump_json()) == answer
+    return answer.items
+
+
+@pytest.fixture(scope="module")
+def engine(bundles: Path) -> Engine:
+    return load_engine(bundles)
+
+
+def test_many_symbols_and_timeframes_are_answered_in_order(engine: Engine) -> None:
+    asked = [
+        candles(symbol, timeframe, seed=seed)
+        for seed, (symbol, timeframe) in enumerate(
+            [("EURUSD=X", "4h"), ("BTC-USD", "15m"), ("EURUSD=X", "1h"), ("EURUSD=X", "15m"), ("EURUSD=X", "30m")]
+        )
+    ]
+    answers = ask(engine, *map(item, asked))
+    assert [(a.symbol, a.timeframe) for a in answers] == [(f.symbol, f.timeframe) for f in asked]
+    for frame, answer in zip(asked, answers, strict=True):
+        assert answer.error is None
+        assert answer.warnings == []
+        assert answer.bar_close == frame.close_time[-1]
+        assert answer.current_price == frame.close[-1]
+        assert answer.atr == pytest.approx(atr(frame)[-1], rel=1e-9)
+        assert answer.lstm is not None
+        assert answer.patchtst is not None
+        assert answer.lstm.model.id == f"lstm-{frame.timeframe}"
+        assert answer.patchtst.model.id == f"patchtst-{frame.timeframe}"
+
+
+def test_an_answer_equals_features_graph_and_forecasting_one_after_the_other(engine: Engine) -> None:
+    frame = candles(seed=5)
+    bundle = engine.bundles["lstm", frame.timeframe]
+    features, calendar = lstm_inputs(frame)
+    assert bundle.card.scaler is not None
+    raw = bundle.graph.run({"features": bundle.card.scaler.apply(features), "calendar": calendar})
+    expected = lstm_forecasts(bundle.card, raw, frame.close[-1:], atr(frame)[-1:])[0]
+    (answer,) = ask(engine, item(frame))
+    assert answer.lstm is not None
+    assert answer.lstm.model == expected.model
+    told, wanted = (
+        one.model_dump(exclude={"model", "touch_up", "touch_down", "interval_90"}) for one in (answer.lstm, expected)
+    )
+    assert told == pytest.approx(wanted, rel=1e-9)
+    assert answer.lstm.touch_down == pytest.approx(expected.touch_down, rel=1e-9)
+    assert answer.lstm.interval_90 == pytest.approx(expected.interval_90, rel=1e-9)
+
+
+def test_an_item_answers_the_same_whatever_rides_with_it(engine: Engine) -> None:
+    frames = [candles(seed=seed) for seed in range(8)]
+    together = ask(engine, *map(item, frames))
+    for frame, answer in zip(frames, together, strict=True):
+        (alone,) = ask(engine, item(frame))
+        assert alone.lstm is not None
+        assert answer.lstm is not None
+        assert answer.lstm.change == pytest.approx(alone.lstm.change, abs=1e-6)
+        assert answer.lstm.touch_up == pytest.approx(alone.lstm.touch_up, abs=1e-6)
+
+
+def test_bars_before_the_window_change_nothing(engine: Engine) -> None:
+    frame = candles(seed=6, bars=1500)
+    long, short = ask(engine, item(frame), item(frame.tail(720)))
+    assert long.lstm is not None
+    assert short.lstm is not None
+    assert long.lstm.change == pytest.approx(short.lstm.change, abs=1e-6)
+
+
+def test_bad_bars_are_their_items_error_and_name_the_fault(engine: Engine) -> None:
+    bad = item(candles())
+    bad["candles"]["low"][7] = 2.0
+    unequal = item(candles())
+    unequal["candles"]["open"].pop()
+    huge = item(candles())
+    huge["candles"]["time"][-1] = 2**70
+    future = item(candles())
+    future["candles"]["time"] = [t * 1000 for t in future["candles"]["time"]]
+    answers = ask(engine, item(candles()), bad, unequal, huge, future)
+    assert answers[0].error is None
+    assert [a.error.code for a in answers[1:] if a.error] == ["bad_candles"] * 4
+    details = [a.error.detail for a in answers[1:] if a.error]
+    assert "high below low at 2024-01-01T07:00:00" in details[0]
+    assert "differ in length" in details[1]
+    assert "64 bits" in details[2]
+    assert "between 1970 and 2100" in details[3]
+
+
+def test_too_few_bars_is_an_error_with_the_number_needed(engine: Engine) -> None:
+    none, few, enough_for_one, enough = ask(engine, *[item(candles(bars=bars)) for bars in (0, 599, 600, 659)])
+    for answer, bars in ((none, 0), (few, 599)):
+        assert answer.error is not None
+        assert answer.error.code == "too_few_bars"
+        assert answer.error.detail == f"needs 659 bars, got {bars}"
+    assert enough_for_one.error is None
+    assert enough_for_one.lstm is None
+    assert enough_for_one.patchtst is not None
+    assert enough_for_one.warnings == ["lstm-1h needs 659 bars, got 600"]
+    assert enough.lstm is not None
+
+
+def test_a_timeframe_without_models_is_no_model(engine: Engine) -> None:
+    answers = ask(engine, item(candles(timeframe="1d")), item(candles()))
+    assert answers[0].error is not None
+    assert answers[0].error.code == "no_model"
+    assert answers[1].error is None
+
+
+def test_a_missing_kind_is_null_with_a_warning(tmp_path: Path) -> None:
+    build_bundle(tmp_path, "lstm")
+    (answer,) = ask(load_engine(tmp_path), item(candles()))
+    assert answer.error is None
+    assert answer.lstm is not None
+    assert answer.patchtst is None
+    assert answer.warnings == ["no patchtst model is loaded for 1h"]
+
+
+@pytest.mark.parametrize("behaviour", ["nan", "raises"])
+def test_a_model_that_breaks_on_one_window_costs_only_that_item(tmp_path: Path, behaviour: Any) -> None:
+    build_bundle(tmp_path, "lstm", behaviour=behaviour)
+    engine = load_engine(tmp_path)
+    fine, broken, also_fine = ask(engine, *map(item, (candles(seed=1), candles(drift=2.0), candles(seed=2))))
+    assert fine.lstm is not None
+    assert also_fine.lstm is not None
+    assert broken.lstm is None
+    assert broken.error is not None
+    assert broken.error.code == "model_failed"
+    assert broken.error.detail.startswith("lstm-1h failed: ")
+
+    build_bundle(tmp_path, "patchtst")
+    (with_other_kind,) = ask(load_engine(tmp_path), item(candles(drift=2.0)))
+    assert with_other_kind.error is None
+    assert with_other_kind.patchtst is not None
+    assert with_other_kind.warnings == [broken.error.detail]
+
+
+def test_a_symbol_outside_the_universe_is_answered_with_a_warning(engine: Engine) -> None:
+    (answer,) = ask(engine, item(candles("DOGE-USD", volume=True)))
+    assert answer.lstm is not None
+    assert len(answer.warnings) == 2
+    assert answer.warnings[0].startswith("lstm-1h was not trained on DOGE-USD")
+
+
+def test_a_market_that_stands_still_is_answered_with_finite_numbers(engine: Engine) -> None:
+    still = item(candles())
+    for column in ("open", "high", "low", "close"):
+        still["candles"][column] = [1.1] * 720
+    (answer,) = ask(engine, still)
+    assert answer.error is None
+    assert answer.atr == pytest.approx(1.1e-7)
+    assert answer.lstm is not None
+    assert np.isfinite(answer.lstm.expected_range)
+
+
+def test_a_refused_bundle_is_listed_and_logged_and_the_others_serve(
+    bundles: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        engine = load_engine(bundles)
+    assert len(engine.bundles) == 8
+    assert [one.folder for one in engine.refused] == ["lstm-1d"]
+    assert engine.refused[0].reason.startswith("model.onnx has sha256")
+    assert [record.__dict__["bundle"] for record in caplog.records] == ["lstm-1d"]
+
+
+def test_a_second_bundle_for_the_same_place_is_refused(tmp_path: Path) -> None:
+    build_bundle(tmp_path / "a", "lstm").rename(tmp_path / "first")
+    build_bundle(tmp_path / "b", "lstm", seed=2).rename(tmp_path / "second")
+    (tmp_path / "a").rmdir()
+    (tmp_path / "b").rmdir()
+    engine = load_engine(tmp_path)
+    assert [b.folder.name for b in engine.bundles.values()] == ["first"]
+    assert engine.refused[0].reason == "first already serves lstm 1h"
+
+
+def test_one_bundle_folder_can_be_given_itself(tmp_path: Path) -> None:
+    assert len(load_engine(build_bundle(tmp_path)).bundles) == 1
+
+
+def test_a_folder_where_nothing_can_serve_is_an_error_that_says_why(tmp_path: Path) -> None:
+    with pytest.raises(BundleRefused, match="there is none in it"):
+        load_engine(tmp_path)
+    with pytest.raises(BundleRefused, match="does not exist"):
+        load_engine(tmp_path / "nowhere")
+    (build_bundle(tmp_path) / "report.json").unlink()
+    with pytest.raises(BundleRefused, match=r"lstm-1h: report\.json is in"):
+        load_engine(tmp_path)

@@ -1,0 +1,286 @@
+"""The serving program from outside: a real process on a free port, spoken to over HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import TIMEFRAMES
+from tiny_bundles import ROOT, Program, build_bundle, candles, item, serving, wait_for
+
+from fusiontrade.inference.contract import ForecastResponse
+
+STARTER = ROOT / "serving" / "starter"
+JSON = {"content-type": "application/json"}
+
+
+def body(*frames: Any) -> bytes:
+    return json.dumps({"items": [item(frame) for frame in frames]}).encode()
+
+
+def post(program: Program, content: bytes, path: str = "/invocations", **headers: str) -> httpx.Response:
+    return httpx.post(program.url + path, content=content, headers=JSON | headers, timeout=30)
+
+
+def in_background(call: Callable[[], httpx.Response]) -> tuple[threading.Thread, list[httpx.Response]]:
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(call()))
+    thread.start()
+    return thread, answers
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/endpoints/fusiontrade-local/invocations"])
+def test_four_timeframes_of_two_symbols_in_one_request(program: Program, path: str) -> None:
+    frames = [candles(symbol, timeframe) for symbol in ("EURUSD=X", "BTC-USD") for timeframe in TIMEFRAMES]
+    response = post(program, body(*frames), path)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    answer = ForecastResponse.model_validate_json(response.content)
+    assert [(one.symbol, one.timeframe) for one in answer.items] == [(f.symbol, f.timeframe) for f in frames]
+    assert all(one.error is None and one.lstm and one.patchtst for one in answer.items)
+
+
+def test_ping_and_models_say_what_serves_and_what_was_refused(program: Program, bundles: Path) -> None:
+    ping = httpx.get(program.url + "/ping")
+    assert (ping.status_code, ping.json()) == (200, {"status": "ready"})
+    told = httpx.get(program.url + "/models").json()
+    assert told["state"] == "ready"
+    assert {one["id"] for one in told["models"]} == {f"{k}-{t}" for k in ("lstm", "patchtst") for t in TIMEFRAMES}
+    assert all(len(one["version"]) == 12 for one in told["models"])
+    (refused,) = told["refused"]
+    assert refused["folder"] == "lstm-1d"
+    assert "model.onnx has sha256" in refused["reason"]
+
+
+def test_a_bad_item_does_not_spoil_the_others(program: Program) -> None:
+    spoiled = item(candles())
+    spoiled["candles"]["close"][3] = -1.0
+    content = json.dumps({"items": [spoiled, item(candles()), item(candles(timeframe="5m"))]}).encode()
+    first, second, third = post(program, content).json()["items"]
+    assert first["error"]["code"] == "bad_candles"
+    assert "zero or negative" in first["error"]["detail"]
+    assert second["error"] is None
+    assert third["error"]["code"] == "no_model"
+
+
+@pytest.mark.parametrize(
+    ("content", "pointer"),
+    [
+        (b"", ""),
+        (b"{", ""),
+        (b"\xff\xfe\x00", ""),
+        (b"[1]", ""),
+        (b"{}", "/items"),
+        (b'{"items": []}', "/items"),
+        (b'{"items": [{"symbol": "A", "timeframe": "7m", "candles": {}}]}', "/items/0/timeframe"),
+        (body(candles()).replace(b'"open": [1', b'"open": [NaN, 1'), "/items/0/candles/open/0"),
+        (body(candles()).replace(b'"time": [1', b'"time": ["x", 1'), "/items/0/candles/time/0"),
+        (b'{"items": [' + b"[" * 100_000, ""),
+        (b'{"items": [], "x": ' + b"[" * 100_000, ""),
+    ],
+)
+def test_a_malformed_body_is_a_400_problem_that_names_the_field(program: Program, content: bytes, pointer: str) -> None:
+    response = post(program, content)
+    assert response.status_code == 400
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert (problem["type"], problem["status"]) == ("/problems/bad-request", 400)
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert problem["errors"][0]["pointer"].startswith(pointer)
+    assert len(response.content) < 10_000
+
+
+def test_a_body_of_half_a_million_unknown_fields_is_one_short_400(program: Program) -> None:
+    content = b'{"items": [], ' + b",".join(b'"%d": 0' % number for number in range(400_000)) + b"}"
+    response = post(program, content)
+    assert response.status_code == 400
+    assert "in 400001 places" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-npy", "application/jsonp", ""])
+def test_another_content_type_is_415(program: Program, content_type: str) -> None:
+    response = httpx.post(program.url + "/invocations", content=b"{}", headers={"content-type": content_type})
+    assert response.status_code == 415
+    assert response.json()["title"] == "Unsupported Media Type"
+
+
+def test_a_charset_is_accepted_and_an_encoding_is_415(program: Program) -> None:
+    content = body(candles())
+    accepted = httpx.post(
+        program.url + "/invocations", content=content, headers={"content-type": "application/json; charset=utf-8"}
+    )
+    assert accepted.status_code == 200
+    assert post(program, content, **{"content-encoding": "gzip"}).status_code == 415
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "chunked"])
+def test_a_body_over_six_megabytes_is_413(program: Program, announced: bool) -> None:
+    big = b" " * (6 * 1024 * 1024 + 1)
+    pieces = (big[start : start + 65536] for start in range(0, len(big), 65536))
+    try:
+        response = httpx.post(program.url + "/invocations", content=big if announced else pieces, headers=JSON)
+    except (httpx.WriteError, httpx.ReadError):  # the answer was sent and the connection closed before all was written
+        pass
+    else:
+        assert response.status_code == 413
+        assert "6291456 bytes" in response.json()["detail"]
+    assert httpx.get(program.url + "/ping").status_code == 200
+
+
+def test_an_announced_body_over_the_cap_is_refused_before_it_is_sent(program: Program) -> None:
+    with socket.create_connection(("127.0.0.1", program.port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 6291457\r\n\r\n"
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/invocations", 405), ("GET", "/", 404), ("POST", "/ping", 405)]
+)
+def test_unknown_ways_are_problems(program: Program, method: str, path: str, status: int) -> None:
+    response = httpx.request(method, program.url + path)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_a_request_id_is_kept_if_valid_and_made_if_not(program: Program) -> None:
+    kept = httpx.get(program.url + "/models", headers={"X-Request-Id": "abc-123"})
+    assert kept.headers["x-request-id"] == "abc-123"
+    made = httpx.get(program.url + "/models", headers={"X-Request-Id": "no spaces, please"})
+    assert len(made.headers["x-request-id"]) == 32
+    wait_for(lambda: any(line.get("request_id") == "abc-123" for line in program.lines()))
+
+
+def test_every_log_line_is_one_json_object(program: Program) -> None:
+    post(program, b"{")
+    assert {"listening", "bundle loaded", "bundle refused", "ready", "request"} <= {
+        line["message"] for line in program.lines()
+    }
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in program.lines())
+
+
+def test_a_client_that_goes_away_in_mid_body_harms_nobody(program: Program) -> None:
+    with socket.create_connection(("127.0.0.1", program.port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{"
+        )
+    assert post(program, body(candles())).status_code == 200
+    assert not [line for line in program.lines() if line["level"] in {"ERROR", "CRITICAL"} and "exception" in line]
+
+
+def test_the_program_never_imports_torch(bundles: Path, tmp_path: Path) -> None:
+    code = (
+        "import atexit, sys\n"
+        "from serving.server import main\n"
+        "heavy = lambda: sorted({'torch', 'transformers', 'boto3', 'sklearn', 'onnx'} & set(sys.modules))\n"
+        f"atexit.register(lambda: open({str(tmp_path / 'heavy')!r}, 'w').write(repr(heavy())))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    with serving(bundles, tmp_path / "log", command=(sys.executable, "-c", code)) as running:
+        assert post(running, body(candles())).status_code == 200
+        assert running.end() == 0
+    assert (tmp_path / "heavy").read_text() == "[]"
+
+
+@pytest.fixture(scope="module")
+def slow_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An LSTM that takes half a second or more over rising candles, and none over others."""
+    folder = tmp_path_factory.mktemp("slow")
+    build_bundle(folder, "lstm", behaviour="slow")
+    return folder
+
+
+def test_a_full_queue_is_503_with_retry_after_and_the_accepted_are_answered(slow_bundles: Path, tmp_path: Path) -> None:
+    slow = body(candles(drift=2.0))
+    with serving(slow_bundles, tmp_path / "log", "--workers", "1", "--queue", "1") as running:
+        calls = [in_background(lambda: post(running, slow)) for _ in range(8)]
+        for thread, _ in calls:
+            thread.join()
+        answers = [answer for _, (answer,) in calls]
+        statuses = [answer.status_code for answer in answers]
+        assert set(statuses) == {200, 503}
+        assert statuses.count(200) >= 2
+        refused = next(answer for answer in answers if answer.status_code == 503)
+        assert refused.headers["retry-after"] == "1"
+        assert refused.json()["title"] == "Service Unavailable"
+        assert post(running, body(candles())).status_code == 200
+
+
+def test_sigterm_answers_what_was_accepted_refuses_the_rest_and_ends_with_zero(
+    slow_bundles: Path, tmp_path: Path
+) -> None:
+    with serving(slow_bundles, tmp_path / "log") as running:
+        begun = time.monotonic()
+        thread, answers = in_background(lambda: post(running, body(*[candles(drift=2.0, seed=s) for s in range(3)])))
+        time.sleep(0.2)
+        running.process.terminate()
+        wait_for(lambda: any(line["message"] == "draining" for line in running.lines()))
+        seen: set[int] = set()
+        while thread.is_alive():
+            try:
+                seen |= {httpx.get(running.url + "/ping").status_code, post(running, body(candles())).status_code}
+            except httpx.TransportError:
+                break
+        thread.join()
+        assert running.process.wait(30) == 0
+        assert time.monotonic() - begun < 30
+    assert [answer.status_code for answer in answers] == [200]
+    assert len(answers[0].json()["items"]) == 3
+    assert seen == {503}
+    assert running.lines()[-1]["message"] == "ended"
+
+
+def test_ping_is_503_until_the_models_answer(bundles: Path, tmp_path: Path) -> None:
+    seen = []
+    with serving(bundles, tmp_path / "log", ready=False) as running:
+        while not seen or seen[-1] != 200:
+            seen.append(httpx.get(running.url + "/ping").status_code)
+        assert set(seen) == {503, 200}
+        assert running.end() == 0
+
+
+def test_a_folder_without_a_bundle_that_can_serve_ends_with_one_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with serving(tmp_path / "empty", tmp_path / "log", ready=False) as running:
+        assert running.process.wait(30) == 1
+        said = next(line for line in running.lines() if line["level"] == "CRITICAL")
+    assert "there is none in it" in said["reason"]
+
+
+def test_a_port_in_use_ends_with_one_and_says_what_to_do(bundles: Path, tmp_path: Path, program: Program) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "serving.server", "--bundles", str(bundles), "--port", str(program.port)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        cwd=ROOT,
+    )
+    assert told.returncode == 1
+    assert "choose another with --port" in told.stderr
+
+
+@pytest.mark.skipif(not any(STARTER.glob("*/manifest.json")), reason="no starter bundles are shipped yet")
+def test_every_starter_bundle_loads_and_answers(tmp_path: Path) -> None:
+    with serving(STARTER, tmp_path / "log") as running:
+        told = httpx.get(running.url + "/models").json()
+        assert told["refused"] == []
+        timeframes = sorted({one["timeframe"] for one in told["models"]})
+        answers = post(running, body(*[candles(timeframe=t) for t in timeframes])).json()["items"]
+        served = {(one["kind"], one["timeframe"]) for one in told["models"]}
+        for answer in answers:
+            assert answer["error"] is None
+            for kind in ("lstm", "patchtst"):
+                assert (answer[kind] is not None) == ((kind, answer["timeframe"]) in served)
+        assert running.end() == 0

@@ -1,0 +1,36 @@
+"""Settings: the environment, what is given on the command line, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from serving.server import main
+from serving.settings import STARTER_BUNDLES, ServingSettings
+
+
+def test_defaults_are_loopback_and_the_starters() -> None:
+    settings = ServingSettings.from_environment({})
+    assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8080, "auto")
+    assert settings.bundles in {STARTER_BUNDLES, Path("/opt/ml/model")}
+    assert settings.body_limit == 6 * 1024 * 1024
+    assert settings.workers >= 2
+
+
+def test_what_is_given_wins_over_the_environment() -> None:
+    environ = {"SERVING_PORT": "9000", "SERVING_BUNDLES": "/models", "SERVING_QUEUE": "3"}
+    settings = ServingSettings.from_environment(environ, port="9001", host=None)
+    assert (settings.port, settings.bundles, settings.queue, settings.host) == (9001, Path("/models"), 3, "127.0.0.1")
+
+
+@pytest.mark.parametrize(("name", "text"), [("PORT", "x"), ("PORT", "70000"), ("DEVICE", "tpu"), ("WORKERS", "0")])
+def test_a_value_that_cannot_be_used_is_refused(name: str, text: str) -> None:
+    with pytest.raises(ValidationError, match=name.lower()):
+        ServingSettings.from_environment({f"SERVING_{name}": text})
+
+
+def test_the_program_names_a_wrong_setting_and_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--port", "http"]) == 2
+    assert "serving: port (SERVING_PORT):" in capsys.readouterr().err
