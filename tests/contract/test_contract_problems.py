@@ -90,18 +90,6 @@ HEAVY = {
     "numpy", "pandas", "scipy", "torch", "onnxruntime", "yfinance", "httpx", "boto3", "botocore.session",
     "botocore.client", "aws_xray_sdk",
 }  # fmt: skip
-    "numpy",
-    "pandas",
-    "boto3",
-    "botocore.session",
-    "botocore.client",
-    "aws_xray_sdk",
-    "httpx",
-    "yfinance",
-    "scipy",
-    "torch",
-    "onnxruntime",
-}
 
 
 @pytest.mark.parametrize(("name", "more"), [("auth", set()), ("docs", {"joserfc", "argon2", "cryptography"})])
