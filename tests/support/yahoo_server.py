@@ -78,6 +78,10 @@ class YahooServer:
         """How every chart request is met, where there is no script left."""
         self.needs_crumb = False
         """Answer 401 to who has no crumb."""
+        self.crumb = "cr.umb"
+        """What the page that hands out crumbs says."""
+        self.hangs: set[str] = set()
+        """Paths beside the chart's that never answer."""
         self.known = {"EURUSD=X", "USDJPY=X", "GC=F", "BTC-USD", "AAPL", "RELIANCE.NS"}
         self._script: deque[Act] = deque()
         self._lock = threading.Lock()
@@ -130,8 +134,11 @@ class YahooServer:
         path, query = unquote(parts.path), {name: values[0] for name, values in parse_qs(parts.query).items()}
         with self._lock:
             self.requests.append((path, query))
-        if path == "/v1/test/getcrumb":
-            _send(handler, 200, b"cr.umb", {"Content-Type": "text/plain"})
+        if path in self.hangs:
+            self._closing.wait(60)
+            handler.close_connection = True
+        elif path == "/v1/test/getcrumb":
+            _send(handler, 200, self.crumb.encode(), {"Content-Type": "text/plain"})
         elif path.startswith("/v8/finance/chart/"):
             self._chart(handler, path.rsplit("/", 1)[1], query)
         else:

@@ -326,7 +326,7 @@ def test_columns_of_a_wrong_type_are_named(tmp_path: Path) -> None:
 
 def test_holes_in_the_time_column_are_counted(tmp_path: Path) -> None:
     columns = bars(Timeframe.M15, 3)
-    columns["timestamp"][1] = np.datetime64("NaT")
+    columns["timestamp"][1] = np.datetime64("NaT", "ns")
     with pytest.raises(BadCandles, match=r"x\.parquet: column timestamp has 1 empty rows"):
         ask(only_btc(tmp_path, columns), "BTC-USD", Timeframe.M15)
 

@@ -185,6 +185,13 @@ def test_bars_that_cannot_be_true_are_an_unavailable_provider_that_names_the_fau
     assert isinstance(raised.value.__cause__, BadCandles)
 
 
+def test_bars_too_few_for_one_longer_bar_are_no_history(market: Market) -> None:
+    market.derived = {Timeframe.H4: H1}  # type: ignore[attr-defined]
+    market.always = lambda frame: frame.tail(1)
+    with pytest.raises(HistoryUnavailable, match="market has no finished 4h bar of EURUSD=X by then"):
+        ask(source_of(market), timeframe=Timeframe.H4)
+
+
 def test_an_empty_answer_is_never_a_success(market: Market, source: CandleSource) -> None:
     market.always = lambda frame: frame.rows(slice(0, 0))
     with pytest.raises(ProviderUnavailable, match="sent no finished 1h bar of EURUSD=X"):

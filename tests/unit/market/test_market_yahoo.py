@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from fusiontrade.clock import iso, parse_iso
 from fusiontrade.errors import BadCandles, ProviderUnavailable, UnknownSymbol
 from fusiontrade.market.providers.base import HistoryUnavailable, Provider
-from fusiontrade.market.providers.yahoo import YahooProvider, frame_of, reachable
+from fusiontrade.market.providers.yahoo import YahooProvider, frame_of, own_folder, reachable
 from fusiontrade.market.resampling import grid_of, resample
 from fusiontrade.market.retry import AskedToWait
 from fusiontrade.market.symbols import parse_symbol
@@ -318,6 +320,48 @@ def test_signing_in_happens_once_and_only_when_yahoo_wants_it(yahoo: YahooServer
     chart = "/v8/finance/chart/EURUSD=X"
     assert [path for path, _ in yahoo.requests[1:]] == [chart, "/", "/v1/test/getcrumb", chart, chart]
     assert yahoo.charts[-1]["crumb"] == "cr.umb"
+
+
+@pytest.mark.parametrize("page", ["<html></html>", "Too Many Requests", ""])
+def test_a_sign_in_that_fails_is_not_repeated_for_every_request(
+    yahoo: YahooServer, provider: YahooProvider, page: str
+) -> None:
+    yahoo.needs_crumb, yahoo.crumb = True, page
+    for _ in range(3):
+        with pytest.raises(ProviderUnavailable, match="status 401"):
+            ask(provider)
+    assert [path for path, _ in yahoo.requests].count("/v1/test/getcrumb") == 1
+
+
+def test_a_sign_in_that_hangs_leaves_the_deadline_as_it_is(yahoo: YahooServer, provider: YahooProvider) -> None:
+    ask(provider)
+    yahoo.needs_crumb, yahoo.hangs = True, {"/"}
+    begun = time.monotonic()
+    with pytest.raises(ProviderUnavailable):
+        ask(provider, timeout=0.5)
+    assert time.monotonic() - begun < 5
+
+
+def test_bars_too_few_for_one_longer_bar_are_no_history(yahoo: YahooServer, provider: YahooProvider) -> None:
+    def only_the_last(result: dict[str, Any]) -> None:
+        result["timestamp"] = result["timestamp"][-2:]
+        result["indicators"]["quote"] = [{name: values[-2:] for name, values in quotes(result).items()}]
+
+    yahoo.plays(Act(edit=only_the_last))
+    with pytest.raises(HistoryUnavailable, match="no 4h bar of EURUSD=X finished by 2025-07-23T15:07:12Z"):
+        ask(provider, timeframe=Timeframe.H4)
+
+
+def test_files_of_yfinance_go_to_a_folder_nobody_else_can_have_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    usual = own_folder()
+    assert (usual.parent, usual.stat().st_mode & 0o777, own_folder()) == (tmp_path, 0o700, usual)
+    usual.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    usual.symlink_to(tmp_path / "elsewhere")
+    assert own_folder() not in {usual, tmp_path / "elsewhere"}
 
 
 def test_reachable_says_why_not(yahoo: YahooServer) -> None:

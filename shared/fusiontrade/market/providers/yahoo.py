@@ -12,6 +12,7 @@ pandas and curl_cffi with it and is imported with the first request.
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ from fusiontrade.market.timeframes import Timeframe
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["YahooProvider", "frame_of", "reachable"]
+__all__ = ["YahooProvider", "frame_of", "own_folder", "reachable"]
 
 _MINUTE = 60_000
 _DAY = 1440 * _MINUTE
@@ -112,7 +113,7 @@ class YahooProvider:
     def _history(
         self, request: ChartRequest, symbol: Symbol, timeframe: Timeframe, start: int, end: int
     ) -> pandas.DataFrame:
-        _prepare_yfinance(self._cache_folder or _own_folder())
+        _prepare_yfinance(self._cache_folder)
         from yfinance.scrapers.history import PriceHistory
 
         _hush_yfinance()
@@ -251,11 +252,11 @@ def _start(symbol: Symbol, timeframe: Timeframe, end: int, count: int) -> int:
 
 
 @cache
-def _prepare_yfinance(cache_folder: Path) -> None:
+def _prepare_yfinance(cache_folder: Path | None) -> None:
     """Have yfinance raise what it would log, and keep its files where it may write."""
     import yfinance
 
-    yfinance.set_tz_cache_location(str(cache_folder))
+    yfinance.set_tz_cache_location(str(cache_folder or own_folder()))
     yfinance.config.debug.hide_exceptions = False
 
 
@@ -264,12 +265,13 @@ def _hush_yfinance() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"yfinance\.")
 
 
-@cache
-def _own_folder() -> Path:
-    """Return a folder in the temporary one that nobody else can have put files into."""
+def own_folder() -> Path:
+    """Return a folder in the temporary one that nobody else can have put files into: yfinance unpickles its files."""
     folder = Path(tempfile.gettempdir()) / f"fusiontrade-yfinance-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    about = folder.stat(follow_symlinks=False)
-    if about.st_uid == os.getuid() and not about.st_mode & 0o022 and not folder.is_symlink():
-        return folder
-    return Path(tempfile.mkdtemp(prefix="fusiontrade-yfinance-"))
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        about = folder.stat(follow_symlinks=False)
+        ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o022
+    except OSError:
+        ours = False
+    return folder if ours else Path(tempfile.mkdtemp(prefix="fusiontrade-yfinance-"))
