@@ -15,6 +15,7 @@ from enum import StrEnum
 from math import ceil
 
 from fusiontrade.errors import ProviderUnavailable
+from fusiontrade.market.retry import AskedToWait
 
 __all__ = ["BreakerState", "CircuitBreaker"]
 
@@ -58,6 +59,7 @@ class CircuitBreaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
+        self._last_failure = ""
         self._open_until: float | None = None
         self._probing = False
 
@@ -75,14 +77,14 @@ class CircuitBreaker:
 
         Raises
         ------
-        ProviderUnavailable
-            If the circuit is open: the provider was not asked.
+        AskedToWait
+            If the circuit is open: the provider was not asked, and asking again before the pause is over is no use.
         """
         self._admit()
         try:
             yield
         except ProviderUnavailable as error:
-            self._failed(error.retry_after)
+            self._failed(error)
             raise
         except Exception:
             self._succeeded()
@@ -100,8 +102,9 @@ class CircuitBreaker:
             wait = self._open_until - self._clock()
             if wait > 0 or self._probing:
                 seconds = max(1, ceil(wait))
-                raise ProviderUnavailable(
-                    f"{self._name} failed {self._failures} times in a row and is left alone for {seconds} s",
+                raise AskedToWait(
+                    f"{self._name} failed {self._failures} times in a row and is left alone for {seconds} s; "
+                    f"last: {self._last_failure}",
                     retry_after=seconds,
                 )
             self._probing = True
@@ -112,12 +115,13 @@ class CircuitBreaker:
             self._open_until = None
             self._probing = False
 
-    def _failed(self, retry_after: int) -> None:
+    def _failed(self, error: ProviderUnavailable) -> None:
         with self._lock:
             self._failures += 1
+            self._last_failure = str(error)
             self._probing = False
             if self._failures >= self._threshold:
-                self._open_until = self._clock() + max(self._open_seconds, min(retry_after, _LONGEST_PAUSE))
+                self._open_until = self._clock() + max(self._open_seconds, min(error.retry_after, _LONGEST_PAUSE))
 
     def _abandoned(self) -> None:
         with self._lock:

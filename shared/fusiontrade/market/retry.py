@@ -19,7 +19,7 @@ Answer = TypeVar("Answer")
 
 
 class AskedToWait(ProviderUnavailable):
-    """The provider itself said how long to stay away (429, Retry-After): nobody tries again before that."""
+    """How long to stay away was said, by the provider (429) or its circuit: nobody tries again before that."""
 
 
 @dataclass(frozen=True)

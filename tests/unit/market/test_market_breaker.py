@@ -47,7 +47,7 @@ def test_the_circuit_opens_after_failures_in_a_row_and_refuses_at_once(breaker: 
     fail(breaker)
     assert breaker.state is BreakerState.OPEN
     asked = []
-    with pytest.raises(ProviderUnavailable, match="left alone for 30 s") as refused, breaker.call():
+    with pytest.raises(AskedToWait, match="left alone for 30 s; last: down") as refused, breaker.call():
         asked.append(1)
     assert asked == []
     assert refused.value.retry_after == 30
