@@ -1,0 +1,20 @@
+#!/bin/sh
+# Copy what serving needs, and nothing else, out of the repository: assemble.sh REPOSITORY TARGET
+# Left out: training, evaluation and the torch models, and every part of the product but the contract and candles.
+set -eu
+source=$1 target=$2
+
+mkdir -p "$target/bin" "$target/serving" "$target/fusiontrade/market" "$target/fusiontrade/inference"
+cp "$source"/serving/*.py "$target/serving/"
+cp -R "$source/serving/features" "$target/serving/features"
+if [ -d "$source/serving/starter" ]; then
+    cp -R "$source/serving/starter" "$target/serving/starter"
+fi
+for module in __init__ errors market/__init__ market/candles market/timeframes inference/__init__ inference/contract; do
+    cp "$source/shared/fusiontrade/$module.py" "$target/fusiontrade/$module.py"
+done
+for step in serve healthcheck; do
+    cp "$source/serving/container/$step" "$target/bin/$step"
+    chmod 755 "$target/bin/$step"
+done
+find "$target" -name __pycache__ -type d -prune -exec rm -rf {} +
