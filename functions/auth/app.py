@@ -29,12 +29,9 @@ Tier = Literal["free", "pro", "admin"]
 class Credentials(BaseModel):
     """Who wants to sign in."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"email": "devtest@fusiontrade.ai", "password": "DevTest123!"}]}
-    )
-
-    email: Email
-    password: Annotated[str, Field(min_length=1, max_length=MAX_LENGTH)]
+    # the examples are the laptop's demo account, so that the call shown in /docs works as it stands
+    email: Annotated[Email, Field(examples=["devtest@fusiontrade.ai"])]
+    password: Annotated[str, Field(min_length=1, max_length=MAX_LENGTH, examples=["DevTest123!"])]
 
 
 class User(BaseModel):

@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from fusiontrade import errors
 
@@ -37,6 +38,7 @@ __all__ = [
 
 MEDIA_TYPE = "application/problem+json"
 _SECONDS_UNTIL_RETRY = 30
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +177,17 @@ def _respond(document: Problem, headers: Mapping[str, str] | None = None) -> Res
 def _of_http(error: HTTPException, request: Request) -> Response:
     status = error.status_code
     kind = _BY_STATUS.get(status) or Kind(f"http-{status}", HTTPStatus(status).phrase, status)
-    return _respond(problem(kind, request, str(error.detail)), error.headers)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_at(request))
+    return _respond(problem(kind, request, str(error.detail)), headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Return the methods of every route that fits the path; the framework names those of the first one only."""
+    routes = request.app.router.routes
+    asked = ({**request.scope, "method": method} for method in _METHODS)
+    return [scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 def _of_validation(error: RequestValidationError, request: Request) -> Response:

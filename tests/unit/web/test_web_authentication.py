@@ -6,12 +6,12 @@ from typing import Annotated
 
 import pytest
 from fastapi import APIRouter, Depends
-from starlette.testclient import TestClient
 
 from fusiontrade.accounts.tokens import Identity, Tier
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app, problems
 from fusiontrade.web.authentication import current_user, require
+from tests.support.asgi_client import AsgiClient
 
 router = APIRouter(tags=["t"], responses=problems(401, 403))
 
@@ -43,7 +43,7 @@ def statuses(identity: Identity | None) -> list[int]:
     app = create_app("t", [router], Settings.from_environment({"STAGE": "local"}))
     if identity is not None:
         app.dependency_overrides[current_user] = lambda: identity
-    client = TestClient(app)
+    client = AsgiClient(app)
     return [client.get(path).status_code for path in PATHS]
 
 
@@ -67,4 +67,4 @@ def test_without_a_token_nothing_opens() -> None:
 def test_a_refusal_says_what_is_missing() -> None:
     app = create_app("t", [router], Settings.from_environment({"STAGE": "local"}))
     app.dependency_overrides[current_user] = lambda: Identity("u", "e@x", "free", "s", True)
-    assert TestClient(app).get("/pro").json()["detail"] == "this needs the pro tier; yours is free"
+    assert AsgiClient(app).get("/pro").json()["detail"] == "this needs the pro tier; yours is free"

@@ -9,12 +9,12 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
-from starlette.testclient import TestClient
 
 from fusiontrade import errors
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app, handler_of, problems, seconds_left
 from fusiontrade.web.problems import TABLE
+from tests.support.asgi_client import AsgiClient
 from tests.support.http_api import Context, call, event
 
 SETTINGS = Settings.from_environment(
@@ -60,14 +60,19 @@ def left(seconds: Annotated[float, Depends(seconds_left)]) -> dict[str, float]:
     return {"seconds": seconds}
 
 
+@router.post("/both", operation_id="both")
+def both(item: Item) -> Item:
+    return item
+
+
 @router.get("/{symbol}", operation_id="show")
 def show(symbol: str, count: int = 1) -> dict[str, str | int]:
     return {"symbol": symbol, "count": count}
 
 
 @pytest.fixture
-def client() -> TestClient:
-    return TestClient(create_app("things", [router], SETTINGS))
+def client() -> AsgiClient:
+    return AsgiClient(create_app("things", [router], SETTINGS))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def client() -> TestClient:
         ("crash", 500, "unexpected"),
     ],
 )
-def test_each_error_is_its_problem(client: TestClient, kind: str, status: int, slug: str) -> None:
+def test_each_error_is_its_problem(client: AsgiClient, kind: str, status: int, slug: str) -> None:
     answer = client.get(f"/api/v1/things/fail/{kind}")
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
@@ -105,28 +110,28 @@ def test_every_error_class_of_the_product_is_in_the_table() -> None:
     assert tree(errors.FusionTradeError) - {errors.FusionTradeError} <= set(TABLE)
 
 
-def test_an_invalid_input_points_at_its_field(client: TestClient) -> None:
+def test_an_invalid_input_points_at_its_field(client: AsgiClient) -> None:
     answer = client.get("/api/v1/things/fail/invalid").json()
     assert answer["errors"] == [{"pointer": "/query/as_of", "message": "as_of lies in the future"}]
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [("slow", "17"), ("provider", "9"), ("inference", "30")])
-def test_a_refusal_for_now_says_when_to_come_back(client: TestClient, kind: str, seconds: str) -> None:
+def test_a_refusal_for_now_says_when_to_come_back(client: AsgiClient, kind: str, seconds: str) -> None:
     assert client.get(f"/api/v1/things/fail/{kind}").headers["retry-after"] == seconds
 
 
-def test_a_401_names_the_scheme(client: TestClient) -> None:
+def test_a_401_names_the_scheme(client: AsgiClient) -> None:
     assert client.get("/api/v1/things/fail/unauthenticated").headers["www-authenticate"].startswith("Bearer")
 
 
 @pytest.mark.parametrize("kind", ["crash", "state", "bundle"])
-def test_what_is_inside_stays_inside(client: TestClient, kind: str) -> None:
+def test_what_is_inside_stays_inside(client: AsgiClient, kind: str) -> None:
     text = client.get(f"/api/v1/things/fail/{kind}").text
     for secret in ("hunter2", "/var/task", "RuntimeError", "Traceback", "Accounts-123", "/opt"):
         assert secret not in text
 
 
-def test_an_unexpected_error_is_logged_with_its_stack(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_with_its_stack(client: AsgiClient, caplog: pytest.LogCaptureFixture) -> None:
     client.get("/api/v1/things/fail/crash")
     (record,) = [r for r in caplog.records if r.name == "fusiontrade.web.problems"]
     assert record.levelname == "ERROR"
@@ -134,31 +139,35 @@ def test_an_unexpected_error_is_logged_with_its_stack(client: TestClient, caplog
     assert record.exc_info[0] is RuntimeError
 
 
-def test_a_wrong_body_names_each_field(client: TestClient) -> None:
+def test_a_wrong_body_names_each_field(client: AsgiClient) -> None:
     answer = client.post("/api/v1/things", json={"size": "big"})
     assert answer.status_code == 422
     assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/body/name", "/body/size"]
 
 
-def test_an_unknown_path_and_a_wrong_method_are_problems(client: TestClient) -> None:
+def test_an_unknown_path_and_a_wrong_method_are_problems(client: AsgiClient) -> None:
     missing, wrong = client.get("/nowhere"), client.put("/api/v1/things")
     assert (missing.status_code, missing.json()["type"]) == (404, "/problems/not-found")
     assert (wrong.status_code, wrong.json()["type"]) == (405, "/problems/method-not-allowed")
     assert wrong.headers["allow"] == "POST"
 
 
+def test_a_wrong_method_is_told_every_method_of_the_path(client: AsgiClient) -> None:
+    assert client.put("/api/v1/things/both").headers["allow"] == "GET, POST"
+
+
 @pytest.mark.parametrize("path", ["/api/v1/things/EURUSD%3DX", "/api/v1/things/EURUSD%3DX/", "/api/v1/things/EURUSD=X"])
-def test_a_path_is_the_same_with_a_trailing_slash_and_percent_encoded(client: TestClient, path: str) -> None:
+def test_a_path_is_the_same_with_a_trailing_slash_and_percent_encoded(client: AsgiClient, path: str) -> None:
     answer = client.get(path, follow_redirects=False)
     assert (answer.status_code, answer.json()) == (200, {"symbol": "EURUSD=X", "count": 1})
 
 
-def test_a_body_posted_to_a_path_with_a_trailing_slash_arrives(client: TestClient) -> None:
+def test_a_body_posted_to_a_path_with_a_trailing_slash_arrives(client: AsgiClient) -> None:
     answer = client.post("/api/v1/things/", json={"name": "a"}, follow_redirects=False)
     assert (answer.status_code, answer.json()) == (200, {"name": "a", "size": 1})
 
 
-def test_a_valid_request_id_is_kept_and_any_other_is_replaced(client: TestClient) -> None:
+def test_a_valid_request_id_is_kept_and_any_other_is_replaced(client: AsgiClient) -> None:
     kept = client.get("/api/v1/things/x", headers={"X-Request-Id": "trace-0001.a_b"})
     assert kept.headers["x-request-id"] == "trace-0001.a_b"
     for bad in ("short", "has space in it", "x" * 129, "quote\"quote'", "new\tline-here"):
@@ -166,7 +175,7 @@ def test_a_valid_request_id_is_kept_and_any_other_is_replaced(client: TestClient
         assert re.fullmatch(r"[0-9a-f]{32}", made)
 
 
-def test_every_answer_has_the_security_headers(client: TestClient) -> None:
+def test_every_answer_has_the_security_headers(client: AsgiClient) -> None:
     for path in ("/api/v1/things/x", "/nowhere", "/api/v1/things/fail/crash"):
         headers = client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -175,7 +184,7 @@ def test_every_answer_has_the_security_headers(client: TestClient) -> None:
         assert headers["strict-transport-security"].startswith("max-age=63072000")
 
 
-def test_a_body_over_the_limit_is_refused_whatever_its_length_says(client: TestClient) -> None:
+def test_a_body_over_the_limit_is_refused_whatever_its_length_says(client: AsgiClient) -> None:
     said = client.post("/api/v1/things", json={"name": "x" * 3000})
     dripped = client.post(
         "/api/v1/things", content=iter([b"x" * 1000] * 3), headers={"Content-Type": "application/json"}
@@ -185,12 +194,12 @@ def test_a_body_over_the_limit_is_refused_whatever_its_length_says(client: TestC
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonx"])
-def test_a_body_of_another_type_is_refused(client: TestClient, media_type: str) -> None:
+def test_a_body_of_another_type_is_refused(client: AsgiClient, media_type: str) -> None:
     answer = client.post("/api/v1/things", content=b'{"name": "a"}', headers={"Content-Type": media_type})
     assert (answer.status_code, answer.json()["type"]) == (415, "/problems/unsupported-media-type")
 
 
-def test_json_with_a_charset_is_json(client: TestClient) -> None:
+def test_json_with_a_charset_is_json(client: AsgiClient) -> None:
     headers = {"Content-Type": "application/json; charset=utf-8"}
     assert client.post("/api/v1/things", content=b'{"name": "a"}', headers=headers).status_code == 200
 
@@ -203,25 +212,30 @@ def test_json_with_a_charset_is_json(client: TestClient) -> None:
         (b'{"name": "\xff"}', 400),
         (b'{"name": "\xed\xa0\x80"}', 400),
         ('{"name": "a"}'.encode("utf-16"), 400),
-        (b"[" * 2000, 400),
         (b'{"name": "\\ud800"}', 422),
         (b'{"\\udc00": 1, "name": "a"}', 422),
         (b'{"name": "\\ud800"', 422),
     ],
 )
-def test_a_broken_body_is_a_problem(client: TestClient, body: bytes, status: int) -> None:
+def test_a_broken_body_is_a_problem(client: AsgiClient, body: bytes, status: int) -> None:
     answer = client.post("/api/v1/things", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_whole_surrogate_pair_and_an_escaped_backslash_are_text(client: TestClient) -> None:
+def test_a_body_nested_without_end_is_a_problem(client: AsgiClient) -> None:
+    answer = client.post("/api/v1/things", content=b"[" * 2000, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)  # Python 3.13's parser goes deeper than 3.11's
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_whole_surrogate_pair_and_an_escaped_backslash_are_text(client: AsgiClient) -> None:
     for body, name in ((b'{"name": "\\ud83e\\udd89"}', "🦉"), (b'{"name": "\\\\ud800"}', "\\ud800")):
         answer = client.post("/api/v1/things", content=body, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.json()["name"]) == (200, name)
 
 
-def test_a_configured_origin_is_answered_and_no_other_is_echoed(client: TestClient) -> None:
+def test_a_configured_origin_is_answered_and_no_other_is_echoed(client: AsgiClient) -> None:
     ours = client.get("/api/v1/things/x", headers={"Origin": "https://app.example.com"})
     assert ours.headers["access-control-allow-origin"] == "https://app.example.com"
     assert ours.headers["vary"] == "Origin"
@@ -230,7 +244,7 @@ def test_a_configured_origin_is_answered_and_no_other_is_echoed(client: TestClie
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_a_preflight_is_answered_without_reaching_a_route(client: TestClient) -> None:
+def test_a_preflight_is_answered_without_reaching_a_route(client: AsgiClient) -> None:
     headers = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "POST"}
     answer = client.options("/api/v1/things", headers=headers)
     assert answer.status_code == 204
@@ -240,7 +254,7 @@ def test_a_preflight_is_answered_without_reaching_a_route(client: TestClient) ->
     assert "access-control-allow-methods" not in refused.headers
 
 
-def test_the_document_has_our_problems_and_not_the_frameworks(client: TestClient) -> None:
+def test_the_document_has_our_problems_and_not_the_frameworks(client: AsgiClient) -> None:
     document = create_app("things", [router], SETTINGS).openapi()
     assert "HTTPValidationError" not in json.dumps(document)
     make_answers = document["paths"]["/api/v1/things"]["post"]["responses"]
