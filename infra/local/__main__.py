@@ -19,8 +19,8 @@ from infra.local.supervisor import StackFailure, Supervisor, only_one
 async def _run(options: Options, log: Log, console: Console) -> None:
     began = time.monotonic()
 
-    def started(chosen: Options, models: list[dict[str, Any]]) -> None:
-        show(console, chosen, models, time.monotonic() - began)
+    def started(chosen: Options, told: dict[str, Any]) -> None:
+        show(console, chosen, told, time.monotonic() - began)
 
     await Supervisor(options, log).run(started)
 

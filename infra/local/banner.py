@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -19,7 +19,7 @@ _MARKETS = {
 }
 
 
-def show(console: Console, options: Options, models: Sequence[dict[str, Any]], seconds: float) -> None:
+def show(console: Console, options: Options, told: Mapping[str, Any], seconds: float) -> None:
     """Print the table of addresses and what to try first."""
     table = Table(show_header=False, title=f"FusionTrade is up ({seconds:.1f} s)", title_justify="left", expand=False)
     table.add_column(style="bold", no_wrap=True)
@@ -28,7 +28,9 @@ def show(console: Console, options: Options, models: Sequence[dict[str, Any]], s
     table.add_row("documentation", f"{options.url}/docs")
     table.add_row("demo account", f"{DEMO_EMAIL}  {DEMO_PASSWORD}")
     table.add_row("market data", market(options))
-    table.add_row("models", loaded(models))
+    table.add_row("models", loaded(told.get("models", [])))
+    for bundle in told.get("refused", []):
+        table.add_row("refused", f"[red]{bundle['folder']}: {bundle['reason']}[/red]")
     table.add_row("emulated AWS", options.emulator_url)
     table.add_row("log", str(options.log_file))
     console.print(table)
@@ -50,4 +52,4 @@ def loaded(models: Sequence[dict[str, Any]]) -> str:
     """Return the models by name and version, one line each; says so where there is none."""
     if not models:
         return "none (make train makes some)"
-    return "\n".join(f"{model.get('model_id', model.get('id', '?'))}  {model.get('version', '')}" for model in models)
+    return "\n".join(f"{model['id']}  {model['version']}" for model in models)

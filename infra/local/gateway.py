@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.requests import Request
@@ -118,7 +119,7 @@ class Gateway:
         return answer
 
 
-def _seen(task: asyncio.Future) -> None:
+def _seen(task: asyncio.Future[Any]) -> None:
     """Look at a result that nobody waits for any more, so that asyncio does not report it."""
     if not task.cancelled():
         task.exception()

@@ -7,6 +7,7 @@ and whether it is a notice for the console; lines without a mark belong to the p
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from datetime import datetime
@@ -15,10 +16,11 @@ from typing import TextIO
 
 from rich.console import Console
 
-__all__ = ["LINE", "NOTICE", "READY", "Log", "emit"]
+__all__ = ["LINE", "NOTICE", "READY", "Log", "emit", "readable"]
 
 LINE, NOTICE, READY = "line", "notice", "ready"
 _MARK = "\x1f"
+_ONLY_FOR_CONSOLES = {"timestamp", "time", "location", "service", "logger", "xray_trace_id", "function_request_id"}
 _KEEP_BYTES = 20 * 1024 * 1024
 
 
@@ -26,6 +28,28 @@ def emit(kind: str, part: str, text: str, output: TextIO | None = None) -> None:
     """Write a marked line for the supervisor: ``kind`` is LINE, NOTICE or READY."""
     for line in text.splitlines() or [""]:
         print(_MARK + kind + _MARK + part + _MARK + line, file=output or sys.stdout, flush=True)
+
+
+def readable(text: str) -> str:
+    """Return a structured line as ``LEVEL message name=value ...``; any other line as it is.
+
+    What the log says already (when, which part) and what only a cloud's console has a use for is left out.
+    """
+    if not text.startswith("{"):
+        return text
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        return text
+    if "message" not in fields:
+        return text
+    told = [str(fields.pop(name)) for name in ("level", "message") if name in fields]
+    rest = [f"{name}={_plain(value)}" for name, value in fields.items() if name not in _ONLY_FOR_CONSOLES]
+    return " ".join(told + rest)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 class Log:
@@ -50,6 +74,7 @@ class Log:
 
     def line(self, part: str, text: str) -> None:
         """Write one line of a part."""
+        text = readable(text)
         stamp = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
         with self._lock:
             if not self._file.closed:

@@ -116,8 +116,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
             parser.add_argument(flag, type=type(field.default), default=given, help=text)
     options = Options(**vars(parser.parse_args(arguments)))
     _check(options, parser)
-    folders = {name: _absolute(getattr(options, name)) for name in ("state", "bundles", "market_data_dir")}
-    return dataclasses.replace(options, **folders)
+    state, bundles, data = map(_absolute, (options.state, options.bundles, options.market_data_dir))
+    return dataclasses.replace(options, state=state, bundles=bundles, market_data_dir=data)
 
 
 def _absolute(folder: str) -> str:

@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from infra.local import leash
 from infra.local.template import ACCOUNT, REGION, Function
@@ -173,7 +173,7 @@ class Slot:
             self._loop.call_soon_threadsafe(callback)
 
 
-def _settle(future: asyncio.Future, value: object) -> None:
+def _settle(future: asyncio.Future[Any], value: object) -> None:
     if not future.done():
         future.set_result(value)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from infra import environment
 from infra.local.children import Child, Restarts, answers, cause_of
-from infra.local.log import READY, Log
+from infra.local.log import READY, Log, readable
 from infra.local.options import HOST, ROOT, Options, check_ports, yahoo_answers
 
 __all__ = ["StackFailure", "Supervisor", "only_one"]
@@ -71,8 +71,8 @@ class Supervisor:
         self._children: list[Child] = []
         self._watchers: list[asyncio.Task[None]] = []
 
-    async def run(self, started: Callable[[Options, list[dict[str, Any]]], None]) -> None:
-        """Start, call ``started`` with the choices and the models loaded, and stay until asked to stop.
+    async def run(self, started: Callable[[Options, dict[str, Any]], None]) -> None:
+        """Start, call ``started`` with the choices and what the models' program tells, and stay until asked to stop.
 
         Raises
         ------
@@ -90,11 +90,10 @@ class Supervisor:
         if self.failure:
             raise StackFailure(self.failure)
 
-    async def models(self) -> list[dict[str, Any]]:
-        """Return the models that the program has loaded, as it describes them."""
-        told = json.loads(await answers(self.options.serving_port, "/models") or b"{}")
-        models: list[dict[str, Any]] = told.get("models", []) if isinstance(told, dict) else told
-        return models
+    async def models(self) -> dict[str, Any]:
+        """Return what the program tells of its models: ``models`` that serve, ``refused`` that must not."""
+        told: dict[str, Any] = json.loads(await answers(self.options.serving_port, "/models") or b"{}")
+        return told
 
     # --- start ----------------------------------------------------------------------------------------------------
 
@@ -128,8 +127,11 @@ class Supervisor:
             self.log.line("local", f"{child.name} is ready (pid {child.pid})")
             return
         how = "did not answer in time" if child.running else cause_of(await child.wait())
-        said = "\n".join(f"    {line}" for line in child.last_lines)
-        raise StackFailure(f"{child.name} {how}; its last lines:\n{said}\nmore in {self.options.log_file}")
+        raise StackFailure(f"{child.name} {how}; {self._last_words(child)}")
+
+    def _last_words(self, child: Child) -> str:
+        lines = "\n".join(f"    {readable(line)}" for line in child.last_lines)
+        return f"its last lines:\n{lines}\nmore in {self.options.log_file}"
 
     async def _resources(self) -> None:
         """Make the tables, the bucket, the keys and the demo account, in a process that ends when they are there."""
@@ -142,8 +144,7 @@ class Supervisor:
         finally:
             seeding.kill()
         if code:
-            said = "\n".join(f"    {line}" for line in seeding.last_lines)
-            raise StackFailure(f"the tables could not be made ({cause_of(code)}); the last lines:\n{said}")
+            raise StackFailure(f"making the tables {cause_of(code)}; {self._last_words(seeding)}")
 
     # --- the parts ------------------------------------------------------------------------------------------------
 
@@ -164,8 +165,10 @@ class Supervisor:
             "LOG_LEVEL": "WARNING",
             "DOCKER_HOST": f"unix://{temporary}/no-docker.sock",
         }
-        python = str(environment.interpreter("emulator"))
-        command = [python, "-m", "infra.local.leash", "TERM", "infra.local.emulator"]
+        python = environment.interpreter("emulator")
+        if not python.exists():
+            raise StackFailure(f"{python} is missing: python3 infra/environment.py emulator makes it, as make run does")
+        command = [str(python), "-m", "infra.local.leash", "TERM", "infra.local.emulator"]
 
         async def is_ready() -> bool:
             return await answers(port, "/_ministack/health") is not None
@@ -206,9 +209,8 @@ class Supervisor:
                 return
             said = f"{child.name} {cause_of(code)}"
             if (again := restarts.again()) is None:
-                self._give_up(
-                    f"{said}, the {restarts.limit + 1}th time within a minute; more in {self.options.log_file}"
-                )
+                self.failure = f"{said}, the {restarts.limit + 1}th time within a minute; {self._last_words(child)}"
+                self.stopping.set()
                 return
             count, pause = again
             self.log.notice("local", f"{said}; starting it again ({count} of {restarts.limit})")
@@ -228,10 +230,6 @@ class Supervisor:
         await self._need(child)
         if child.name == "emulator":
             await self._resources()
-
-    def _give_up(self, why: str) -> None:
-        self.failure = why
-        self.stopping.set()
 
     # --- end ------------------------------------------------------------------------------------------------------
 

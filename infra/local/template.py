@@ -11,7 +11,7 @@ asking another one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,8 +45,10 @@ def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]
         value: Any = loader.construct_scalar(node)
     elif isinstance(node, yaml.SequenceNode):
         value = loader.construct_sequence(node, deep=True)
-    else:
+    elif isinstance(node, yaml.MappingNode):
         value = loader.construct_mapping(node, deep=True)
+    else:
+        raise TemplateError(f"!{suffix} stands before neither a text, a list nor a mapping")
     if suffix == "GetAtt" and isinstance(value, str):
         value = value.split(".", 1)
     return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
@@ -332,7 +334,7 @@ _ARNS = {
     "AWS::Logs::LogGroup": "arn:aws:logs:{region}:{account}:log-group:{name}",
     FUNCTION: "arn:aws:lambda:{region}:{account}:function:{name}",
 }
-_INTRINSICS = {
+_INTRINSICS: dict[str, Callable[[Template, Any, str], Any]] = {
     "Ref": Template._ref,
     "Condition": lambda t, value, _where: t.condition(value),
     "Fn::GetAtt": lambda t, v, where: t._attribute(v.split(".", 1) if isinstance(v, str) else v, where),
