@@ -143,11 +143,12 @@ class Service:
         return JSONResponse({"status": self.state}, 200 if self.state is State.READY else 503)
 
     async def models(self, request: Request) -> Response:  # noqa: ARG002 - Starlette passes it
-        """``GET /models``: the bundles that serve, and those refused with the reason."""
+        """``GET /models``: the bundles that serve, those refused with the reason, and the requests being answered."""
         refused = [] if self.engine is None else self.engine.refused
         return JSONResponse(
             {
                 "state": self.state,
+                "in_flight": self.accepted,
                 "models": self._served(),
                 "refused": [{"folder": one.folder, "reason": one.reason} for one in refused],
             }

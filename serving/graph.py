@@ -87,9 +87,12 @@ def _session(content: bytes, device: str, threads: int) -> Any:
     options.log_severity_level = 4  # what fails is raised and logged by us, in one line
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(content, options, providers=providers)
+        session = onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:
         raise BundleRefused(f"ONNX Runtime cannot read the graph: {_first_line(error)}") from None
+    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise BundleRefused("device is cuda, but ONNX Runtime found no usable GPU and fell back to the CPU")
+    return session
 
 
 def _inputs(card: ModelCard) -> dict[str, tuple[int, ...]]:

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_bundles import Program, build_bundle, serving
-
-TIMEFRAMES = ("15m", "30m", "1h", "4h")
+from tiny_bundles import TIMEFRAMES, Program, build_bundle, serving
 
 
 @pytest.fixture(scope="session")

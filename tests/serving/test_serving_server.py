@@ -14,8 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import TIMEFRAMES
-from tiny_bundles import ROOT, Program, build_bundle, candles, item, serving, wait_for
+from tiny_bundles import ROOT, TIMEFRAMES, Program, build_bundle, candles, item, serving, wait_for
 
 from fusiontrade.inference.contract import ForecastResponse
 
@@ -222,14 +221,15 @@ def test_sigterm_answers_what_was_accepted_refuses_the_rest_and_ends_with_zero(
 ) -> None:
     with serving(slow_bundles, tmp_path / "log") as running:
         begun = time.monotonic()
-        thread, answers = in_background(lambda: post(running, body(*[candles(drift=2.0, seed=s) for s in range(3)])))
-        time.sleep(0.2)
+        slow, quick = body(*[candles(drift=2.0, seed=seed) for seed in range(3)]), body(candles())
+        thread, answers = in_background(lambda: post(running, slow))
+        wait_for(lambda: httpx.get(running.url + "/models").json()["in_flight"] == 1)
         running.process.terminate()
         wait_for(lambda: any(line["message"] == "draining" for line in running.lines()))
         seen: set[int] = set()
         while thread.is_alive():
             try:
-                seen |= {httpx.get(running.url + "/ping").status_code, post(running, body(candles())).status_code}
+                seen |= {httpx.get(running.url + "/ping").status_code, post(running, quick).status_code}
             except httpx.TransportError:
                 break
         thread.join()

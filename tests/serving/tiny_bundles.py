@@ -33,6 +33,7 @@ from serving.features import CALENDAR, CANDLE_CHANNELS, FEATURE_VERSION, INDICAT
 
 ROOT = Path(__file__).resolve().parents[2]
 Behaviour = Literal["calm", "nan", "raises", "slow"]
+TIMEFRAMES = ("15m", "30m", "1h", "4h")
 MONDAY = 1_704_067_200_000
 
 LSTM_WIDTHS = {"direction": 0, "change": 0, "quantiles": 5, "touch": 2 * len(TOUCH_LEVELS), "win": 2, "log_range": 0}
@@ -114,7 +115,7 @@ def _misbehaviour(behaviour: Behaviour, constants: dict[str, Any]) -> list[onnx.
 
 def _slow(constants: dict[str, Any]) -> list[onnx.NodeProto]:
     """Half a second of work, or more, where any window of the batch exceeds the threshold."""
-    constants["rounds"] = np.array(60_000, np.int64)
+    constants["rounds"] = np.array(100_000, np.int64)
     constants["go_on"] = np.array(True)
     constants["work"] = np.full((96, 96), 1.0 / 96, np.float32)
     work_type = helper.make_tensor_value_info("w_in", TensorProto.FLOAT, [96, 96])
