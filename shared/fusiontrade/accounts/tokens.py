@@ -146,13 +146,14 @@ class Tokens:
             If it is not ours, not for us, not an access token, malformed or past its time; the words are always the
             same, so that they teach a forger nothing.
         """
+        keys = self._keys().keys  # outside: keys that cannot be read are our fault, not the token's
         try:
-            return self._identity(text)
+            return self._identity(text, keys)
         except (JoseError, KeyError, TypeError, ValueError, AttributeError):
             raise Unauthenticated("the access token is not valid or no longer valid; sign in again") from None
 
-    def _identity(self, text: str) -> Identity:
-        token = jwt.decode(text, self._key_of, algorithms=[ALGORITHM])
+    def _identity(self, text: str, keys: Sequence[ECKey]) -> Identity:
+        token = jwt.decode(text, lambda signed: _named(keys, signed), algorithms=[ALGORITHM])
         claims = token.claims
         registry = jwt.JWTClaimsRegistry(
             now=self._clock() // 1000,
@@ -169,13 +170,14 @@ class Tokens:
         user_id, _, email, session_id = (_text(claims[name]) for name in _CLAIMS)
         return Identity(user_id, email, cast(Tier, claims["tier"]), session_id, claims["verified"])
 
-    def _key_of(self, token: Any) -> ECKey:
-        """Return the key that the header names: a token without our ``kid`` is refused, none is tried blindly."""
-        kid = token.headers()["kid"]
-        for key in self._keys().keys:
-            if key.kid == kid:
-                return key
-        raise ValueError("kid")
+
+def _named(keys: Sequence[ECKey], token: Any) -> ECKey:
+    """Return the key that the header names: a token without our ``kid`` is refused, none is tried blindly."""
+    kid = token.headers()["kid"]
+    for key in keys:
+        if key.kid == kid:
+            return key
+    raise ValueError("kid")
 
 
 def _text(value: object) -> str:

@@ -106,6 +106,15 @@ def test_a_forged_token_is_refused_in_the_same_words(forged: str) -> None:
         tokens().verify(forged)
 
 
+def test_signing_keys_that_cannot_be_read_are_not_blamed_on_the_token() -> None:
+    def unreadable() -> SigningKeys:
+        return SigningKeys.from_json("not a key set")
+
+    checker = Tokens(unreadable, issuer="https://issuer", audience="api", seconds=60, clock=lambda: NOW * 1000)
+    with pytest.raises(ValueError, match="signing keys secret"):
+        checker.verify(signed(claims()))
+
+
 def test_a_key_that_the_token_brings_itself_is_not_used() -> None:
     own = ECKey.generate_key("P-256")
     header = {"alg": "ES256", "kid": KEYS.current, "jwk": own.as_dict(private=False)}
