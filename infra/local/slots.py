@@ -20,15 +20,16 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from infra.local import leash
 from infra.local.template import ACCOUNT, REGION, Function
 
-__all__ = ["Outcome", "Slot", "error_of"]
+__all__ = ["RUNTIME", "Outcome", "Slot", "error_of"]
 
+RUNTIME = (sys.executable, "-m", "infra.local.leash", "KILL", "awslambdaric")
 _STOP = "stop"
 
 
@@ -56,9 +57,17 @@ class Slot:
         The process's whole environment besides what the runtime itself needs.
     log : callable
         Takes each line the process writes.
+    runtime : sequence of str
+        The command that runs the handler named after it: this interpreter's runtime client, bound to our life.
     """
 
-    def __init__(self, function: Function, environment: Mapping[str, str], log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        function: Function,
+        environment: Mapping[str, str],
+        log: Callable[[str], None],
+        runtime: Sequence[str] = RUNTIME,
+    ) -> None:
         self.function = function
         self._loop = asyncio.get_running_loop()
         self._events: queue.Queue[tuple[str, bytes]] = queue.Queue()
@@ -69,7 +78,7 @@ class Slot:
         self._killed = False
         self._server = _serve(self)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "infra.local.leash", "KILL", "awslambdaric", function.handler],
+            [*runtime, function.handler],
             cwd=function.code,
             env={**environment, **_runtime_variables(function, self._server.server_port)},
             stdin=subprocess.DEVNULL,
