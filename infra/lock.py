@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +23,7 @@ ALONE = {"emulator": "ministack[full]==1.5.33\n", "sam": "aws-sam-cli==1.170.0\n
 
 
 def main() -> None:
-    """Resolve every lock into ``infra/locks`` and every layer's requirements into ``layers/``."""
+    """Resolve every lock, every layer's requirements and the serving image's."""
     with tempfile.TemporaryDirectory() as scratch:
         subprocess.run([sys.executable, "-m", "venv", scratch], check=True)
         subprocess.run([f"{scratch}/bin/pip", "install", "--quiet", UV], check=True)
@@ -42,6 +43,19 @@ def main() -> None:
             platform = ["--python-version", "3.13", "--python-platform", "aarch64-manylinux_2_34"]
             constraint = ["-c", str(LOCKS / "dev.txt"), "--extra", layer]
             _run([*uv, *platform, *constraint, "-o", str(target), "pyproject.toml"])
+        _lock_container(uv, Path(scratch))
+
+
+def _lock_container(uv: list[str], scratch: Path) -> None:
+    """Resolve the serving image's requirements: Python 3.12, once with each build of ONNX Runtime."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        serving = tomllib.load(file)["project"]["optional-dependencies"]["serving"]
+    for name, runtime in (("requirements", "onnxruntime"), ("requirements-cuda", "onnxruntime-gpu")):
+        source = scratch / f"{name}.in"
+        source.write_text("\n".join(runtime if one == "onnxruntime" else one for one in serving))
+        target = ROOT / "serving" / "container" / f"{name}.txt"
+        platform = ["--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_34"]
+        _run([*uv, *platform, "-c", str(LOCKS / "dev.txt"), "-o", str(target), str(source)])
 
 
 def _run(command: list[str]) -> None:

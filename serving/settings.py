@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["STARTER_BUNDLES", "ServingSettings"]
+__all__ = ["STARTER_BUNDLES", "ServingSettings", "default_bundles"]
 
 STARTER_BUNDLES = Path(__file__).parent / "starter"
 """The bundles that come with the project."""
@@ -24,8 +24,8 @@ class ServingSettings(BaseModel):
     Parameters
     ----------
     bundles
-        Folder of bundle folders (or one bundle); by default SageMaker's ``/opt/ml/model`` where it exists, else the
-        starter bundles.
+        Folder of bundle folders (or one bundle); by default SageMaker's ``/opt/ml/model`` where it holds
+        anything, else the starter bundles.
     host, port
         Where to listen; port 0 takes a free one and logs it.
     device
@@ -70,7 +70,7 @@ class ServingSettings(BaseModel):
             If a value cannot be used.
         """
         values: dict[str, object] = {
-            "bundles": _SAGEMAKER_BUNDLES if _SAGEMAKER_BUNDLES.is_dir() else STARTER_BUNDLES,
+            "bundles": default_bundles(_SAGEMAKER_BUNDLES),
             "workers": max(2, os.cpu_count() or 2),
         }
         for name in cls.model_fields:
@@ -78,3 +78,11 @@ class ServingSettings(BaseModel):
                 values[name] = text
         values.update({name: value for name, value in given.items() if value is not None})
         return cls.model_validate(values)
+
+
+def default_bundles(mounted: Path) -> Path:
+    """Return ``mounted`` where it holds anything, else the starters.
+
+    A broken mounted bundle must not be passed over; a model without artifacts of its own is given an empty folder.
+    """
+    return mounted if mounted.is_dir() and any(mounted.iterdir()) else STARTER_BUNDLES

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from serving.server import main
-from serving.settings import STARTER_BUNDLES, ServingSettings
+from serving.settings import STARTER_BUNDLES, ServingSettings, default_bundles
 
 
 def test_defaults_are_loopback_and_the_starters() -> None:
@@ -34,3 +34,10 @@ def test_a_value_that_cannot_be_used_is_refused(name: str, text: str) -> None:
 def test_the_program_names_a_wrong_setting_and_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--port", "http"]) == 2
     assert "serving: port (SERVING_PORT):" in capsys.readouterr().err
+
+
+def test_an_empty_mounted_folder_leaves_the_starters_and_anything_in_it_wins(tmp_path: Path) -> None:
+    assert default_bundles(tmp_path) == STARTER_BUNDLES
+    assert default_bundles(tmp_path / "absent") == STARTER_BUNDLES
+    (tmp_path / "half-a-bundle").mkdir()
+    assert default_bundles(tmp_path) == tmp_path
