@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["ACCOUNT", "REGION", "Function", "HttpRoute", "Template", "TemplateError"]
+__all__ = ["ACCOUNT", "REGION", "Function", "HttpRoute", "Template", "TemplateError", "read_document"]
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
@@ -55,6 +55,13 @@ def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]
 
 
 _Loader.add_multi_constructor("!", _short_form)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return a template as it is written, with every short form made long."""
+    # _Loader extends yaml.SafeLoader: it builds plain values only
+    document: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+    return document
 
 
 @dataclass(frozen=True)
@@ -108,8 +115,7 @@ class Template:
 
     def __init__(self, path: Path, parameters: Mapping[str, str] | None = None, *, stack: str = "fusiontrade") -> None:
         self.path, self.stack = path, stack
-        # _Loader extends yaml.SafeLoader: it builds plain values only
-        self.document: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        self.document = read_document(path)
         declared = self.document.get("Parameters", {})
         unknown = set(parameters or {}) - set(declared)
         if unknown:
