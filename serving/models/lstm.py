@@ -32,6 +32,9 @@ class LstmConfig:
     hidden: tuple[int, int, int] = (64, 32, 16)
     dense: tuple[int, int] = (32, 16)
     dropout: float = 0.2
+    day_harmonics: int = 8
+    week_harmonics: int = 3
+    shortcut: bool = True
 
 
 class LstmModel(nn.Module):  # type: ignore[misc]  # torch carries no types here
@@ -51,7 +54,9 @@ class LstmModel(nn.Module):  # type: ignore[misc]  # torch carries no types here
         self.normalise = nn.ModuleList(nn.LayerNorm(width) for width in config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         first, second = config.dense
-        self.dense_1 = nn.Linear(config.hidden[-1] + config.calendar, first)
+        seasons = 2 * (config.day_harmonics + config.week_harmonics)
+        newest = config.features if config.shortcut else 0
+        self.dense_1 = nn.Linear(config.hidden[-1] + newest + config.calendar + seasons, first)
         self.dense_2 = nn.Linear(first, second)
         sizes = {"direction": 1, "change": 1, "quantiles": len(QUANTILES), "touch": _TOUCHES, "win": 2, "log_range": 1}
         self.heads = nn.ModuleDict({name: nn.Linear(second, sizes[name]) for name in self.outputs})
@@ -75,7 +80,13 @@ class LstmModel(nn.Module):  # type: ignore[misc]  # torch carries no types here
         hidden = torch.cat((features, calendar), dim=2)
         for layer, normalise in zip(self.recurrent, self.normalise, strict=True):
             hidden = self.dropout(normalise(layer(hidden)[0]))
-        joined = torch.cat((hidden[:, -1], calendar[:, -1]), dim=1)
+        config, ahead = self.config, calendar[:, -1]
+        parts = [hidden[:, -1], ahead]
+        parts += _harmonics(ahead[:, 0], ahead[:, 1], config.day_harmonics)
+        parts += _harmonics(ahead[:, 2], ahead[:, 3], config.week_harmonics)
+        if config.shortcut:
+            parts.append(features[:, -1])
+        joined = torch.cat(parts, dim=1)
         dense = functional.relu(self.dense_1(joined))
         dense = functional.relu(self.dense_2(self.dropout(dense)))
         answers = {name: head(dense) for name, head in self.heads.items()}
@@ -106,6 +117,15 @@ class LstmModel(nn.Module):  # type: ignore[misc]  # torch carries no types here
             "log_range": functional.smooth_l1_loss(outputs["log_range"], targets["log_range"]),
         }
         return torch.stack([_WEIGHTS[name] * value for name, value in losses.items()]).sum()
+
+
+def _harmonics(sine: torch.Tensor, cosine: torch.Tensor, count: int) -> list[torch.Tensor]:
+    """Return sine and cosine of 1..count times the angle, (N, 1) each; zeros (no calendar) stay zeros."""
+    found, high_sine, high_cosine = [], sine, cosine
+    for _ in range(count):
+        found += [high_sine[:, None], high_cosine[:, None]]
+        high_sine, high_cosine = high_sine * cosine + high_cosine * sine, high_cosine * cosine - high_sine * sine
+    return found
 
 
 def pinball(quantiles: torch.Tensor, change: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from serving.training.prepared import prepare
 _Value = TypeVar("_Value")
 _HELP = {
     "batch": "rows per step",
+    "learning_rate": "Adam's first step",
     "epochs": "most passes over the data",
     "patience": "epochs without progress before stopping",
     "halve_after": "epochs without progress before the learning rate is halved",
@@ -36,8 +37,8 @@ _HELP = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train what the command line asks for; return the exit code (2: the data or the arguments cannot be used)."""
     chosen = _parser().parse_args(arguments)
-    config = TrainingConfig(**{name: getattr(chosen, name) for name in _HELP})
     try:
+        config = TrainingConfig(**{name: getattr(chosen, name) for name in _HELP})
         for timeframe in _listed(chosen.timeframes, Timeframe.parse):
             _train_timeframe(timeframe, chosen, config)
     except (FusionTradeError, ValueError) as error:
@@ -84,7 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     defaults = {field.name: field.default for field in fields(TrainingConfig)}
     for name, text in _HELP.items():
         parser.add_argument(
-            f"--{name.replace('_', '-')}", type=int, default=defaults[name], help=f"{text} (default: %(default)s)"
+            f"--{name.replace('_', '-')}",
+            type=type(defaults[name]),
+            default=defaults[name],
+            help=f"{text} (default: %(default)s)",
         )
     return parser
 

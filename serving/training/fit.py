@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from serving.models.protocol import Forecaster
 from serving.training.config import TrainingConfig
@@ -69,12 +70,13 @@ class _State:
 
 @contextmanager
 def deterministic(threads: int) -> Iterator[None]:
-    """Run torch with ``threads`` threads and only algorithms that repeat bit by bit; restore both afterwards."""
+    """Run torch and BLAS with ``threads`` threads, torch with repeatable algorithms alone; restore all afterwards."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     try:
-        yield
+        with threadpool_limits(threads):
+            yield
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])

@@ -1,0 +1,35 @@
+"""Small invented candles for the training tests: a coin that always trades, a currency pair that rests at weekends."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+
+from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.timeframes import Timeframe
+
+HOUR = 3_600_000
+START = round(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000)
+
+
+def candles(symbol: str, bars: int, seed: int, *, volume: bool = True, start: int = START) -> CandleFrame:
+    """Hourly bars of a random walk with a volatility that depends on the hour; weekends are left out for pairs."""
+    rng = np.random.default_rng(seed)
+    time = start + HOUR * np.arange(bars * 2)
+    if symbol.endswith("=X"):
+        weekday = (time // (24 * HOUR) + 3) % 7
+        time = time[weekday < 5]
+    time = time[:bars].astype(np.int64)
+    sigma = 0.002 * (1 + 0.8 * np.sin(2 * np.pi * (time // HOUR % 24) / 24))
+    close = 100 * np.exp(np.cumsum(rng.standard_t(5, bars) * sigma))
+    opened = np.concatenate(([100.0], close[:-1])) * (1 + rng.normal(0, 0.0002, bars))
+    high = np.maximum(opened, close) * (1 + np.abs(rng.normal(0, 1, bars)) * sigma / 2)
+    low = np.minimum(opened, close) * (1 - np.abs(rng.normal(0, 1, bars)) * sigma / 2)
+    traded = rng.lognormal(3, 0.5, bars) if volume else None
+    return CandleFrame(symbol, Timeframe.H1, time, opened, high, low, close, traded).checked()
+
+
+def two_series(bars: int = 2600) -> list[tuple[CandleFrame, bool]]:
+    """What `serving.training.candles.read_candles` returns for such a folder."""
+    return [(candles("EURUSD=X", bars, 1, volume=False), True), (candles("BTC-USD", bars, 2), False)]
