@@ -28,6 +28,7 @@ _KNOTS = 40
 _SURE = 1e-4  # isotonic maps never promise more than this
 _COVERAGE_TAIL = 0.05
 _SMALLEST_SHARE_OF_VOTES = 0.25
+_SMALLEST_DISTANCE = 1e-6  # a constant probability is no vote, whatever its last digit
 
 _Fit = Callable[[Floats, Floats], CalibrationMap]
 
@@ -97,7 +98,7 @@ def abstention_band(probability: Floats, direction: Floats) -> tuple[tuple[float
     best = {"hit_rate": 0.5, "share_of_votes": 0.0, "half_width": 1.0}
     for kept in np.arange(1.0, _SMALLEST_SHARE_OF_VOTES - 0.01, -0.05):
         half_width = float(np.quantile(distance, 1 - kept)) if kept < 1 else 0.0
-        votes = distance > half_width
+        votes = distance > max(half_width, _SMALLEST_DISTANCE)
         if votes.mean() < _SMALLEST_SHARE_OF_VOTES - 0.02:
             continue
         hits = (probability > center)[votes] == (direction > 0)[votes]

@@ -1,0 +1,156 @@
+"""The fit: interrupted and resumed it ends with the same weights; it stops, slows down and samples as configured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from serving.models.protocol import Tensors
+from serving.training.config import TrainingConfig
+from serving.training.fit import Epoch, deterministic, fit, predict
+
+ROWS = np.arange(200)
+TRAIN, HELD = ROWS[:150], ROWS[150:]
+CONFIG = TrainingConfig(batch=32, epochs=6, learning_rate=0.05)
+
+
+class Line(torch.nn.Module):
+    """y = a x + b with dropout, so that the seed matters."""
+
+    inputs = ("x",)
+    outputs = ("y",)
+    exporter = "trace"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+        self.dropout = torch.nn.Dropout(0.3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (self.layer(self.dropout(x))[:, 0],)
+
+    def loss(self, outputs: Tensors, targets: Tensors) -> torch.Tensor:
+        return ((outputs["y"] - targets["y"]) ** 2).mean()
+
+
+class Points:
+    def __init__(self, slope: float = 2.0) -> None:
+        self.x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+        self.y = (slope * self.x.sum(axis=1) + 1).astype(np.float32)
+        self.asked: list[np.ndarray] = []
+
+    def inputs(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        self.asked.append(rows)
+        return (self.x[rows],)
+
+    def targets(self, rows: np.ndarray) -> dict[str, np.ndarray[Any, Any]]:
+        return {"y": self.y[rows]}
+
+
+def line() -> Line:
+    torch.manual_seed(5)
+    return Line()
+
+
+def weights(model: torch.nn.Module) -> list[bytes]:
+    return [value.numpy().tobytes() for value in model.state_dict().values()]
+
+
+def test_a_run_killed_after_any_epoch_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    straight = line()
+    with deterministic(1):
+        expected = fit(straight, Points(), TRAIN, HELD, CONFIG)
+
+    class Killed(Exception):
+        pass
+
+    def kill(epoch: Epoch) -> None:
+        raise Killed
+
+    path = tmp_path / "state.safetensors"
+    with deterministic(1):
+        for _ in range(3):
+            with pytest.raises(Killed):
+                fit(line(), Points(), TRAIN, HELD, CONFIG, checkpoint=path, identity="a", progress=kill)
+        resumed = line()
+        torch.manual_seed(999)
+        epochs = fit(resumed, Points(), TRAIN, HELD, CONFIG, checkpoint=path, identity="a")
+    assert weights(resumed) == weights(straight)
+    assert [e.validation_loss for e in epochs] == [e.validation_loss for e in expected]
+
+
+def test_a_checkpoint_of_another_run_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    fit(line(), Points(slope=-9), TRAIN, HELD, replace(CONFIG, epochs=2), checkpoint=path, identity="other")
+    fresh, resumed = line(), line()
+    fit(fresh, Points(), TRAIN, HELD, CONFIG)
+    epochs = fit(resumed, Points(), TRAIN, HELD, CONFIG, checkpoint=path, identity="mine")
+    assert len(epochs) == CONFIG.epochs
+    assert weights(resumed) == weights(fresh)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    one, two, three = line(), line(), line()
+    fit(one, Points(), TRAIN, HELD, CONFIG)
+    fit(two, Points(), TRAIN, HELD, CONFIG)
+    fit(three, Points(), TRAIN, HELD, replace(CONFIG, seed=1))
+    assert weights(one) == weights(two)
+    assert weights(one) != weights(three)
+
+
+def test_it_learns_and_ends_with_the_best_epoch() -> None:
+    model = line()
+    epochs = fit(model, Points(), TRAIN, HELD, replace(CONFIG, epochs=40))
+    best = min(epoch.validation_loss for epoch in epochs)
+    assert best < 0.2 * epochs[0].validation_loss
+    points = Points()
+    error = float(((predict(model, points, HELD)["y"] - points.y[HELD]) ** 2).mean())
+    assert error == pytest.approx(best, rel=1e-4)
+    assert not model.training
+
+
+def test_without_progress_the_rate_is_halved_to_its_floor_and_the_run_stops() -> None:
+    config = replace(CONFIG, epochs=50, patience=6, halve_after=2, learning_rate=1e-9, learning_rate_floor=4e-10)
+
+    class Noise(Points):
+        def targets(self, rows: np.ndarray) -> dict[str, np.ndarray[Any, Any]]:
+            self.turn = getattr(self, "turn", 0) + 1
+            return {"y": np.full(len(rows), 10.0 * self.turn, np.float32)}
+
+    epochs = fit(line(), Noise(), TRAIN, HELD, config)
+    assert len(epochs) == 1 + config.patience
+    assert [epoch.learning_rate for epoch in epochs] == [1e-9] * 3 + [5e-10] * 2 + [4e-10] * 2
+
+
+def test_a_row_limit_takes_every_kth_row_and_each_epoch_others() -> None:
+    points = Points()
+    config = replace(CONFIG, epochs=2, rows_per_epoch=50, rows_per_evaluation=10)
+    fit(line(), points, TRAIN, HELD, config)
+    seen = np.concatenate(points.asked)
+    trained, held = seen[seen < 150], seen[seen >= 150]
+    assert sorted(trained.tolist()) == sorted(set(range(0, 150, 3)) | set(range(1, 150, 3)))
+    assert held.tolist() == list(range(150, 200, 5)) * 2
+
+
+def test_an_empty_slice_is_refused() -> None:
+    with pytest.raises(ValueError, match="both slices need rows, got 150 to train and 0 to validate"):
+        fit(line(), Points(), TRAIN, HELD[:0], CONFIG)
+
+
+def test_a_loss_that_is_no_number_stops_the_run() -> None:
+    points = Points()
+    points.y[:] = np.inf
+    with pytest.raises(FloatingPointError, match="not finite in epoch 1"):
+        fit(line(), points, TRAIN, HELD, CONFIG)
+
+
+def test_settings_out_of_range_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+        TrainingConfig(epochs=0)
+    with pytest.raises(ValueError, match="leave a test slice"):
+        TrainingConfig(train=0.9)
