@@ -207,7 +207,7 @@ def _from_proc(port: int) -> str | None:
         with contextlib.suppress(OSError):
             if any(str(fd.readlink()) in links for fd in (process / "fd").iterdir()):
                 words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                return f"{' '.join(words).strip()[:100]} (pid {process.name})"
+                return f"{' '.join(words).strip()[:60]} (pid {process.name})"
     return None
 
 
