@@ -22,6 +22,7 @@ from fusiontrade.web import documents, floor, logs, problems
 
 __all__ = ["LambdaHandler", "create_app", "handler_of"]
 
+_OUR_NAME = frozenset({"host", "x-forwarded-port"})
 LambdaHandler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 
@@ -80,10 +81,16 @@ def handler_of(app: FastAPI) -> LambdaHandler:
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         asyncio.set_event_loop(_event_loop())  # Mangum takes the thread's current one, which others may have unset
         logger.append_keys(function_request_id=getattr(context, "aws_request_id", None))
-        answer: dict[str, Any] = adapter(event, context)
+        answer: dict[str, Any] = adapter(_without_host(event), context)
         return answer
 
     return handler
+
+
+def _without_host(event: dict[str, Any]) -> dict[str, Any]:
+    """Return the event without what the client says our name is: no route needs it, and Mangum fails on a bad one."""
+    headers = {name: value for name, value in event.get("headers", {}).items() if name.lower() not in _OUR_NAME}
+    return {**event, "headers": headers}
 
 
 @cache

@@ -30,6 +30,7 @@ __all__ = ["REQUEST_ID_HEADER", "Floor", "Limits", "valid_request_id"]
 
 REQUEST_ID_HEADER = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -99,29 +100,28 @@ class Floor:
         self, scope: Scope, headers: Headers, receive: Receive, send: Send, has_started: Callable[[], bool]
     ) -> None:
         try:
-            self._check(scope["method"], headers)
             if _is_preflight(scope["method"], headers):
                 await Response(status_code=204)(scope, receive, send)
                 return
             if scope["method"] in _WITH_BODY:
-                body = await bodies.read(receive, self._limits.max_body_bytes)
-                if _media_type(headers) == "application/json":
-                    bodies.check_json(body)
-                receive = bodies.replay(body, receive)
+                receive = bodies.replay(await self._checked_body(headers, receive), receive)
             await self._app(scope, receive, send)
         except Exception as error:
             if has_started():
                 raise
             await problems.answer(error, Request(scope))(scope, receive, send)
 
-    def _check(self, method: str, headers: Headers) -> None:
-        """Raise the 413 or 415 that the headers alone already call for."""
-        length = headers.get("Content-Length", "0")
-        if length.isdigit() and int(length) > self._limits.max_body_bytes:
+    async def _checked_body(self, headers: Headers, receive: Receive) -> bytes:
+        """Return the whole body; raises the 413, 415, 400 or 422 that it, or what is said of it, calls for."""
+        if _announced_bytes(headers) > self._limits.max_body_bytes:
             raise bodies.too_large(self._limits.max_body_bytes)
-        has_body = method in _WITH_BODY and (length not in ("", "0") or "Transfer-Encoding" in headers)
-        if has_body and _media_type(headers) not in self._limits.media_types:
+        body = await bodies.read(receive, self._limits.max_body_bytes)
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if body and media_type not in self._limits.media_types:
             raise HTTPException(415, f"send the body as {' or '.join(self._limits.media_types)}")
+        if media_type == "application/json":
+            bodies.check_json(body)
+        return body
 
     def _add_headers(self, message: Message, request_id: str, origin: str | None) -> None:
         headers = MutableHeaders(scope=message)
@@ -140,8 +140,10 @@ class Floor:
             headers["Access-Control-Max-Age"] = "600"
 
 
-def _media_type(headers: Headers) -> str:
-    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+def _announced_bytes(headers: Headers) -> int:
+    """Return what Content-Length says, 0 where it says nothing usable: the bytes are counted anyway."""
+    length = headers.get("Content-Length", "")
+    return int(length) if _LENGTH.fullmatch(length) else 0
 
 
 def _is_preflight(method: str, headers: Headers) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -38,6 +39,7 @@ __all__ = [
 
 MEDIA_TYPE = "application/problem+json"
 _SECONDS_UNTIL_RETRY = 30
+_PATH_SAFE = "/:@!$&'()*+,;=~"  # RFC 3986, path; not of request.url, which believes the Host header
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 logger = logging.getLogger(__name__)
@@ -137,7 +139,7 @@ def problem(kind: Kind, request: Request, detail: str, faults: Sequence[FieldFau
         title=kind.title,
         status=kind.status,
         detail=kind.detail or detail or kind.title,
-        instance=request.url.path,
+        instance=quote(request.scope["path"], safe=_PATH_SAFE),
         request_id=str(request.scope.get("fusiontrade.request_id", "")),
         errors=list(faults) or None,
     )

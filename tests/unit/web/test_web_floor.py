@@ -307,3 +307,33 @@ def test_log_lines_are_json_with_the_request_id_and_no_query_or_header(capsys: p
     assert (line["service"], line["method"], line["path"], line["status"]) == ("logged", "GET", "/api/v1/things/x", 200)
     assert "very-secret" not in json.dumps(lines)
     assert "count" not in json.dumps(lines)
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "evil.example.com/elsewhere?x#", "a:b:c", "a:port", "", "with space"])
+def test_whatever_the_host_header_says_the_answer_is_the_same(host: str) -> None:
+    asked = event("GET", "/nowhere")
+    asked["headers"] |= {"host": host, "x-forwarded-port": "not-a-port"}
+    answer = HANDLER(asked, Context())
+    assert answer["statusCode"] == 404
+    assert json.loads(answer["body"])["instance"] == "/nowhere"
+
+
+def test_the_instance_of_a_problem_is_a_uri_whatever_the_path_holds(client: AsgiClient) -> None:
+    for path in ("/no%20where", "/EURUSD=X%3Fa%23b", "/%C3%A9"):
+        assert client.get(path).json()["instance"] == path
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "\N{SUPERSCRIPT TWO}", "-1", "two"])
+def test_a_content_length_that_is_no_length_breaks_nothing(length: str) -> None:
+    asked = event("POST", "/api/v1/things", body=b'{"name": "a"}', headers={"Content-Type": "application/json"})
+    asked["headers"]["content-length"] = length
+    assert HANDLER(asked, Context())["statusCode"] in (200, 413)
+
+
+@pytest.mark.parametrize("media_type", [None, "text/plain", "application/vnd.things+json"])
+def test_a_body_of_another_type_is_refused_even_where_no_header_announces_it(media_type: str | None) -> None:
+    asked = event("POST", "/api/v1/things", body=b'{"name": "\\ud800"}')
+    del asked["headers"]["content-length"]
+    if media_type is not None:
+        asked["headers"]["content-type"] = media_type
+    assert HANDLER(asked, Context())["statusCode"] == 415
