@@ -20,7 +20,7 @@ from pathlib import Path
 from infra import environment
 from infra.local.template import LAYER, Template
 
-__all__ = ["LIMIT", "BuildFailure", "build", "main", "offline_environment", "prune", "sizes"]
+__all__ = ["LIMIT", "BuildFailure", "Size", "build", "bytes_of", "check_and_strip", "main", "prune", "sizes", "table"]
 
 ROOT = environment.ROOT
 PYTHON = (3, 13)
@@ -64,11 +64,11 @@ def build(arch: str, folder: Path, *, cached: bool) -> list[Size]:
     flags = ["--parallel", "--cached", "--cache-dir", str(folder.parent / "cache")] if cached else ["--no-cached"]
     _call([_tool("sam"), "build", *flags, "--build-dir", str(folder), "--parameter-overrides", f"Arch={arch}"], python)
     template = Template(folder / "template.yaml")
-    raw = dict(_bytes_of(template))
+    raw = dict(bytes_of(template))
     strip = _strip_command(arch)
     for layer in _folders(template).values():
         prune(layer)
-        _check_and_strip(layer, arch, strip)
+        check_and_strip(layer, arch, strip)
     _compile(template, python)
     if strip is None:
         print("libraries were not stripped: install llvm-strip (LLVM) to make the layers smaller")
@@ -90,16 +90,16 @@ def prune(folder: Path) -> None:
 
 def sizes(template: Template, raw: dict[str, int]) -> list[Size]:
     """Return the size of every layer and function of a built template; raises `BuildFailure` over `LIMIT`."""
-    finished = dict(_bytes_of(template))
+    finished = dict(bytes_of(template))
     layers = [Size(name, raw[name], finished[name]) for name in template.of_type(LAYER)]
     functions = [Size(name, raw[name], finished[name], made.layers) for name, made in template.functions.items()]
     for function in functions:
         if (total := _total(function, finished)) > LIMIT:
-            raise BuildFailure(f"{function.name} has {_mb(total)} MB with its layers, more than {_mb(LIMIT)}")
+            raise BuildFailure(f"{function.name} has {_mb(total)} MB with its layers, more than {_mb(LIMIT)} MB")
     return layers + functions
 
 
-def offline_environment(python: Path) -> dict[str, str]:
+def _environment(python: Path) -> dict[str, str]:
     """Return the environment for SAM: Python 3.13 first on PATH, credentials that open nothing."""
     return {
         **os.environ,
@@ -121,7 +121,8 @@ def _folders(template: Template) -> dict[str, Path]:
     return {**layers, **{name: function.code for name, function in template.functions.items()}}
 
 
-def _bytes_of(template: Template) -> Iterator[tuple[str, int]]:
+def bytes_of(template: Template) -> Iterator[tuple[str, int]]:
+    """Give every layer and function of a built template with its unzipped bytes as they are now."""
     for name, folder in _folders(template).items():
         yield name, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
@@ -136,7 +137,8 @@ def _libraries(folder: Path) -> Iterator[tuple[Path, int]]:
                 yield file, int.from_bytes(header[18:20], "little")
 
 
-def _check_and_strip(folder: Path, arch: str, strip: list[str] | None) -> None:
+def check_and_strip(folder: Path, arch: str, strip: list[str] | None) -> None:
+    """Make sure that every library is for ``arch``, then strip them; raises `BuildFailure`."""
     libraries = dict(_libraries(folder))
     wrong = [file for file, machine in libraries.items() if machine != ELF_MACHINES[arch]]
     if wrong:
@@ -169,7 +171,7 @@ def _tool(name: str) -> str:
 
 
 def _call(command: Sequence[str], python: Path | None = None) -> None:
-    variables = offline_environment(python) if python else None
+    variables = _environment(python) if python else None
     told = subprocess.run(
         command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )

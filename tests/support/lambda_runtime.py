@@ -124,5 +124,5 @@ def run_python(code: str, function: Function, paths: Sequence[Path], **overrides
 
 
 def function_called(title: str, template: Template) -> Function:
-    """The template's function whose code lies in the folder ``title``."""
-    return next(function for function in template.functions.values() if function.title == title)
+    """The template's function that logs as the service ``title``; also of a built template."""
+    return next(f for f in template.functions.values() if f.environment["POWERTOOLS_SERVICE_NAME"] == title)
