@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fusiontrade.inference.contract import TOUCH_LEVELS
 from serving.evaluation.held_out import HeldOut, taken
-from serving.evaluation.metrics import Figure, Sample, brier, calibration_error, log_loss, pinball
+from serving.evaluation.metrics import Figure, Sample, brier, calibration_error, log_loss, pinball, published
 from serving.forecasting import LstmAnswers
 
 __all__ = ["LSTM_HEADLINES", "judge_lstm"]
@@ -77,7 +77,7 @@ def _figures(answers: LstmAnswers, band: tuple[float, float], held: HeldOut, res
     }
     if votes.any():
         found["direction_accuracy"] = sample.share(hits, votes)
-    return {name: figure.as_dict() for name, figure in found.items()} | _calibration(answers, held, seed)
+    return published(found) | _calibration(answers, held, seed)
 
 
 def _more(answers: LstmAnswers, held: HeldOut, resamples: int, seed: int) -> Numbers:
@@ -117,7 +117,7 @@ def _more(answers: LstmAnswers, held: HeldOut, resamples: int, seed: int) -> Num
         found[f"{head}_skill_over_climatology"] = sample.skill(
             brier(touch[:, column], came), brier(held.climate_touch[:, column], came)
         )
-    return {name: figure.as_dict() for name, figure in found.items()}
+    return published(found)
 
 
 def _r2(sample: Sample, answers: LstmAnswers, held: HeldOut) -> Figure:

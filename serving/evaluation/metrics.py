@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.evaluation.bootstrap import day_numbers, day_weights
 
-__all__ = ["Figure", "Sample", "brier", "calibration_error", "log_loss", "pinball"]
+__all__ = ["Figure", "Sample", "brier", "calibration_error", "log_loss", "pinball", "published"]
 
 Floats = NDArray[np.floating]
 _SMALLEST = 1e-6
@@ -19,7 +19,7 @@ _SMALLEST = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured value with its 95 % bootstrap interval and the number of rows behind it."""
+    """A measured value with its 95 % bootstrap interval and the number of rows behind it; NaN where undefined."""
 
     value: float
     low: float
@@ -137,9 +137,15 @@ def calibration_error(probability: Floats, truth: Floats, seed: int, bins: int =
     return error(truth[order].astype(np.float64)), float(floor)
 
 
+def published(figures: Mapping[str, Figure]) -> dict[str, dict[str, float | int]]:
+    """Return the figures for JSON, without those that the sample leaves undefined."""
+    return {name: figure.as_dict() for name, figure in figures.items() if np.isfinite(figure.value)}
+
+
 def _figure(value: float, drawn: Floats, rows: int) -> Figure:
-    if not np.isfinite(value):
-        raise ValueError("a figure is undefined on this sample: a class or a reference has no rows")
+    """Return the figure; NaN where a class or a reference has no rows."""
     finite = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or not len(finite):
+        return Figure(float("nan"), float("nan"), float("nan"), rows)
     low, high = np.quantile(finite, (0.025, 0.975))
     return Figure(value, float(low), float(high), rows)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.evaluation.held_out import HeldOut, taken
-from serving.evaluation.metrics import Sample, calibration_error
+from serving.evaluation.metrics import Sample, calibration_error, published
 
 __all__ = ["PATCHTST_HEADLINES", "judge_patchtst"]
 
@@ -59,7 +59,7 @@ def _figures(probability: Floats, held: HeldOut, resamples: int, seed: int) -> N
     logistic_lean = (held.logistic_classes[:, _UP] - held.logistic_classes[:, _DOWN])[moved]
     found["up_against_down_auc"] = moving.auc(lean, classes[moved] == _UP)
     found["baseline_logistic_up_against_down_auc"] = moving.auc(logistic_lean, classes[moved] == _UP)
-    figures = {name: figure.as_dict() for name, figure in found.items()}
+    figures = published(found)
     for name, column in (("up", _UP), ("flat", _FLAT), ("down", _DOWN)):
         error, floor = calibration_error(probability[:, column], (classes == column).astype(np.float64), seed)
         figures[f"{name}_ece"] = {"value": round(error, 6), "noise_floor": round(floor, 6), "n": len(classes)}

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from serving.evaluation.baselines import climatology, logistic, rates_by_series, rolling_quantiles
 from serving.evaluation.bootstrap import day_numbers, day_weights
-from serving.evaluation.metrics import Sample, brier, calibration_error, log_loss, pinball
+from serving.evaluation.metrics import Sample, brier, calibration_error, log_loss, pinball, published
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -77,9 +77,12 @@ def test_the_mean_of_ratios_gives_each_series_one_voice(sample: Sample) -> None:
     assert figure.value == pytest.approx(2.0)
 
 
-def test_an_undefined_figure_is_refused(sample: Sample) -> None:
-    with pytest.raises(ValueError, match="a figure is undefined"):
-        sample.auc(np.arange(N, dtype=float), np.ones(N, np.bool_))
+def test_an_undefined_figure_is_not_published(sample: Sample) -> None:
+    one_class = sample.auc(np.arange(N, dtype=float), np.ones(N, np.bool_))
+    nothing = sample.share(np.ones(N), np.zeros(N, np.bool_))
+    assert published({"auc": one_class, "share": nothing, "mean": sample.ratio(np.ones(N))}) == {
+        "mean": {"value": 1.0, "low": 1.0, "high": 1.0, "n": N}
+    }
 
 
 def test_scores_have_their_textbook_values() -> None:

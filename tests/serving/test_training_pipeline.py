@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,24 @@ def test_training_again_in_another_folder_gives_the_same_manifest(
     assert set(manifest(first)) == {"model.json", "model.onnx", "report.json", "weights.safetensors"}
     assert (first / "run.json").exists()
     assert not (first.parent / ".checkpoints").exists()
+
+
+def test_bars_of_the_test_slice_change_neither_weights_nor_calibration(
+    lstm: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    cut = prepared.slices.cuts[2]
+    altered = []
+    for frame, rollover in two_series():
+        late = frame.close_time > cut
+        prices = {name: np.where(late, 1.7, 1.0) * getattr(frame, name) for name in ("open", "high", "low", "close")}
+        altered.append((replace(frame, **prices), rollover))
+    after = train_bundle(prepare(pool_of(Timeframe.H1, altered), CONFIG), "lstm", CONFIG, tmp_path)
+    assert manifest(after)["weights.safetensors"] == manifest(lstm)["weights.safetensors"]
+    before_card, after_card = load_bundle(lstm).card, load_bundle(after).card
+    assert after_card.scaler == before_card.scaler
+    assert after_card.calibration == before_card.calibration
+    assert (after_card.thresholds, after_card.interval) == (before_card.thresholds, before_card.interval)
+    assert after_card.metrics != before_card.metrics
 
 
 @pytest.mark.parametrize("kind", ["lstm", "patchtst"])

@@ -30,6 +30,6 @@ def candles(symbol: str, bars: int, seed: int, *, volume: bool = True, start: in
     return CandleFrame(symbol, Timeframe.H1, time, opened, high, low, close, traded).checked()
 
 
-def two_series(bars: int = 2600) -> list[tuple[CandleFrame, bool]]:
-    """What `serving.training.candles.read_candles` returns for such a folder."""
-    return [(candles("EURUSD=X", bars, 1, volume=False), True), (candles("BTC-USD", bars, 2), False)]
+def two_series() -> list[tuple[CandleFrame, bool]]:
+    """What `serving.training.candles.read_candles` returns for such a folder; both series end in the same week."""
+    return [(candles("EURUSD=X", 2400, 1, volume=False), True), (candles("BTC-USD", 3300, 2), False)]
