@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 __all__ = ["Clock", "iso", "parse_iso", "system_clock"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 Clock = Callable[[], int]
 """Returns the present instant in milliseconds since 1970-01-01 UTC."""
@@ -28,7 +31,9 @@ def iso(milliseconds: int) -> str:
 
 
 def parse_iso(text: str) -> int:
-    """Return the instant ``text`` names, ms since 1970-01-01 UTC.
+    """Return the instant ``text`` names, ms since 1970-01-01 UTC, cut to the millisecond and never rounded up.
+
+    A bar that closes at noon is not finished a tenth of a millisecond before.
 
     Raises
     ------
@@ -38,4 +43,4 @@ def parse_iso(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone: add Z or an offset, e.g. 2025-07-31T12:00:00Z")
-    return round(moment.timestamp() * 1000)
+    return (moment - _EPOCH) // _MILLISECOND
