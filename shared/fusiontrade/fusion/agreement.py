@@ -98,7 +98,10 @@ class LstmView:
     change_scale: float
 
     def __post_init__(self) -> None:
-        if not self.change_scale > 0:
+        _check_probability("probability_up", self.probability_up)
+        if not math.isfinite(self.change):
+            raise ValueError(f"change is {self.change}: a forecast is a finite number")
+        if not 0 < self.change_scale < math.inf:
             raise ValueError(f"change_scale is {self.change_scale}: the bundle must store a positive scale")
         if not self.abstain_below <= self.abstain_above:
             raise ValueError(
@@ -123,6 +126,10 @@ class PatchTstView:
     up: float
     flat: float
     down: float
+
+    def __post_init__(self) -> None:
+        for name in ("up", "flat", "down"):
+            _check_probability(name, getattr(self, name))
 
     @property
     def vote(self) -> int:
@@ -251,6 +258,11 @@ def vote_on(view: TimeframeView) -> TimeframeVote:
         confidence=_blend(lstm_confidence, patchtst_confidence),
         agreement=_agreement(lstm or 0, patchtst or 0),
     )
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:  # NaN as well: every comparison with it is false, which would read as HOLD
+        raise ValueError(f"{name} is {value}: a probability lies in [0, 1]")
 
 
 def _check(views: Sequence[TimeframeView]) -> None:

@@ -35,8 +35,8 @@ def views_of(items: Items) -> list[TimeframeView]:
 
 
 def outlooks_of(items: Items) -> dict[Timeframe, Outlook]:
-    """Return ATR, horizon and win probabilities of the timeframes that have an ATR."""
-    return {timeframe: _outlook(item.atr, item.lstm) for timeframe, item in items.items() if item.atr}
+    """Return ATR, horizon and win probabilities of each timeframe."""
+    return {timeframe: _outlook(item.atr, item.lstm) for timeframe, item in items.items() if item.atr is not None}
 
 
 def timeframes_block(fusion: Fusion, items: Items) -> TimeframesBlock:
@@ -127,7 +127,7 @@ def _block(vote: TimeframeVote, item: ItemForecast | None) -> TimeframeBlock:
         predicted_price=lstm and lstm.predicted_price,
         interval_90=lstm and lstm.interval_90,
         calibrated_prob_up=lstm and lstm.probability_up,
-        atr=(item and item.atr) or None,
+        atr=item and item.atr,
         expected_range=lstm and lstm.expected_range,
         horizon_bars=lstm and lstm.horizon_bars,
         bar_close=iso(item.bar_close) if item and item.bar_close is not None else None,

@@ -10,6 +10,7 @@ longest timeframe which answered.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class Outlook:
     horizon_bars: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.atr > 0:
+        if not 0 < self.atr < math.inf:
             raise ValueError(f"atr is {self.atr}: targets need a positive one")
 
 

@@ -201,6 +201,37 @@ def test_views_are_checked_at_the_door() -> None:
         LstmView(0.5, 0.6, 0.4, 0.1, 1.0)
 
 
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("probability", "change", "scale", "named"),
+    [
+        (NAN, 0.1, 1.0, "probability_up is nan"),
+        (1.5, 0.1, 1.0, "probability_up is 1.5"),
+        (-0.1, 0.1, 1.0, "probability_up is -0.1"),
+        (0.5, NAN, 1.0, "change is nan"),
+        (0.5, INFINITY, 1.0, "change is inf"),
+        (0.5, 0.1, NAN, "change_scale is nan"),
+        (0.5, 0.1, INFINITY, "change_scale is inf"),
+    ],
+)
+def test_a_number_that_is_none_is_an_error_and_never_a_hold(
+    probability: float, change: float, scale: float, named: str
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        LstmView(probability, 0.4, 0.6, change, scale)
+
+
+@pytest.mark.parametrize(
+    ("classes", "named"),
+    [((NAN, 0.5, 0.5), "up is nan"), ((0.5, -0.5, 1.0), "flat is -0.5"), ((0.0, 0.0, 1.1), "down is 1.1")],
+)
+def test_class_probabilities_outside_their_range_are_refused(classes: tuple[float, float, float], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        PatchTstView(*classes)
+
+
 def test_weights_are_the_published_ones() -> None:
     assert {str(timeframe): weight for timeframe, weight in WEIGHTS.items()} == {
         "4h": 35,

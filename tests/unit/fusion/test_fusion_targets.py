@@ -66,9 +66,10 @@ def test_a_timeframe_without_atr_is_passed_over() -> None:
     assert targets_of(fusion_of(m15=1, h1=1), {}, entry=100.0) == Targets()
 
 
-def test_an_atr_that_is_not_positive_is_refused() -> None:
-    with pytest.raises(ValueError, match="atr is 0"):
-        Outlook(0.0)
+@pytest.mark.parametrize("atr", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_atr_that_is_no_unit_of_measure_is_refused(atr: float) -> None:
+    with pytest.raises(ValueError, match=f"atr is {atr}"):
+        Outlook(atr)
 
 
 @given(st.floats(1e-4, 1e5), st.floats(1e-3, 0.2), st.sampled_from([1, -1]))
