@@ -1,8 +1,8 @@
 """The client of the serving container: candles go out, checked forecasts come back.
 
 `Endpoint` is the port; `fusiontrade.cloud` implements it with the SageMaker runtime, tests with a loopback program.
-An answer that does not fit its request (other length, other order, no JSON, a number that is not finite) is
-`InferenceUnavailable`: nothing of it is used.
+An answer that does not fit its request (other length, other order, another bar than the newest one sent, no JSON, a
+number that is not finite) is `InferenceUnavailable`: nothing of it is used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from fusiontrade.errors import InferenceUnavailable
-from fusiontrade.inference.contract import ForecastRequest, ForecastResponse
+from fusiontrade.inference.contract import ForecastItem, ForecastRequest, ForecastResponse, ItemForecast
 
 __all__ = ["Endpoint", "InferenceClient"]
 
@@ -67,7 +67,17 @@ class InferenceClient:
             response = ForecastResponse.model_validate_json(answer)
         except ValidationError as error:
             raise InferenceUnavailable("the models' answer could not be read") from error
-        asked = [(item.symbol, item.timeframe) for item in request.items]
-        if [(item.symbol, item.timeframe) for item in response.items] != asked:
+        asked, answered = request.items, response.items
+        if len(answered) != len(asked) or not all(map(_fits, asked, answered)):
             raise InferenceUnavailable("the models answered something other than what was asked")
         return response
+
+
+def _fits(asked: ForecastItem, answered: ItemForecast) -> bool:
+    """Whether the answer is about what was asked: the symbol, the timeframe and the newest bar that was sent."""
+    if (answered.symbol, answered.timeframe) != (asked.symbol, asked.timeframe):
+        return False
+    if answered.error is not None:
+        return True
+    newest = asked.candles.time[-1] + asked.timeframe.milliseconds
+    return answered.bar_close == newest and answered.current_price == asked.candles.close[-1] and bool(answered.atr)

@@ -10,7 +10,7 @@ from fusiontrade.errors import InferenceUnavailable
 from fusiontrade.inference.client import InferenceClient
 from fusiontrade.inference.contract import CandleColumns, ForecastItem, ForecastRequest, ForecastResponse
 from fusiontrade.market.timeframes import Timeframe
-from tests.support.fusion_fakes import FakeEndpoint, bars
+from tests.support.fusion_fakes import NOON, FakeEndpoint, bars
 
 
 def request() -> ForecastRequest:
@@ -45,9 +45,24 @@ def shortened(body: bytes) -> bytes:
     return response.model_copy(update={"items": response.items[:1]}).model_dump_json().encode()
 
 
+def of_another_bar(**changes: float | None) -> Callable[[bytes], bytes]:
+    def change(body: bytes) -> bytes:
+        response = ForecastResponse.model_validate_json(body)
+        items = [response.items[0], response.items[1].model_copy(update=changes)]
+        return response.model_copy(update={"items": items}).model_dump_json().encode()
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        (of_another_bar(bar_close=NOON + 14_400_000), "something other than what was asked"),
+        (of_another_bar(bar_close=None), "something other than what was asked"),
+        (of_another_bar(current_price=4.9), "something other than what was asked"),
+        (of_another_bar(current_price=None), "something other than what was asked"),
+        (of_another_bar(atr=None), "something other than what was asked"),
+        (of_another_bar(atr=0.0), "something other than what was asked"),
         (reordered, "something other than what was asked"),
         (shortened, "something other than what was asked"),
         (lambda body: b"<html>502</html>", "could not be read"),
