@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from joserfc import jwt
@@ -81,6 +82,7 @@ def test_repeated_failures_slow_an_address_down_whether_it_is_known_or_not(auth:
         ({"email": "devtest@fusiontrade.ai", "password": ""}, "/body/password"),
         ({"email": "devtest@fusiontrade.ai", "password": "x" * 129}, "/body/password"),
         ({"email": "x" * 300 + "@fusiontrade.ai", "password": "DevTest123!"}, "/body/email"),
+        ({"email": "\N{MUSICAL SYMBOL EIGHTH NOTE}" * 252 + "@x", "password": "DevTest123!"}, "/body/email"),
         ({"email": ["devtest@fusiontrade.ai"], "password": "DevTest123!"}, "/body/email"),
     ],
 )
@@ -199,6 +201,26 @@ def test_a_database_that_does_not_answer_is_a_503_with_a_time_to_return(
         assert answer.headers["retry-after"] == "5"
         assert "Accounts" not in answer.text
     assert login(auth).status == 200
+
+
+@pytest.mark.parametrize(
+    "secret", [{"SecretString": "not keys"}, {"SecretString": '{"current": "k", "keys": []}'}, {"SecretBinary": b"k"}]
+)
+def test_signing_keys_that_cannot_be_used_are_a_503_and_never_a_401(auth: Call, secret: dict[str, Any]) -> None:
+    from fusiontrade.cloud.session import client
+    from tests.contract.conftest import function
+
+    token = login(auth).json()["access_token"]
+    arn = client("secretsmanager").create_secret(Name=f"keys-{uuid4().hex}", **secret)["ARN"]
+    broken = function("auth", auth.app.state.settings.model_copy(update={"signing_keys_secret_arn": arn}))
+    answers = [
+        login(broken),
+        broken("GET", "/api/v1/auth/me", headers=bearer(token)),
+        broken("GET", "/.well-known/jwks.json"),
+    ]
+    for answer in answers:
+        assert (answer.status, answer.json()["type"]) == (503, "/problems/state-unavailable")
+        assert "keys" not in answer.json()["detail"]
 
 
 def test_a_function_without_its_table_says_nothing_of_it_to_the_caller(signing_keys_arn: str) -> None:

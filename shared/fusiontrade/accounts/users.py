@@ -26,7 +26,7 @@ from fusiontrade.accounts.tokens import Tier
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Key, Put, Table, Update
 from fusiontrade.cloud.values import Item
-from fusiontrade.errors import Conflict, NotFound, TooManyRequests, Unauthenticated
+from fusiontrade.errors import Conflict, InvalidInput, NotFound, TooManyRequests, Unauthenticated
 
 __all__ = ["FREE_ATTEMPTS", "Profile", "Users", "normal_email", "seconds_to_wait", "seed_user"]
 
@@ -37,6 +37,7 @@ _WAITS: tuple[int, ...] = (2, 5, 15, 30, 60, 120, 300)
 """Seconds to wait after the fifth, sixth, … wrong password in a row; the last one holds from there on."""
 
 _FORGET_ATTEMPTS_SECONDS = 24 * 3600
+_MOST_BYTES = 1024  # DynamoDB's keys end at 2,048
 _IS_NEW = Condition("attribute_not_exists(pk)")
 
 
@@ -55,8 +56,17 @@ class Profile:
 
 
 def normal_email(text: str) -> str:
-    """Return the one spelling under which an address is kept: stripped, NFC, case folded."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip()).casefold())
+    """Return the one spelling under which an address is kept: stripped, NFC, case folded.
+
+    Raises
+    ------
+    InvalidInput
+        If it is longer than a key may be: some characters grow sixfold when they are normalised.
+    """
+    address = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip()).casefold())
+    if len(address.encode()) > _MOST_BYTES:
+        raise InvalidInput("body/email", "this is too long for an e-mail address")
+    return address
 
 
 def seconds_to_wait(attempts: int, since_last: float) -> int:

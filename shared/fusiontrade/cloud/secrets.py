@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fusiontrade.cloud.failures import state_errors
 from fusiontrade.cloud.session import client
+from fusiontrade.errors import StateUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -33,7 +34,7 @@ class Secrets:
         Raises
         ------
         StateUnavailable
-            If Secrets Manager does not give it and no copy young enough is known.
+            If Secrets Manager does not give it as text and no copy young enough is known.
         """
         with self._lock:
             now = self._clock()
@@ -48,4 +49,7 @@ class Secrets:
 def _fetched(arn: str) -> str:
     with state_errors("the secret store"):
         manager: SecretsManagerClient = client("secretsmanager")
-        return manager.get_secret_value(SecretId=arn)["SecretString"]
+        answer = manager.get_secret_value(SecretId=arn)
+    if "SecretString" not in answer:
+        raise StateUnavailable("a secret holds bytes where it should hold text")
+    return answer["SecretString"]

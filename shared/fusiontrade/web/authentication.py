@@ -8,7 +8,7 @@ forgets, because the identity is a parameter of the routes that need one. Tokens
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -17,7 +17,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fusiontrade.accounts.tokens import Identity, SigningKeys, Tier, Tokens
 from fusiontrade.clock import system_clock
 from fusiontrade.cloud.secrets import Secrets
-from fusiontrade.errors import Forbidden, Unauthenticated
+from fusiontrade.errors import Forbidden, StateUnavailable, Unauthenticated
 from fusiontrade.settings import Settings
 
 __all__ = ["CurrentUser", "Identity", "current_user", "require", "signing_keys_of", "tokens_of"]
@@ -30,11 +30,22 @@ _RANK: dict[Tier, int] = {"free": 0, "pro": 1, "admin": 2}
 
 @cache
 def signing_keys_of(settings: Settings) -> Callable[[], SigningKeys]:
-    """Return the read of the signing keys, cached for minutes; parsed again only where their text has changed."""
+    """Return the read of the signing keys, cached for minutes; parsed again only where their text has changed.
+
+    The read raises `StateUnavailable` where there are no usable keys: the caller's token is not to blame.
+    """
     arn = settings.need("signing_keys_secret_arn")
     secrets = Secrets()
-    parsed = cache(SigningKeys.from_json)
-    return lambda: parsed(secrets.read(arn))
+    parsed = lru_cache(maxsize=1)(SigningKeys.from_json)
+
+    def read() -> SigningKeys:
+        text = secrets.read(arn)
+        try:
+            return parsed(text)
+        except ValueError as error:
+            raise StateUnavailable(str(error)) from None
+
+    return read
 
 
 @cache

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusiontrade.accounts.users import FREE_ATTEMPTS, normal_email, seconds_to_wait
+from fusiontrade.errors import InvalidInput
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,13 @@ def test_an_address_has_one_spelling(text: str, normal: str) -> None:
 @given(st.text(max_size=40))
 def test_the_one_spelling_is_final(text: str) -> None:
     assert normal_email(normal_email(text)) == normal_email(text)
+
+
+def test_an_address_that_grows_past_a_key_when_normalised_is_refused() -> None:
+    grows = "\N{MUSICAL SYMBOL EIGHTH NOTE}"  # 4 bytes, 12 in its normal form
+    assert len(normal_email(grows * 80 + "@x").encode()) == 962
+    with pytest.raises(InvalidInput, match="too long"):
+        normal_email(grows * 252 + "@x")
 
 
 def test_the_first_wrong_passwords_cost_nothing() -> None:
