@@ -104,8 +104,8 @@ class CandleFrame:
 
     def _rules(self) -> Iterator[tuple[NDArray[np.bool_], str]]:
         step = np.diff(self.time, prepend=self.time[:1] - 1)
-        yield np.equal(step, 0), "duplicate open time"
-        yield np.less(step, 0), "open time out of order"
+        yield np.asarray(step == 0), "duplicate open time"
+        yield np.asarray(step < 0), "open time out of order"
         prices = np.stack([self.open, self.high, self.low, self.close])
         finite = np.isfinite(prices).all(axis=0)
         yield ~finite, "price is NaN or infinite"
