@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from fusiontrade.clock import iso, parse_iso
 from fusiontrade.errors import BadCandles, ProviderUnavailable, UnknownSymbol
 from fusiontrade.market.providers.base import HistoryUnavailable, Provider
-from fusiontrade.market.providers.yahoo import YahooProvider, frame_of, own_folder, reachable
+from fusiontrade.market.providers.yahoo import YahooProvider, own_folder, reachable
 from fusiontrade.market.resampling import grid_of, resample
 from fusiontrade.market.retry import AskedToWait
 from fusiontrade.market.symbols import parse_symbol
@@ -188,6 +187,26 @@ def test_a_live_row_off_the_grid_and_a_repeated_one_are_left_out(yahoo: YahooSer
     whole = ask(provider, count=20)
     yahoo.plays(Act(edit=add))
     frame = ask(provider, count=20)
+    np.testing.assert_array_equal(frame.time, whole.time)
+    np.testing.assert_array_equal(frame.close, whole.close)
+
+
+@pytest.mark.parametrize("timeframe", [Timeframe.M15, Timeframe.M30, Timeframe.H1])
+def test_a_live_row_that_happens_on_a_full_minute_is_no_bar(timeframe: Timeframe) -> None:
+    def add_last_trade_of_the_week(result: dict[str, Any]) -> None:
+        result["timestamp"].append(parse_iso("2025-07-25T22:04:00Z") // 1000)
+        for values in quotes(result).values():
+            values.append(values[-1])
+        for name in ("open", "high", "low"):
+            quotes(result)[name][-1] = quotes(result)["close"][-1]
+
+    end = parse_iso("2025-07-26T12:00:00Z")
+    with YahooServer(end // 1000) as yahoo:
+        provider = YahooProvider(base_url=yahoo.url, clock=lambda: end)
+        whole = ask(provider, EURUSD, timeframe, end=end)
+        yahoo.plays(Act(edit=add_last_trade_of_the_week))
+        frame = ask(provider, EURUSD, timeframe, end=end)
+        provider.close()
     np.testing.assert_array_equal(frame.time, whole.time)
     np.testing.assert_array_equal(frame.close, whole.close)
 
@@ -369,53 +388,3 @@ def test_reachable_says_why_not(yahoo: YahooServer) -> None:
     yahoo.plays(Act.html())
     assert reachable(5.0, base_url=yahoo.url) == "Yahoo answered with text/html instead of JSON"
     assert reachable(5.0, base_url="http://127.0.0.1:9") == "Yahoo cannot be reached (ConnectionError)"
-
-
-# ---------------------------------------------------------------- yfinance's tables
-
-
-def table(**changes: Any) -> pd.DataFrame:
-    index = pd.DatetimeIndex(["2025-07-23 09:00", "2025-07-23 10:00"], tz="Europe/London")
-    prices = {"Open": [1.0, 1.1], "High": [1.2, 1.3], "Low": [0.9, 1.0], "Close": [1.1, 1.2], "Volume": [0, 0]}
-    return pd.DataFrame({**prices, **changes}, index=index)
-
-
-@pytest.mark.parametrize("symbol_first", [True, False])
-def test_columns_of_two_levels_give_those_of_the_symbol(symbol_first: bool) -> None:
-    both = pd.concat({"GBPUSD=X": table() * 2, "EURUSD=X": table()}, axis=1)
-    frame = frame_of(both if symbol_first else both.swaplevel(axis=1), EURUSD, Timeframe.H1)
-    np.testing.assert_array_equal(frame.close, [1.1, 1.2])
-    assert iso(int(frame.time[0])) == "2025-07-23T08:00:00Z"
-
-
-def test_columns_of_two_levels_without_the_symbol_are_refused() -> None:
-    with pytest.raises(ProviderUnavailable, match="no columns for EURUSD=X"):
-        frame_of(pd.concat({"GBPUSD=X": table()}, axis=1), EURUSD, Timeframe.H1)
-
-
-def test_a_renamed_column_is_named() -> None:
-    with pytest.raises(ProviderUnavailable, match=r"lacks Close \(it has Open, High, Low, Last, Volume\)"):
-        frame_of(table().rename(columns={"Close": "Last"}), EURUSD, Timeframe.H1)
-
-
-def test_unadjusted_prices_are_refused() -> None:
-    with pytest.raises(ProviderUnavailable, match="not adjusted"):
-        frame_of(table(**{"Adj Close": [1.0, 1.1]}), EURUSD, Timeframe.H1)
-
-
-def test_times_without_a_zone_are_refused() -> None:
-    with pytest.raises(ProviderUnavailable, match="no zone"):
-        frame_of(table().tz_localize(None), EURUSD, Timeframe.H1)
-
-
-def test_of_rows_of_one_time_the_last_counts() -> None:
-    doubled = pd.concat([table(), table(Close=[1.15, 1.25])])
-    np.testing.assert_array_equal(frame_of(doubled, EURUSD, Timeframe.H1).close, [1.15, 1.25])
-
-
-def test_a_close_outside_its_bar_by_rounding_is_taken_in_and_by_more_is_not() -> None:
-    rounded = frame_of(table(Close=[1.2 * (1 + 1e-12), 1.2]), EURUSD, Timeframe.H1)
-    assert rounded.faults() == []
-    assert rounded.high[0] == rounded.close[0]
-    wrong = frame_of(table(Close=[1.2 * 1.001, 1.2]), EURUSD, Timeframe.H1)
-    assert wrong.faults() == ["open or close outside high and low at 2025-07-23T08:00:00.000Z"]

@@ -1,7 +1,8 @@
 """Candles from Yahoo Finance, through yfinance.
 
 Always true of an answer: prices are adjusted for splits (daily ones for dividends too) or there is no answer; the bar
-that is still being made is left out; a row is dropped only when all its prices are missing. 30m and 4h bars are put
+that is still being made is left out; a row is dropped only when all its prices are missing or it is no bar but a live
+price, which Yahoo adds at the moment of the last trade and which lies off the grid. 30m and 4h bars are put
 together here from 15m and 1h bars: Yahoo has no 4h bars, and its 30m bars are not reliable (yfinance makes them from
 15m bars as well, but counts half a bar as a whole one).
 
@@ -23,13 +24,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusiontrade.clock import Clock, iso, system_clock
 from fusiontrade.deadline import Deadline
 from fusiontrade.errors import BadCandles, FusionTradeError, ProviderUnavailable
 from fusiontrade.market.calendar import calendar_of
-from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.candles import CandleFrame, Floats, Instants
 from fusiontrade.market.derived import bars_for, derive
+from fusiontrade.market.grids import grid_of
 from fusiontrade.market.providers.base import HistoryUnavailable
 from fusiontrade.market.providers.yahoo_http import ChartRequest, YahooHosts, YahooSession
 from fusiontrade.market.symbols import AssetClass, Symbol
@@ -185,7 +188,7 @@ def frame_of(table: pandas.DataFrame, symbol: Symbol, timeframe: Timeframe) -> C
     instants = index.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[ms]").astype(np.int64)
     prices = columns[list(_PRICES)].to_numpy(dtype=np.float64)
     volume = columns["Volume"].to_numpy(dtype=np.float64) if symbol.has_volume else None
-    rows = _chosen(instants, ~np.isnan(prices).all(axis=1))
+    rows = _chosen(instants, _is_bar(instants, symbol, timeframe) & ~np.isnan(prices).all(axis=1))
     opened, high, low, close = prices[rows].T
     high, low = _closed_by_rounding(opened, high, low, close)
     frame_volume = None if volume is None else np.nan_to_num(volume[rows], nan=0.0)
@@ -203,18 +206,22 @@ def _of_symbol(table: pandas.DataFrame, symbol: Symbol) -> pandas.DataFrame:
     return table.loc[:, table.columns.get_level_values(named[0]) == symbol.code].droplevel(named[0], axis=1)
 
 
-def _chosen(instants: np.ndarray[Any, np.dtype[np.int64]], usable: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the rows to keep, by time: usable ones on a full minute (a live price is not), the last of equal times."""
-    rows = np.flatnonzero(usable & (instants % _MINUTE == 0))
+def _is_bar(instants: Instants, symbol: Symbol, timeframe: Timeframe) -> NDArray[np.bool_]:
+    """Whether each row can be a bar: Yahoo's days open at midnights of its own, shorter bars on the market's grid."""
+    if timeframe is Timeframe.D1:
+        return np.equal(instants % _MINUTE, 0)
+    return np.equal(grid_of(symbol).opens(instants, timeframe), instants)
+
+
+def _chosen(instants: Instants, usable: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the usable rows by time, of equal times the last."""
+    rows = np.flatnonzero(usable)
     rows = rows[np.argsort(instants[rows], kind="stable")]
     last = np.append(np.diff(instants[rows]) > 0, True)[: len(rows)]
-    chosen: np.ndarray[Any, Any] = rows[last]
-    return chosen
+    return np.asarray(rows[last], np.intp)
 
 
-def _closed_by_rounding(
-    opened: np.ndarray[Any, Any], high: np.ndarray[Any, Any], low: np.ndarray[Any, Any], close: np.ndarray[Any, Any]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _closed_by_rounding(opened: Floats, high: Floats, low: Floats, close: Floats) -> tuple[Floats, Floats]:
     """Return highs and lows that hold the open and close where only rounding keeps them apart."""
     top, bottom = np.maximum(opened, close), np.minimum(opened, close)
     raised = np.where((top > high) & (top <= high * (1 + _ROUNDING)), top, high)
