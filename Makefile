@@ -24,7 +24,7 @@ build:          ## sam build and the finishing script: prune, strip, compile, ch
 	@$(ENV) sam && .venv/sam/bin/python -m infra.build $(ARGS)
 
 deploy: build   ## to the account and stage that samconfig.toml and STAGE name
-	@.venv/sam/bin/sam deploy --config-env "$(or $(STAGE),dev)" $(ARGS)
+	@$(ENV) run && .venv/run/bin/python -m infra.deploy "$(or $(STAGE),dev)" $(ARGS)
 
 openapi:        ## write functions/docs/openapi.json anew
 	@$(ENV) dev && $(DEV)/python -m infra.openapi
