@@ -1,7 +1,8 @@
 """When markets are open, and which bars should therefore exist.
 
 - FX trades from Sunday 17:00 to Friday 17:00 New York, metals the same week with an hour's break from 17:00 to 18:00
-  every day. Holidays of single centres are not modelled: quotes are thin then, but there are some.
+  every day. The trading days that end on Christmas Day and on New Year's Day are closed. Holidays of single centres and
+  days that end early are not modelled: quotes are thin then, but there are some (``docs/decisions/014``).
 - Crypto never closes.
 - Equities trade in the sessions that ``exchange_calendars`` knows (since 2000). That package brings pandas with it and
   is imported only when an equity is asked about. Beyond the holidays it has recorded, every weekday counts as a session
@@ -175,7 +176,7 @@ class _Sessions(ABC):
 
 
 class _NewYorkWeek(_Sessions):
-    """Sunday to Friday 17:00 New York, with a break of ``daily_break`` ms at the start of each day."""
+    """Sunday to Friday 17:00 New York but for two holidays, with a break of ``daily_break`` ms at each day's start."""
 
     grid = FX_GRID
 
@@ -186,16 +187,25 @@ class _NewYorkWeek(_Sessions):
         first, last = (int(wall_clock(NEW_YORK, np.array([edge]))[0]) for edge in (start, end))
         week_start = _SUNDAY + 17 * _HOUR
         weeks = np.arange((first - week_start) // _WEEK, (last - week_start) // _WEEK + 1, dtype=np.int64)
-        opens, closes = self._walls(week_start + weeks * _WEEK)
+        days = (week_start + weeks[:, None] * _WEEK + np.arange(5, dtype=np.int64) * _DAY).ravel()
+        opens, closes = self._walls(days[~_ends_on_a_holiday(days)])
         opens, closes = to_utc(NEW_YORK, opens, opens), to_utc(NEW_YORK, closes, closes)
         chosen = (closes > start) & (opens < end)
         return opens[chosen], closes[chosen]
 
-    def _walls(self, weeks: Instants) -> tuple[Instants, Instants]:
-        if not self._break:
-            return weeks, weeks + 5 * _DAY
-        days = (weeks[:, None] + np.arange(5, dtype=np.int64) * _DAY).ravel()
-        return days + self._break, days + _DAY
+    def _walls(self, days: Instants) -> tuple[Instants, Instants]:
+        """Return when the sessions of these trading days open and close; days without a pause between them are one."""
+        opens, closes = days + self._break, days + _DAY
+        runs_on = opens[1:] == closes[:-1]
+        return opens[np.append(True, ~runs_on)[: len(days)]], closes[np.append(~runs_on, True)[: len(days)]]
+
+
+def _ends_on_a_holiday(days: Instants) -> NDArray[np.bool_]:
+    """Whether each trading day, begun at 17:00 of the date before, is Christmas Day's or New Year's Day's."""
+    dates = (days + _DAY).astype("datetime64[ms]").astype("datetime64[D]")
+    months = dates.astype("datetime64[M]")
+    month, day = months.astype(np.int64) % 12 + 1, (dates - months).astype(np.int64) + 1
+    return np.asarray(((month == 12) & (day == 25)) | ((month == 1) & (day == 1)))
 
 
 class _Exchange(_Sessions):
