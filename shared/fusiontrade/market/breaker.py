@@ -2,7 +2,8 @@
 
 closed → (``threshold`` failures in a row) → open → (after ``open_seconds``) → half-open: one caller may try, everybody
 else is still refused → closed when that one succeeds, open again when it fails. Only `ProviderUnavailable` is a
-failure: a provider that says "no such symbol" is well.
+failure: a provider that says "no such symbol" is well. `NothingSent` counts once for a subject, however often it is
+asked about: one symbol that has no bars must not close the market to everybody else.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from enum import StrEnum
 from math import ceil
 
 from fusiontrade.errors import ProviderUnavailable
-from fusiontrade.market.retry import AskedToWait
+from fusiontrade.market.retry import AskedToWait, NothingSent
 
 __all__ = ["BreakerState", "CircuitBreaker"]
 
@@ -59,6 +60,7 @@ class CircuitBreaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
+        self._without_bars: set[str] = set()
         self._last_failure = ""
         self._open_until: float | None = None
         self._probing = False
@@ -72,33 +74,34 @@ class CircuitBreaker:
             return BreakerState.OPEN if self._clock() < self._open_until else BreakerState.HALF_OPEN
 
     @contextmanager
-    def call(self) -> Iterator[None]:
-        """Guard one call of the provider.
+    def call(self, subject: str = "") -> Iterator[None]:
+        """Guard one call of the provider, which asks about ``subject``.
 
         Raises
         ------
         AskedToWait
             If the circuit is open: the provider was not asked, and asking again before the pause is over is no use.
         """
-        self._admit()
+        probes = self._admit()
         try:
             yield
         except ProviderUnavailable as error:
-            self._failed(error)
+            self._failed(error, subject)
             raise
         except Exception:
             self._succeeded()
             raise
-        except BaseException:
-            self._abandoned()
-            raise
         else:
             self._succeeded()
+        finally:
+            if probes:
+                self._probed()
 
-    def _admit(self) -> None:
+    def _admit(self) -> bool:
+        """Return whether the caller is the one who tries a half-open circuit; raise where it may not pass."""
         with self._lock:
             if self._open_until is None:
-                return
+                return False
             wait = self._open_until - self._clock()
             if wait > 0 or self._probing:
                 seconds = max(1, ceil(wait))
@@ -108,22 +111,26 @@ class CircuitBreaker:
                     retry_after=seconds,
                 )
             self._probing = True
+            return True
 
     def _succeeded(self) -> None:
         with self._lock:
             self._failures = 0
+            self._without_bars.clear()
             self._open_until = None
-            self._probing = False
 
-    def _failed(self, error: ProviderUnavailable) -> None:
+    def _failed(self, error: ProviderUnavailable, subject: str) -> None:
         with self._lock:
+            if isinstance(error, NothingSent):
+                if subject in self._without_bars:
+                    return
+                self._without_bars.add(subject)
             self._failures += 1
             self._last_failure = str(error)
-            self._probing = False
             if self._failures >= self._threshold:
                 self._open_until = self._clock() + max(self._open_seconds, min(error.retry_after, _LONGEST_PAUSE))
 
-    def _abandoned(self) -> None:
+    def _probed(self) -> None:
         with self._lock:
             self._probing = False
 

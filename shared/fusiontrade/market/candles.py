@@ -107,7 +107,7 @@ class CandleFrame:
         yield np.asarray(step == 0), "duplicate open time"
         yield np.asarray(step < 0), "open time out of order"
         prices = np.stack([self.open, self.high, self.low, self.close])
-        finite = np.isfinite(prices).all(axis=0)
+        finite = np.asarray(np.isfinite(prices).all(axis=0))
         yield ~finite, "price is NaN or infinite"
         yield finite & (prices <= 0).any(axis=0), "price is zero or negative"
         body_high, body_low = np.maximum(self.open, self.close), np.minimum(self.open, self.close)

@@ -13,13 +13,17 @@ from typing import TypeVar
 from fusiontrade.deadline import Deadline
 from fusiontrade.errors import ProviderUnavailable
 
-__all__ = ["AskedToWait", "RetryPolicy", "with_retries"]
+__all__ = ["AskedToWait", "NothingSent", "RetryPolicy", "with_retries"]
 
 Answer = TypeVar("Answer")
 
 
 class AskedToWait(ProviderUnavailable):
     """How long to stay away was said, by the provider (429) or its circuit: nobody tries again before that."""
+
+
+class NothingSent(ProviderUnavailable):
+    """The provider answered and sent no bars, which may be the symbol's doing as well as its own."""
 
 
 @dataclass(frozen=True)

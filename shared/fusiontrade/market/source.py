@@ -30,7 +30,7 @@ from fusiontrade.market.derived import bars_for, derive
 from fusiontrade.market.flights import Flights
 from fusiontrade.market.freshness import fresh_until, is_current, is_late
 from fusiontrade.market.providers.base import HistoryUnavailable, Provider
-from fusiontrade.market.retry import RetryPolicy, with_retries
+from fusiontrade.market.retry import NothingSent, RetryPolicy, with_retries
 from fusiontrade.market.symbols import Symbol
 from fusiontrade.market.timeframes import Timeframe
 
@@ -356,7 +356,7 @@ class CandleSource:
         symbol, timeframe = request.symbol, request.timeframe
         if deadline.expired:
             raise self._too_late(symbol, timeframe)
-        with self._breaker.call():
+        with self._breaker.call(symbol.code):
             frame = self._provider.candles(
                 symbol,
                 timeframe,
@@ -366,7 +366,7 @@ class CandleSource:
             )
             frame = frame.checked().finished_by(request.end).tail(request.count)
             if not len(frame):
-                raise ProviderUnavailable(f"{self._provider.name} sent no finished {timeframe} bar of {symbol.code}")
+                raise NothingSent(f"{self._provider.name} sent no finished {timeframe} bar of {symbol.code}")
             return frame
 
     def _leftovers(self, request: _Request) -> CandleFrame | None:

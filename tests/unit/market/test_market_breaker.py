@@ -7,7 +7,7 @@ import pytest
 from fusiontrade.deadline import Deadline
 from fusiontrade.errors import ProviderUnavailable, UnknownSymbol
 from fusiontrade.market.breaker import BreakerState, CircuitBreaker
-from fusiontrade.market.retry import AskedToWait, RetryPolicy, with_retries
+from fusiontrade.market.retry import AskedToWait, NothingSent, RetryPolicy, with_retries
 
 
 class Watch:
@@ -35,9 +35,9 @@ def breaker(watch: Watch) -> CircuitBreaker:
     return CircuitBreaker("yahoo", threshold=3, open_seconds=30, clock=watch)
 
 
-def fail(breaker: CircuitBreaker, times: int = 1, error: Exception | None = None) -> None:
+def fail(breaker: CircuitBreaker, times: int = 1, error: Exception | None = None, subject: str = "") -> None:
     for _ in range(times):
-        with pytest.raises(Exception), breaker.call():  # noqa: B017, PT011 - whichever error is handed in
+        with pytest.raises(Exception), breaker.call(subject):  # noqa: B017, PT011 - whichever error is handed in
             raise error or ProviderUnavailable("down", retry_after=1)
 
 
@@ -64,6 +64,36 @@ def test_a_success_in_between_starts_the_count_anew(breaker: CircuitBreaker) -> 
 def test_a_provider_that_says_no_such_symbol_is_well(breaker: CircuitBreaker) -> None:
     fail(breaker, 2)
     fail(breaker, 10, UnknownSymbol("NOPE"))
+    assert breaker.state is BreakerState.CLOSED
+
+
+def test_one_subject_without_bars_counts_once_however_often_it_is_asked_about(breaker: CircuitBreaker) -> None:
+    fail(breaker, 10, NothingSent("no bars of VFINX"), "VFINX")
+    assert breaker.state is BreakerState.CLOSED
+    fail(breaker, 1, NothingSent("no bars of EURUSD=X"), "EURUSD=X")
+    fail(breaker, 1, NothingSent("no bars of GC=F"), "GC=F")
+    assert breaker.state is BreakerState.OPEN
+
+
+def test_subjects_without_bars_are_forgotten_after_a_success(breaker: CircuitBreaker) -> None:
+    for _ in range(3):
+        fail(breaker, 1, NothingSent("no bars of VFINX"), "VFINX")
+        fail(breaker, 1, NothingSent("no bars of GC=F"), "GC=F")
+        with breaker.call("EURUSD=X"):
+            pass
+    assert breaker.state is BreakerState.CLOSED
+
+
+def test_a_call_that_fails_late_lets_no_second_one_try(breaker: CircuitBreaker, watch: Watch) -> None:
+    late = breaker.call()
+    late.__enter__()
+    fail(breaker, 3)
+    watch.at += 31
+    with breaker.call():
+        late.__exit__(ProviderUnavailable, ProviderUnavailable("late", retry_after=1), None)
+        watch.at += 31
+        with pytest.raises(AskedToWait), breaker.call():
+            pass
     assert breaker.state is BreakerState.CLOSED
 
 

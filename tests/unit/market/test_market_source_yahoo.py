@@ -109,6 +109,31 @@ def test_when_every_symbol_is_invalid_each_is_unknown_and_the_circuit_stays_clos
     assert (breaker.state, len(yahoo.charts)) == (BreakerState.CLOSED, 4)
 
 
+def nothing(result: dict) -> None:
+    result.pop("timestamp", None)
+    result["indicators"] = {"quote": [{}]}
+
+
+def test_a_symbol_without_bars_leaves_the_market_open_to_the_others(yahoo: YahooServer) -> None:
+    source = over_yahoo(yahoo)
+    yahoo.always = Act(edit=nothing)
+    for _ in range(3):
+        with pytest.raises(ProviderUnavailable, match="Yahoo knows AAPL but sent no bars"):
+            ask(source, parse_symbol("AAPL"))
+    yahoo.always = None
+    assert not ask(source).stale
+
+
+def test_the_circuit_opens_on_a_yahoo_that_has_no_bars_of_anything(yahoo: YahooServer) -> None:
+    breaker = CircuitBreaker("yahoo", threshold=3)
+    source = over_yahoo(yahoo, breaker=breaker)
+    yahoo.always = Act(edit=nothing)
+    for code in ("AAPL", "EURUSD=X", "BTC-USD"):
+        with pytest.raises(ProviderUnavailable, match="sent no bars"):
+            ask(source, parse_symbol(code))
+    assert breaker.state is BreakerState.OPEN
+
+
 def test_a_torn_bar_is_an_honest_error(yahoo: YahooServer) -> None:
     def tear(result: dict) -> None:
         result["indicators"]["quote"][0]["open"][-5] = None

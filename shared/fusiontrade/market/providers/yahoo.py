@@ -35,6 +35,7 @@ from fusiontrade.market.derived import bars_for, derive
 from fusiontrade.market.grids import grid_of
 from fusiontrade.market.providers.base import HistoryUnavailable
 from fusiontrade.market.providers.yahoo_http import ChartRequest, YahooHosts, YahooSession
+from fusiontrade.market.retry import NothingSent
 from fusiontrade.market.symbols import AssetClass, Symbol
 from fusiontrade.market.timeframes import Timeframe
 
@@ -140,7 +141,7 @@ class YahooProvider:
                 f"Yahoo's answer for {symbol.code} cannot be read ({type(error).__name__}: {error})"
             ) from error
         if table is None or table.empty:
-            raise ProviderUnavailable(f"Yahoo knows {symbol.code} but sent no bars for the time asked about")
+            raise NothingSent(f"Yahoo knows {symbol.code} but sent no bars for the time asked about")
         return table
 
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from fusiontrade.deadline import Deadline
 from fusiontrade.errors import FusionTradeError, ProviderUnavailable, UnknownSymbol
 from fusiontrade.market.providers.base import HistoryUnavailable
-from fusiontrade.market.retry import AskedToWait
+from fusiontrade.market.retry import AskedToWait, NothingSent
 
 __all__ = ["ChartAnswer", "ChartRequest", "YahooHosts", "YahooSession"]
 
@@ -191,7 +191,7 @@ class ChartRequest:
         indicators = result.get("indicators") or {}
         quotes = (indicators.get("quote") or [{}])[0] or {}
         if not quotes and not result.get("timestamp"):
-            raise ProviderUnavailable(f"Yahoo knows {self._code} but sent no bars for the time asked about")
+            raise NothingSent(f"Yahoo knows {self._code} but sent no bars for the time asked about")
         missing = [name for name in _PRICES if not isinstance(quotes.get(name), list)]
         if not isinstance(result.get("timestamp"), list):
             missing.insert(0, "timestamp")
