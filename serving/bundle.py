@@ -175,7 +175,7 @@ def _difference(asked: object, computed: object) -> str:
 def _json_object(content: bytes, name: str) -> dict[str, Any]:
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleRefused(f"{name} is no JSON: {error}") from None
     if not isinstance(value, dict):
         raise BundleRefused(f"{name} is no JSON object")

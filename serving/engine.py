@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 KINDS: tuple[ModelKind, ...] = ("lstm", "patchtst")
 _BARS: dict[ModelKind, int] = {"lstm": BARS_NEEDED, "patchtst": PATCHTST_BARS_NEEDED}
 _LAST_INSTANT = 4_102_444_800_000  # 2100-01-01: calendars end somewhere
+_LEAST_PRICE, _MOST_PRICE = 1e-15, 1e15  # beyond what is traded; the square of none overflows or vanishes
 
 Inputs = dict[str, NDArray[np.float32]]
 Forecast = LstmForecast | PatchTstForecast
@@ -51,6 +52,10 @@ class RefusedBundle:
 
     folder: str
     reason: str
+
+
+class _NotFinite(ValueError):
+    """A model answered NaN or infinity; the message names its outputs."""
 
 
 @dataclass(eq=False)
@@ -152,6 +157,8 @@ def _window(item: ForecastItem) -> _Window:
         frame = item.frame()
         if len(frame) and not (frame.time[0] >= 0 and frame.time[-1] < _LAST_INSTANT):
             raise BadCandles(["open times must lie between 1970 and 2100, in ms since 1970-01-01 UTC"])
+        if len(frame) and not (frame.low.min() >= _LEAST_PRICE and frame.high.max() <= _MOST_PRICE):
+            raise BadCandles([f"prices must lie between {_LEAST_PRICE:g} and {_MOST_PRICE:g}"])
     except BadCandles as error:
         return _Window(item, error=_failure("bad_candles", str(error)))
     except OverflowError:
@@ -205,7 +212,7 @@ def _compose(bundle: Bundle, window: _Window, outputs: Inputs) -> None:
     card = bundle.card
     broken = [name for name, values in outputs.items() if not np.isfinite(values).all()]
     if broken:
-        _note_failure(bundle, window, ValueError(f"{', '.join(broken)} is not a finite number"))
+        _note_failure(bundle, window, _NotFinite(f"{', '.join(broken)} is not a finite number"))
         return
     try:
         if card.kind == "lstm":
@@ -227,8 +234,7 @@ def _note_failure(bundle: Bundle, window: _Window, error: Exception) -> None:
         "model failed",
         extra={"bundle": card.model_id, "symbol": item.symbol, "timeframe": item.timeframe, "reason": str(error)[:500]},
     )
-    # ONNX Runtime's own words stay in the log; a value that is not finite is ours to name.
-    why = str(error) if isinstance(error, ValueError) else type(error).__name__
+    why = str(error) if isinstance(error, _NotFinite) else type(error).__name__  # others' own words stay in the log
     window.failures.append(_failure("model_failed", f"{card.model_id} failed: {why}"))
 
 

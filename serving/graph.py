@@ -64,8 +64,12 @@ def open_graph(content: bytes, card: ModelCard, *, device: str = "cpu", threads:
     inputs = _inputs(card)
     _check_inputs(session, inputs)
     expected = _OUTPUTS[card.kind]
-    if (found := {output.name for output in session.get_outputs()}) != set(expected):
+    found = {output.name: output.type for output in session.get_outputs()}
+    if set(found) != set(expected):
         raise BundleRefused(f"the graph answers {sorted(found)}, a {card.kind} has to answer {sorted(expected)}")
+    for name, kind in found.items():
+        if kind != "tensor(float)":
+            raise BundleRefused(f"output {name!r} is {kind}, it has to be tensor(float)")
     graph = Graph(session, tuple(expected))
     for batch in (1, 2):
         _self_test(graph, inputs, expected, batch)

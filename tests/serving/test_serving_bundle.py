@@ -111,7 +111,7 @@ def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("content", [b"not json", b"[]", b'{"files": 1}', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"not json", b"[]", b'{"files": 1}', b"\xff\xfe", b"[" * 10**6])
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     folder = build_bundle(tmp_path)
     (folder / MANIFEST).write_bytes(content)
@@ -216,6 +216,24 @@ def external_weights() -> bytes:
 def test_a_graph_that_breaks_its_contract_is_refused(tmp_path: Path, kind: str, graph: bytes, reason: str) -> None:
     with pytest.raises(BundleRefused, match=reason):
         load_bundle(build_bundle(tmp_path, kind, graph=graph))
+
+
+@pytest.mark.parametrize("kind", ["double", "string", "sequence"])
+def test_a_graph_that_answers_something_else_than_floats_is_refused(tmp_path: Path, kind: str) -> None:
+    model = onnx.load_from_string(lstm_graph())
+    (output,) = [output for output in model.graph.output if output.name == "direction"]
+    (last,) = [node for node in model.graph.node if "direction" in node.output]
+    last.output[:] = ["direction_float"]
+    if kind == "sequence":
+        model.graph.node.append(onnx.helper.make_node("SequenceConstruct", ["direction_float"], ["direction"]))
+        output.CopyFrom(onnx.helper.make_tensor_sequence_value_info("direction", TensorProto.FLOAT, None))
+    else:
+        to = {"double": TensorProto.DOUBLE, "string": TensorProto.STRING}[kind]
+        model.graph.node.append(onnx.helper.make_node("Cast", ["direction_float"], ["direction"], to=to))
+        output.CopyFrom(onnx.helper.make_tensor_value_info("direction", to, ["batch"]))
+    folder = build_bundle(tmp_path, graph=model.SerializeToString())
+    with pytest.raises(BundleRefused, match=r"output 'direction' is .*, it has to be tensor"):
+        load_bundle(folder)
 
 
 def test_a_graph_that_answers_nan_to_a_neutral_window_is_refused(tmp_path: Path) -> None:

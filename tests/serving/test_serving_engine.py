@@ -106,6 +106,44 @@ def test_bad_bars_are_their_items_error_and_name_the_fault(engine: Engine) -> No
     assert "between 1970 and 2100" in details[3]
 
 
+@pytest.mark.parametrize(
+    ("column", "price"),
+    [("high", 1.7e308), ("low", 5e-324), ("low", 9e-16), ("high", 1.1e15)],
+)
+def test_a_price_that_nothing_is_traded_at_is_its_items_error_alone(engine: Engine, column: str, price: float) -> None:
+    bad = item(candles())
+    bad["candles"][column][300:] = [price] * 420
+    refused, answered = ask(engine, bad, item(candles()))
+    assert refused.error is not None
+    assert refused.error.code == "bad_candles"
+    assert refused.error.detail == "prices must lie between 1e-15 and 1e+15"
+    assert answered.error is None
+
+
+@pytest.mark.parametrize("scale", [1e-14, 1e13])
+def test_prices_near_either_bound_are_answered(engine: Engine, scale: float) -> None:
+    frame = item(candles())
+    for column in ("open", "high", "low", "close"):
+        frame["candles"][column] = [price * scale for price in frame["candles"][column]]
+    (answer,) = ask(engine, frame)
+    assert answer.error is None
+    assert answer.warnings == []
+    assert answer.lstm is not None
+    assert answer.lstm.interval_90[0] > 0
+
+
+def test_what_a_library_says_of_a_failure_stays_in_the_log(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("in /opt/program: https://errors.example.com")
+
+    monkeypatch.setattr("serving.engine.lstm_forecasts", fails)
+    (answer,) = ask(engine, item(candles()))
+    assert answer.warnings == ["lstm-1h failed: ValueError"]
+    assert "/opt/program" in str([vars(record).get("reason") for record in caplog.records])
+
+
 def test_too_few_bars_is_an_error_with_the_number_needed(engine: Engine) -> None:
     none, few, enough_for_one, enough = ask(engine, *[item(candles(bars=bars)) for bars in (0, 599, 600, 659)])
     for answer, bars in ((none, 0), (few, 599)):
