@@ -38,3 +38,4 @@ def configure_logs(level: str) -> None:
     root.setLevel(level)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.captureWarnings(True)

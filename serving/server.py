@@ -22,6 +22,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from serving.application import Service, create_app
+from serving.connections import impatient
 from serving.logs import configure_logs
 from serving.settings import ServingSettings
 
@@ -104,6 +105,7 @@ async def _serve(service: Service, listener: socket.socket) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        http=impatient(service.settings.body_seconds),
         ws="none",
         lifespan="on",
         timeout_graceful_shutdown=_LAST_SECONDS,

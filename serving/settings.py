@@ -39,7 +39,7 @@ class ServingSettings(BaseModel):
     body_limit
         Bytes of one request body (SageMaker's own cap is 6 MB).
     body_seconds
-        Seconds a client may take to send its body.
+        Seconds a client may take to send the head of a request, and then its body.
     drain_seconds
         Seconds that accepted requests may still take after SIGTERM.
     log_level

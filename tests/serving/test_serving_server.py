@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -176,6 +177,39 @@ def test_a_client_that_goes_away_in_mid_body_harms_nobody(program: Program) -> N
         )
     assert post(program, body(candles())).status_code == 200
     assert not [line for line in program.lines() if line["level"] in {"ERROR", "CRITICAL"} and "exception" in line]
+
+
+def test_a_client_that_never_ends_its_head_is_cut_off_and_one_that_is_slow_within_the_time_is_served(
+    bundles: Path, tmp_path: Path
+) -> None:
+    environ = {**os.environ, "SERVING_BODY_SECONDS": "1"}
+    head = b"GET /ping HTTP/1.1\r\nHost: x\r\n"
+    with serving(bundles, tmp_path / "log", environ=environ) as running:
+        silent, dripping, kept = (socket.create_connection(("127.0.0.1", running.port), timeout=20) for _ in range(3))
+        with silent, dripping, kept:
+            kept.sendall(head[:9])
+            time.sleep(0.2)
+            kept.sendall(head[9:] + b"\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += kept.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 200")
+            kept.sendall(head)  # a second head on a connection that was good once
+            dripping.sendall(head)
+            assert [each.recv(1) for each in (silent, dripping, kept)] == [b"", b"", b""]
+        assert httpx.get(running.url + "/ping").status_code == 200
+
+
+def test_what_libraries_warn_of_is_a_json_line_too(bundles: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, warnings\n"
+        "from serving import server\n"
+        "load = server._load\n"
+        "server._load = lambda settings: (warnings.warn('overflow'), load(settings))[1]\n"
+        "sys.exit(server.main(sys.argv[1:]))\n"
+    )
+    with serving(bundles, tmp_path / "log", command=(sys.executable, "-W", "default", "-c", code)) as running:
+        assert any("overflow" in line["message"] for line in running.lines())
 
 
 def test_the_program_never_imports_torch(bundles: Path, tmp_path: Path) -> None:
