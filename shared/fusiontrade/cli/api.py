@@ -24,7 +24,7 @@ FAILED, USAGE, NOT_SIGNED_IN, NOT_FOUND, UNAVAILABLE = 1, 2, 3, 4, 5
 DEMO_EMAIL = "devtest@fusiontrade.ai"
 DEMO_PASSWORD = "DevTest123!"  # noqa: S105 - the published demo account of the laptop stack
 
-_CODE_OF = {401: NOT_SIGNED_IN, 403: NOT_SIGNED_IN, 404: NOT_FOUND, 422: USAGE, 429: UNAVAILABLE}
+_CODE_OF = {401: NOT_SIGNED_IN, 404: NOT_FOUND, 422: USAGE, 429: UNAVAILABLE}
 _ANSWER_SECONDS = 35.0
 
 
@@ -48,20 +48,21 @@ class Api:
     """
 
     def __init__(self, url: str, *, timeout: float = _ANSWER_SECONDS) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        host = _host_of(url)
+        if host is None:
             raise CommandFailure(f"{url!r} is no address of an API: write e.g. http://127.0.0.1:2001", USAGE)
         self.url = url.rstrip("/")
-        self.is_local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        self.is_local = host in ("127.0.0.1", "localhost", "::1")
         self._timeout = timeout
 
     def login(self, email: str, password: str) -> dict[str, Any]:
         """Return ``access_token``, ``expires_in`` and ``user`` of an account."""
-        return self._asked("POST", "/api/v1/auth/login", json={"email": email, "password": password})
+        body = {"email": email, "password": password}
+        return self._asked("POST", "/api/v1/auth/login", json=body, holds=("access_token", "expires_in"))
 
     def me(self, token: str) -> dict[str, Any]:
         """Return the profile that ``token`` speaks for."""
-        return self._asked("GET", "/api/v1/auth/me", token=token)
+        return self._asked("GET", "/api/v1/auth/me", token=token, holds=("email", "subscription_tier"))
 
     def health(self) -> dict[str, Any]:
         """Return what the API says about itself."""
@@ -70,9 +71,13 @@ class Api:
     def fusion(self, symbol: str, *, token: str, as_of: str | None = None) -> dict[str, Any]:
         """Return the *FusionResponse* of ``symbol``."""
         params = {"as_of": as_of} if as_of else {}
-        return self._asked("GET", f"/api/v1/fusion/{quote(symbol, safe='')}", token=token, params=params)
+        path = f"/api/v1/fusion/{quote(symbol, safe='')}"
+        return self._asked("GET", path, token=token, params=params, holds=("verdict", "timeframes", "targets"))
 
-    def _asked(self, method: str, path: str, *, token: str | None = None, **arguments: Any) -> dict[str, Any]:
+    def _asked(
+        self, method: str, path: str, *, token: str | None = None, holds: tuple[str, ...] = (), **arguments: Any
+    ) -> dict[str, Any]:
+        """Return the answer's object, which has at least the keys that it ``holds``."""
         import httpx
 
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -85,15 +90,25 @@ class Api:
                 trust_env=not self.is_local,
                 **arguments,
             )
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             remedy = "start it with: make run" if self.is_local else "check --api and the network"
             raise CommandFailure(
                 f"{self.url} does not answer ({type(error).__name__}); {remedy}", UNAVAILABLE
             ) from None
         body = _json_of(answer)
-        if answer.is_success and body is not None:
+        if answer.is_success and body is not None and body.keys() >= set(holds):
             return body
         raise _failure(answer, body, self.url)
+
+
+def _host_of(url: str) -> str | None:
+    """Return the host of an HTTP address; None where it is no such address."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # a port that is no number raises here and nowhere earlier
+    except ValueError:
+        return None
+    return parts.hostname if parts.scheme in ("http", "https") and url.isprintable() else None
 
 
 def _json_of(answer: httpx.Response) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from fusiontrade.cli.api import Api, CommandFailure
+from fusiontrade.cli.api import USAGE, Api, CommandFailure
 
 __all__ = ["Finding", "Level", "Place", "examine"]
 
@@ -65,10 +65,17 @@ class Place:
             root=root,
             bundles=Path(bundles) if bundles else root and root / "serving" / "starter",
             environments=Path(environments) if environments else root and root / ".venv",
-            port=int(environ.get("FUSIONTRADE_PORT", 2001)),
-            serving_port=int(environ.get("FUSIONTRADE_SERVING_PORT", 8080)),
-            emulator_port=int(environ.get("FUSIONTRADE_EMULATOR_PORT", 4566)),
+            port=_port_in(environ, "FUSIONTRADE_PORT", 2001),
+            serving_port=_port_in(environ, "FUSIONTRADE_SERVING_PORT", 8080),
+            emulator_port=_port_in(environ, "FUSIONTRADE_EMULATOR_PORT", 4566),
         )
+
+
+def _port_in(environ: Mapping[str, str], variable: str, usual: int) -> int:
+    text = environ.get(variable) or str(usual)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise CommandFailure(f"{variable} is {text!r}: set it to a port between 1 and 65535", USAGE)
+    return int(text)
 
 
 def examine(place: Place, api: Api, token: Callable[[], str]) -> Iterator[Finding]:

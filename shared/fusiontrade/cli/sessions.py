@@ -76,7 +76,7 @@ def folder_of(environ: Mapping[str, str]) -> Path:
 def sign_in(api: Api, sessions: Sessions, email: str, password: str, *, now: float) -> Session:
     """Sign in, keep the session and return it."""
     answer = api.login(email, password)
-    session = Session(email, str(answer["access_token"]), now + float(answer.get("expires_in", 0)))
+    session = Session(email, str(answer["access_token"]), now + float(answer["expires_in"]))
     sessions.keep(api.url, session)
     return session
 

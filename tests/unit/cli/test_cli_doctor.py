@@ -158,3 +158,10 @@ def test_command_exits_with_zero_where_nothing_has(command: Any, tmp_path: Path)
     result = command.run("doctor", FUSIONTRADE_BUNDLES=str(tmp_path / "bundles"), **ports)
     assert result.exit_code == 0
     assert "OK    bundle lstm-1h: lstm-1h 0123456789ab" in result.stdout
+
+
+@pytest.mark.parametrize("port", ["http", "0", "65536", "-1", "²"])
+def test_a_port_that_is_none_is_named_with_its_variable(command: Any, port: str) -> None:
+    result = command.run("doctor", FUSIONTRADE_SERVING_PORT=port)
+    assert result.exit_code == 2
+    assert f"FUSIONTRADE_SERVING_PORT is '{port}': set it to a port between 1 and 65535" in result.stderr

@@ -113,6 +113,7 @@ def test_a_users_session_that_is_refused_says_how_to_sign_in_and_falls_back_to_n
         (422, {}, 2, "no market data source"),
         (503, {"Retry-After": "42"}, 5, "try again in 42 s"),
         (429, {"Retry-After": "7"}, 5, "try again in 7 s"),
+        (403, {}, 1, "no market data source"),
         (500, {}, 1, "[request r9]"),
     ],
 )
@@ -139,9 +140,23 @@ def test_a_stack_that_is_not_there_is_unavailable_and_says_what_to_do(command: A
     assert "start it with: make run" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["signal"], ["signal", "X", "--nonsense"], ["signal", "X", "--api", "nowhere"]])
+@pytest.mark.parametrize("arguments", [["signal"], ["signal", "X", "--nonsense"]])
 def test_wrong_usage_is_two(command: Any, arguments: list[str]) -> None:
     assert command.run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("url", ["nowhere", "ftp://127.0.0.1", "http://[", "http://127.0.0.1:http", "http://a\nb"])
+def test_an_address_that_is_none_is_wrong_usage_and_says_how_to_write_one(command: Any, url: str) -> None:
+    result = command.run("signal", "EURUSD=X", "--api", url)
+    assert result.exit_code == 2
+    assert "is no address of an API: write e.g. http://127.0.0.1:2001" in result.stderr
+
+
+def test_a_success_that_is_not_this_apis_is_a_failure_and_no_traceback(command: Any, platform: Any) -> None:
+    platform.forecast = {"hello": 1}
+    result = command.run("signal", "EURUSD=X")
+    assert result.exit_code == 1
+    assert "answered 200 with something that is not this API's" in result.stderr
 
 
 def test_demo_account_is_never_tried_elsewhere(tmp_path: Any) -> None:
