@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ STOP_ATR = 1.5
 """Distance of the stop from the entry, in ATR(14)."""
 TARGET_ATR = 2.0
 """Distance of the first target from the entry, in ATR(14)."""
+_Price = TypeVar("_Price", float, "NDArray[np.float64]")
 
 
 class Direction(StrEnum):
@@ -69,8 +70,8 @@ class Settlement:
     at: int | None = None
 
 
-def levels(direction: str, entry: float, atr: float) -> tuple[float, float]:
-    """Return ``(tp1, sl)``: 2 ATR with the direction and 1.5 ATR against it."""
+def levels(direction: str, entry: _Price, atr: _Price) -> tuple[_Price, _Price]:
+    """Return ``(tp1, sl)``, numbers or arrays: 2 ATR with the direction and 1.5 ATR against it."""
     sign = _sign(direction)
     return entry + sign * TARGET_ATR * atr, entry - sign * STOP_ATR * atr
 
