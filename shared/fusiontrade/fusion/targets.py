@@ -2,7 +2,8 @@
 
 Always true here: no input, no output, no clock. Prices are null where there is no direction; the ATR and the
 timeframe it comes from are given whenever any timeframe has one. Distances are fixed (stop 1.5 ATR against the
-trade, targets 2, 3 and 4 ATR with it), because ``p_win`` was trained on exactly these.
+trade, targets 2, 3 and 4 ATR with it); the stop and the first target are settlement's own, on which ``p_win`` was
+trained.
 
 The ATR is that of the longest timeframe which votes for the fused direction; without a direction, that of the
 longest timeframe which answered.
@@ -15,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fusiontrade.fusion.agreement import WEIGHTS, Fusion
+from fusiontrade.journal.settlement import STOP_ATR, TARGET_ATR
 from fusiontrade.market.timeframes import Timeframe
 
-__all__ = ["STOP_DISTANCE", "TARGET_DISTANCES", "Outlook", "Targets", "targets_of"]
+__all__ = ["TARGET_DISTANCES", "Outlook", "Targets", "targets_of"]
 
-STOP_DISTANCE = 1.5
-TARGET_DISTANCES: tuple[float, float, float] = (2.0, 3.0, 4.0)
+TARGET_DISTANCES: tuple[float, float, float] = (TARGET_ATR, 3.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def targets_of(fusion: Fusion, outlooks: Mapping[Timeframe, Outlook], entry: flo
         tp1=first,
         tp2=second,
         tp3=third,
-        sl=entry - direction * STOP_DISTANCE * outlook.atr,
+        sl=entry - direction * STOP_ATR * outlook.atr,
         atr=outlook.atr,
         p_win=outlook.win_long if direction > 0 else outlook.win_short,
         horizon_bars=outlook.horizon_bars,
