@@ -15,7 +15,7 @@ import pytest
 from fusiontrade.clock import iso, parse_iso
 from fusiontrade.errors import BadCandles, ProviderUnavailable, UnknownSymbol
 from fusiontrade.market.providers.base import HistoryUnavailable, Provider
-from fusiontrade.market.providers.yahoo import YahooProvider, own_folder, reachable
+from fusiontrade.market.providers.yahoo import YahooProvider, own_folder
 from fusiontrade.market.resampling import grid_of, resample
 from fusiontrade.market.retry import AskedToWait
 from fusiontrade.market.symbols import parse_symbol
@@ -381,10 +381,3 @@ def test_files_of_yfinance_go_to_a_folder_nobody_else_can_have_made(
     (tmp_path / "elsewhere").mkdir()
     usual.symlink_to(tmp_path / "elsewhere")
     assert own_folder() not in {usual, tmp_path / "elsewhere"}
-
-
-def test_reachable_says_why_not(yahoo: YahooServer) -> None:
-    assert reachable(5.0, base_url=yahoo.url) is None
-    yahoo.plays(Act.html())
-    assert reachable(5.0, base_url=yahoo.url) == "Yahoo answered with text/html instead of JSON"
-    assert reachable(5.0, base_url="http://127.0.0.1:9") == "Yahoo cannot be reached (ConnectionError)"

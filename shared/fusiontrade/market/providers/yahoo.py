@@ -42,7 +42,7 @@ from fusiontrade.market.timeframes import Timeframe
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["YahooProvider", "frame_of", "own_folder", "reachable"]
+__all__ = ["YahooProvider", "frame_of", "own_folder"]
 
 _MINUTE = 60_000
 _DAY = 1440 * _MINUTE
@@ -143,19 +143,6 @@ class YahooProvider:
         if table is None or table.empty:
             raise NothingSent(f"Yahoo knows {symbol.code} but sent no bars for the time asked about")
         return table
-
-
-def reachable(timeout: float, *, base_url: str | None = None) -> str | None:
-    """Return None if Yahoo answers for EURUSD=X within ``timeout`` seconds, else the reason why not, in words."""
-    session = YahooSession(YahooHosts.at(base_url))
-    request = ChartRequest(session, "EURUSD=X", daily=True, deadline=Deadline.after(timeout))
-    try:
-        request.get("", {"range": "5d", "interval": "1d"})
-    except FusionTradeError as error:
-        return str(error)
-    finally:
-        session.close()
-    return None
 
 
 def frame_of(table: pandas.DataFrame, symbol: Symbol, timeframe: Timeframe) -> CandleFrame:
