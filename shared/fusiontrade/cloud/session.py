@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,9 +23,18 @@ _lock = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _session() -> Session:
+    from botocore.loaders import Loader
     from botocore.session import get_session
 
-    return get_session()
+    class FlatLoader(Loader):
+        """Takes each folder for a service; botocore looks into all four hundred, twice, before its first client."""
+
+        def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore passes it
+            return [folder.name for path in self.search_paths for folder in Path(path).glob("*")]
+
+    session = get_session()
+    session.register_component("data_loader", FlatLoader())
+    return session
 
 
 @lru_cache(maxsize=32)
