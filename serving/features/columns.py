@@ -2,7 +2,8 @@
 
 Always true: row t is a function of bars t-599..t alone, in training and in serving (exponential averages remember
 older bars by less than 1e-18 of their value); rows before the 600th are marked, never filled; every other row is
-finite, whatever the bars; multiplying all prices, or all volumes, by a constant does not change `Indicators.scaled`.
+finite, whatever the bars, as long as no price or volume exceeds 1e100; multiplying all prices, or all volumes, by a
+constant does not change `Indicators.scaled`.
 Definitions, neutral values and what differs from TA-Lib and `ta` are listed in docs/features.md.
 """
 

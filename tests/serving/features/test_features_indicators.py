@@ -192,3 +192,18 @@ def test_whatever_the_market_does_the_answer_is_finite_and_ignores_the_future(
     assert np.isfinite(whole.raw[WINDOW - 1 :]).all()
     assert np.isfinite(whole.scaled[WINDOW - 1 :]).all()
     np.testing.assert_allclose(part.scaled[WINDOW - 1 :], whole.scaled[WINDOW - 1 : 690], atol=1e-6)
+
+
+@pytest.mark.parametrize(("price", "volume"), [(1e100, 1e100), (1e100, 1e-100), (1e-100, 1e100), (1e-100, 1e-100)])
+def test_prices_and_volumes_of_any_size_up_to_a_googol_give_finite_numbers(
+    make_frame, price: float, volume: float
+) -> None:
+    walk = make_frame(700, price=1.0)
+    frame = replace(
+        walk,
+        **{name: getattr(walk, name) * price for name in ("open", "high", "low", "close")},
+        volume=walk.volume * volume,
+    )
+    answer = indicators(frame)
+    assert np.isfinite(answer.raw[WINDOW - 1 :]).all()
+    assert np.isfinite(answer.scaled[WINDOW - 1 :]).all()
