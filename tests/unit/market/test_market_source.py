@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -29,18 +27,6 @@ from tests.support.markets import (
 )
 
 H1 = Timeframe.H1
-
-
-@pytest.fixture
-def market() -> Market:
-    return Market()
-
-
-@pytest.fixture
-def source(market: Market) -> Iterator[CandleSource]:
-    made = source_of(market)
-    yield made
-    made.close()
 
 
 # ---------------------------------------------------------------- answers and the memory

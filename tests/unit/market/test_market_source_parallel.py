@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -27,18 +27,6 @@ from tests.support.markets import (
 )
 
 H1 = Timeframe.H1
-
-
-@pytest.fixture
-def market() -> Market:
-    return Market()
-
-
-@pytest.fixture
-def source(market: Market) -> Iterator[CandleSource]:
-    made = source_of(market)
-    yield made
-    made.close()
 
 
 # ---------------------------------------------------------------- one request in flight
