@@ -56,7 +56,6 @@ class Settings(BaseModel):
     password_parallelism: Annotated[int, Field(ge=1, le=8)] = 1
 
     allowed_origins: tuple[str, ...] = ()
-    public_url: str | None = None
     max_body_bytes: Annotated[int, Field(ge=1024, le=6 * 1024 * 1024)] = 1024 * 1024
 
     market_data: MarketData = "yahoo"

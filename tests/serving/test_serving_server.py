@@ -254,7 +254,6 @@ def test_sigterm_answers_what_was_accepted_refuses_the_rest_and_ends_with_zero(
     slow_bundles: Path, tmp_path: Path
 ) -> None:
     with serving(slow_bundles, tmp_path / "log") as running:
-        begun = time.monotonic()
         slow, quick = body(*[candles(drift=2.0, seed=seed) for seed in range(3)]), body(candles())
         thread, answers = in_background(lambda: post(running, slow))
         wait_for(lambda: httpx.get(running.url + "/models").json()["in_flight"] == 1)
@@ -268,7 +267,6 @@ def test_sigterm_answers_what_was_accepted_refuses_the_rest_and_ends_with_zero(
                 break
         thread.join()
         assert running.process.wait(30) == 0
-        assert time.monotonic() - begun < 30
     assert [answer.status_code for answer in answers] == [200]
     assert len(answers[0].json()["items"]) == 3
     assert seen == {503}

@@ -1,7 +1,7 @@
 """The inference endpoint through the SageMaker runtime client; on a laptop the same client is pointed at the program.
 
-Always true here: a call never takes longer than it was given, and is sent once; whatever goes wrong between us and
-the models is `InferenceUnavailable`, with the cause in the log.
+Always true here: no silence of the endpoint is borne longer than the time given, and a call is sent once; whatever
+goes wrong between us and the models is `InferenceUnavailable`, with the cause in the log.
 """
 
 from __future__ import annotations

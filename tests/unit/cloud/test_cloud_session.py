@@ -36,6 +36,13 @@ def test_a_service_that_does_not_exist_is_said_to_be_unknown() -> None:
         client("dynamodbb")
 
 
+def test_no_call_waits_for_long() -> None:
+    config = client("dynamodb").meta.config
+    assert (config.connect_timeout, config.read_timeout) == (1.0, 3.0)
+    assert config.retries == {"mode": "standard", "total_max_attempts": 2}
+    assert client("sagemaker-runtime", read_seconds=8.0, attempts=1).meta.config.retries["total_max_attempts"] == 1
+
+
 def test_a_client_is_made_once_for_each_service_and_time_out() -> None:
     assert client("s3") is client("s3")
     assert client("s3") is not client("s3", read_seconds=9.0)
