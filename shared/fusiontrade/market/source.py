@@ -246,7 +246,7 @@ class CandleSource:
     ) -> CandleAnswer:
         bars, failure = self._bars(request, deadline)
         frame = bars if request.timeframe is timeframe else derive(bars, symbol, timeframe, end=request.end)
-        frame = frame.finished_by(request.end).tail(count)
+        frame = frame.tail(count)
         if not len(frame):
             raise HistoryUnavailable(f"{self._provider.name} has no finished {timeframe} bar of {symbol.code} by then")
         late = failure is not None or is_late(bars, request.symbol, request.end)

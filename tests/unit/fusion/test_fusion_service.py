@@ -172,6 +172,17 @@ def test_a_timeframe_the_container_refuses_is_left_out_by_name() -> None:
     assert "4h is left out: 600 bars are needed, 12 came" in body["warnings"]
 
 
+def test_a_timeframe_the_container_refuses_is_neither_the_entry_nor_the_moment_of_the_answer() -> None:
+    refused = ItemError(code="model_failed", detail="lstm-15m failed")
+    votes = {**dict.fromkeys(INTRADAY, (1, 1)), Timeframe.M15: refused}
+    earlier = NOON - Timeframe.M30.milliseconds
+    candles = FakeCandles(
+        {frame: answer(bars("EURUSD=X", frame, end=earlier)) for frame in INTRADAY if frame is not Timeframe.M15}
+    )
+    response = service(candles, FakeEndpoint(votes)).fused("EURUSD=X")
+    assert (response.as_of, response.targets.entry) == ("2025-07-31T11:30:00Z", pytest.approx(1.3))
+
+
 def test_a_missing_model_is_not_available_and_never_a_number() -> None:
     votes = {**dict.fromkeys(INTRADAY, (1, 1)), Timeframe.H1: (1, None), Timeframe.M30: (None, 1)}
     body = wire(service(endpoint=FakeEndpoint(votes)).fused("EURUSD=X"))

@@ -40,6 +40,18 @@ def test_an_answer_says_what_it_is(market: Market, source: CandleSource) -> None
     assert source.provider is market
 
 
+def test_a_bar_that_is_still_being_made_is_cut_off_and_never_kept(market: Market, source: CandleSource) -> None:
+    def with_the_running_bar(frame: CandleFrame) -> CandleFrame:
+        return bars(EURUSD, H1, NOW + HOUR, len(frame))
+
+    market.script.append(with_the_running_bar)
+    answer = ask(source)
+    assert (len(answer.frame), iso(int(answer.frame.close_time[-1]))) == (49, "2025-07-23T15:00:00Z")
+    market.clock = NOW + HOUR
+    assert iso(int(ask(source).frame.close_time[-1])) == "2025-07-23T16:00:00Z"
+    assert len(market.asked) == 2
+
+
 def test_what_a_provider_has_to_say_goes_to_every_reader(market: Market, source: CandleSource) -> None:
     market.notice = "an invented market"
     market.stand_in = lambda symbol: f"spot for {symbol.code}"  # type: ignore[method-assign]
