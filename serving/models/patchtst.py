@@ -1,6 +1,7 @@
 """PatchTST: `transformers`' patch transformer over 120 candles of 5 channels, with an up / flat / down head.
 
-The classes are weighted so that up and down count alike in training: the drift of the training span is no forecast.
+The classes are weighted so that up and down count alike in training, and the head is centred afterwards: the drift of
+a span is no forecast.
 A masked volume channel arrives as zeros, in training as in serving. The encoder is the published one
 (Nie et al., 2023, "A Time Series is Worth 64 Words"); the windows arrive normalised, so its own scaling is off.
 """
@@ -90,6 +91,15 @@ class PatchTstForecaster(nn.Module):  # type: ignore[misc]  # torch carries no t
         summary = torch.cat((encoded.mean(dim=2), encoded[:, :, -1]), dim=2).flatten(1)
         dense = functional.gelu(self.dense(torch.cat((self.dropout(summary), calendar), dim=1)))
         return (self.head(self.dropout(dense)),)
+
+    def centre(self, logits: torch.Tensor) -> None:
+        """Shift the biases of up and down so that the median lean, up less down, of (n, 3) ``logits`` becomes 0.
+
+        A lean that all rows share is the drift of a span, not a forecast; with it one side would take most votes.
+        """
+        lean = (logits[:, 0] - logits[:, 2]).median()
+        with torch.no_grad():
+            self.head.bias += torch.stack((-lean / 2, torch.zeros_like(lean), lean / 2))
 
     def example(self, rows: int) -> tuple[torch.Tensor, ...]:
         """Return inputs of ``rows`` rows: zeros (the encoder has no operation that zeros would break)."""

@@ -149,6 +149,8 @@ def _fitted(
         identity=identity,
         progress=progress,
     )
+    if isinstance(model, PatchTstForecaster):
+        model.centre(torch.from_numpy(predict(model, batches, slices.validation)["classes"]))
     graph = export(model)
     names, outputs = model.inputs, model.outputs
 

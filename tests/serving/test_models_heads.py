@@ -118,3 +118,17 @@ def test_class_weights_make_up_and_down_count_alike(patchtst: PatchTstForecaster
         patchtst.class_weights.fill_(1.0)
     pull = logits.grad.sum(dim=0)
     assert float(pull[0]) == pytest.approx(float(pull[2]), abs=1e-6)
+
+
+def test_centring_takes_the_lean_that_all_rows_share_and_keeps_their_order(patchtst: PatchTstForecaster) -> None:
+    inputs = random_like(patchtst, 101)
+    before = patchtst.head.bias.detach().clone()
+    with torch.no_grad():
+        leaning = patchtst(*inputs)[0]
+        patchtst.centre(leaning)
+        centred = patchtst(*inputs)[0]
+        patchtst.head.bias.copy_(before)
+    old, new = leaning[:, 0] - leaning[:, 2], centred[:, 0] - centred[:, 2]
+    assert float(new.median()) == pytest.approx(0, abs=1e-6)
+    assert new.argsort().tolist() == old.argsort().tolist()
+    assert torch.equal(centred[:, 1], leaning[:, 1])
