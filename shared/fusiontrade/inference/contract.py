@@ -72,7 +72,7 @@ class CandleColumns(_Message):
 class ForecastItem(_Message):
     """One symbol on one timeframe."""
 
-    symbol: str
+    symbol: Annotated[str, Field(min_length=1, max_length=64)]
     timeframe: Timeframe
     candles: CandleColumns
 
