@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+from scipy.optimize import brentq, minimize_scalar  # type: ignore[import-untyped]
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, Temperature
+from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, Temperature, sigmoid
 from serving.card import IntervalShift
 from serving.evaluation.metrics import log_loss
 
-__all__ = ["abstention_band", "fit_binary", "fit_temperature", "interval_shift"]
+__all__ = ["abstention_band", "at_base_rate", "fit_binary", "fit_temperature", "interval_shift"]
 
 Floats = NDArray[np.floating]
 _EARLIER = 0.6
@@ -86,32 +86,60 @@ def interval_shift(quantiles: Floats, change: Floats) -> IntervalShift:
     )
 
 
+def at_base_rate(chosen: CalibrationMap, logits: Floats, rate: float) -> CalibrationMap:
+    """Return the map moved along the logit scale until its mean probability over the slice is ``rate``.
+
+    For the direction head: whether the calibration slice rose or fell is no forecast; how often the bars of the much
+    longer training span rose is the better prior.
+
+    Parameters
+    ----------
+    logits
+        (n,) of the calibration slice.
+    rate
+        Base rate of the training span, between 0 and 1.
+    """
+
+    def moved(step: float) -> CalibrationMap:
+        if isinstance(chosen, Isotonic):
+            y = np.clip(sigmoid(_logit(np.asarray(chosen.y)) + step), _SURE, 1 - _SURE)
+            return Isotonic(x=chosen.x, y=tuple(np.round(y, 6).tolist()))
+        slope, offset = (chosen.a, chosen.b) if isinstance(chosen, Platt) else (1.0, 0.0)
+        return Platt(a=slope, b=round(offset + step, 6))
+
+    def miss(step: float) -> float:
+        return float(moved(step).apply(logits).mean()) - rate
+
+    return moved(float(brentq(miss, -10.0, 10.0, xtol=1e-7)))
+
+
 def abstention_band(probability: Floats, direction: Floats) -> tuple[tuple[float, float], Mapping[str, float]]:
     """Return the band of the probability inside which the direction head abstains, and what it was chosen by.
 
-    The band lies evenly around the mean probability of the slice (the drift of a span is no vote). Of the half-widths
-    that leave a vote to at least a quarter of the rows, the one with the best share of votes that came true wins;
-    where that is no more than one half, the head abstains from everything: (0, 1).
+    The band lies evenly around one half, so a vote always agrees with the probability shown beside it. Of the
+    half-widths that leave a vote to at least a quarter of the rows, the one with the best share of votes that came
+    true wins; where that is no more than one half, the head abstains from everything: (0, 1).
     """
-    center = float(probability.mean())
-    distance = np.abs(probability - center)
-    best = {"hit_rate": 0.5, "share_of_votes": 0.0, "half_width": 1.0}
+    distance = np.abs(probability - 0.5)
+    best = {"hit_rate": 0.5, "share_of_votes": 0.0, "half_width": 0.5}
     for kept in np.arange(1.0, _SMALLEST_SHARE_OF_VOTES - 0.01, -0.05):
-        half_width = float(np.quantile(distance, 1 - kept)) if kept < 1 else 0.0
-        votes = distance > max(half_width, _SMALLEST_DISTANCE)
-        if votes.mean() < _SMALLEST_SHARE_OF_VOTES - 0.02:
+        half_width = max(float(np.quantile(distance, 1 - kept)) if kept < 1 else 0.0, _SMALLEST_DISTANCE)
+        votes = distance > half_width
+        if votes.mean() < _SMALLEST_SHARE_OF_VOTES - 0.02 or np.ptp(probability) < _SMALLEST_DISTANCE:
             continue
-        hits = (probability > center)[votes] == (direction > 0)[votes]
+        hits = (probability > 0.5)[votes] == (direction > 0)[votes]
         if hits.mean() > best["hit_rate"]:
             best = {
                 "hit_rate": round(float(hits.mean()), 6),
                 "share_of_votes": round(float(votes.mean()), 6),
                 "half_width": round(half_width, 6),
             }
-    if not best["share_of_votes"]:
-        return (0.0, 1.0), best
-    low, high = center - best["half_width"], center + best["half_width"]
-    return (round(max(low, 0.0), 6), round(min(high, 1.0), 6)), best
+    low, high = 0.5 - best["half_width"], 0.5 + best["half_width"]
+    return (round(low, 6), round(high, 6)), best
+
+
+def _logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.log(probability / (1 - probability)), np.float64)
 
 
 def _platt(logits: Floats, truth: Floats) -> CalibrationMap:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.calibration import CalibrationMap
 from serving.card import HEADS, Metric, ModelCard, Thresholds
 from serving.evaluation import LSTM_HEADLINES, PATCHTST_HEADLINES, HeldOut, judge_lstm, judge_patchtst
 from serving.forecasting import class_probabilities, lstm_answers
-from serving.training.calibrate import abstention_band, fit_binary, fit_temperature, interval_shift
+from serving.training.calibrate import abstention_band, at_base_rate, fit_binary, fit_temperature, interval_shift
 from serving.training.config import TrainingConfig
 from serving.training.dataset import Pool
 from serving.training.prepared import Prepared
@@ -32,10 +33,15 @@ def finish_lstm(
     outputs = answer(rows)
     truth = _lstm_truth(pool, rows)
     logits = np.concatenate((outputs["direction"][:, None], outputs["touch"], outputs["win"]), axis=1)
-    maps, tried = {}, {}
+    maps: dict[str, CalibrationMap] = {}
+    tried: dict[str, dict[str, Any]] = {}
     for column, head in enumerate(HEADS["lstm"]):
         maps[head], losses = fit_binary(logits[:, column], truth[:, column])
         tried[head] = {"chosen": maps[head].kind, "held_log_loss": {k: round(v, 6) for k, v in losses.items()}}
+    span = np.concatenate((slices.train, slices.validation))
+    base_rate = float(pool.column(lambda one: one.labels.direction)[span].mean(dtype=np.float64))
+    maps["direction"] = at_base_rate(maps["direction"], logits[:, 0], base_rate)
+    tried["direction"]["moved_to_base_rate"] = round(base_rate, 6)
     change = pool.column(lambda one: one.labels.change)[rows].astype(np.float64)
     shift = interval_shift(np.sort(outputs["quantiles"].astype(np.float64), axis=1), change)
     band, chosen_by = abstention_band(maps["direction"].apply(outputs["direction"]), truth[:, 0])

@@ -121,6 +121,14 @@ def test_the_card_carries_the_figures_of_its_report(model_id: str) -> None:
     assert set(report["figures"]["by_symbol"]) >= set(DEFAULTS)
 
 
+@pytest.mark.parametrize("timeframe", list(INTRADAY))
+def test_a_vote_never_stands_against_the_probability_beside_it(timeframe: Timeframe) -> None:
+    limits = starter(f"lstm-{timeframe}").card.thresholds
+    assert limits is not None
+    assert limits.abstain_below < 0.5 < limits.abstain_above
+    assert limits.abstain_below > 0
+
+
 def votes(bundle: Bundle, symbol: str, rows_wanted: int) -> np.ndarray:
     """Votes +1, 0, -1 of a bundle over moments spread across a symbol's real history."""
     (frame, _), *_ = read_candles(REAL, bundle.card.timeframe, (symbol,))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serving.calibration import Identity, Isotonic, Platt, sigmoid
-from serving.training.calibrate import abstention_band, fit_binary, fit_temperature, interval_shift
+from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, sigmoid
+from serving.training.calibrate import abstention_band, at_base_rate, fit_binary, fit_temperature, interval_shift
 
 N = 12_000
 
@@ -73,12 +73,12 @@ def test_shifted_intervals_cover_ninety_percent_with_five_in_each_tail() -> None
     assert shift.lower_shift > 0 > shift.upper_shift
 
 
-def test_the_band_lies_around_the_mean_and_leaves_the_votes_that_come_true() -> None:
+def test_the_band_lies_around_one_half_and_leaves_the_votes_that_come_true() -> None:
     rng = np.random.default_rng(6)
     edge = rng.choice([-0.08, -0.001, 0.001, 0.08], N)
-    direction = drawn(0.53 + np.where(np.abs(edge) > 0.01, edge, 0.0))
-    (low, high), why = abstention_band(0.53 + edge, direction)
-    assert (low + high) / 2 == pytest.approx(0.53, abs=0.002)
+    direction = drawn(0.5 + np.where(np.abs(edge) > 0.01, edge, 0.0))
+    (low, high), why = abstention_band(0.5 + edge, direction)
+    assert (low + high) / 2 == pytest.approx(0.5)
     assert 0.001 <= (high - low) / 2 < 0.08
     assert why["share_of_votes"] == pytest.approx(0.5, abs=0.03)
     assert why["hit_rate"] == pytest.approx(0.58, abs=0.02)
@@ -86,11 +86,24 @@ def test_the_band_lies_around_the_mean_and_leaves_the_votes_that_come_true() -> 
 
 def test_a_head_without_skill_abstains_from_everything() -> None:
     probability = 0.5 + np.random.default_rng(7).normal(0, 0.02, N)
-    wrong = (probability < probability.mean()).astype(np.float64)
-    band, why = abstention_band(probability, wrong)
+    band, why = abstention_band(probability, (probability < 0.5).astype(np.float64))
     assert band == (0.0, 1.0)
     assert why["share_of_votes"] == 0
 
 
-def test_a_constant_probability_abstains() -> None:
+def test_a_constant_probability_abstains_however_far_from_one_half() -> None:
     assert abstention_band(np.full(1000, 0.51), drawn(np.full(1000, 0.9)))[0] == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("chosen", [Identity(), Platt(a=0.4, b=0.9), Isotonic(x=(-2, 0, 2), y=(0.2, 0.7, 0.9))])
+def test_the_direction_map_is_moved_to_the_base_rate_of_the_training_span(
+    chosen: CalibrationMap, logits: np.ndarray
+) -> None:
+    moved = at_base_rate(chosen, logits, 0.497)
+    assert moved.apply(logits).mean() == pytest.approx(0.497, abs=1e-5)
+    before, after = chosen.apply(logits), moved.apply(logits)
+    assert (np.argsort(before, kind="stable") == np.argsort(after, kind="stable")).mean() > 0.99
+
+
+def test_a_constant_map_is_moved_too(logits: np.ndarray) -> None:
+    assert at_base_rate(Platt(a=0.0, b=2.0), logits, 0.3).apply(logits) == pytest.approx(np.full(N, 0.3), abs=1e-5)
