@@ -116,6 +116,24 @@ def test_endpoint_may_pull_from_the_repository_of_its_image_alone(image: str, re
     assert resource == f"arn:aws:ecr:us-east-1:000000000000:repository/{repository}"
 
 
+@pytest.mark.parametrize(
+    ("parameter", "accepted", "refused"),
+    [
+        ("EndpointName", ["fusiontrade", "models-2"], ["FusionTrade", "-models", "models_2", ""]),
+        (
+            "BundlePrefix",
+            ["", "releases/7/", "my-bundles/"],
+            ["bundles/", "bundles/lstm-1h/", "releases/7", "/releases/"],
+        ),
+    ],
+)
+def test_endpoint_parameter_that_could_only_fail_later_is_refused_at_once(
+    template: Template, parameter: str, accepted: list[str], refused: list[str]
+) -> None:
+    pattern = template.document["Parameters"][parameter]["AllowedPattern"]
+    assert [text for text in accepted + refused if re.fullmatch(pattern, text)] == accepted
+
+
 def container_of(template: Template) -> dict[str, Any]:
     container = template.document["Resources"]["Model"]["Properties"]["PrimaryContainer"]
     resolved: dict[str, Any] = template.resolve(container)
