@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from infra.local.template import ACCOUNT, HttpRoute
 
 __all__ = [
     "BODY_LIMIT",
+    "EVENT_LIMIT",
     "RESPONSE_LIMIT",
     "HttpRequest",
     "HttpResponse",
@@ -37,8 +39,10 @@ __all__ = [
 ]
 
 BODY_LIMIT = 10 * 1024 * 1024
+EVENT_LIMIT = 6 * 1024 * 1024
 RESPONSE_LIMIT = 6 * 1024 * 1024
 _TEXT = ("text/", "application/json", "application/javascript", "application/xml", "application/graphql")
+_FIT_FOR_A_HEADER = re.compile(r"[\t\x20-\x7e\x80-\xff]+")
 _NOT_FORWARDED = {"cookie", "connection", "transfer-encoding", "keep-alive", "te", "upgrade"}
 
 
@@ -249,10 +253,12 @@ def response_of(payload: bytes) -> HttpResponse:
 
 def _declared(value: Mapping[str, Any]) -> HttpResponse:
     status = int(value["statusCode"])
-    if not 100 <= status <= 599:
+    if not 200 <= status <= 599:
         raise ValueError(f"status {status}")
     headers = [(str(k).lower(), _text(v)) for k, v in (value.get("headers") or {}).items()]
     headers += [("set-cookie", str(cookie)) for cookie in value.get("cookies") or []]
+    if unfit := [pair for pair in headers if not _FIT_FOR_A_HEADER.fullmatch("".join(pair))]:
+        raise ValueError(f"headers {unfit}")
     raw = value.get("body") or ""
     body = base64.b64decode(raw, validate=True) if value.get("isBase64Encoded") else str(raw).encode()
     if body and not any(name == "content-type" for name, _ in headers):

@@ -141,7 +141,10 @@ def test_value_without_a_status_is_a_200_in_json() -> None:
     [
         b"not json",
         b'{"statusCode": "many"}',
-        b'{"statusCode": 99}',
+        b'{"statusCode": 199}',
+        b'{"statusCode": 200, "headers": {"x-name": "\\u20ac"}}',
+        b'{"statusCode": 200, "headers": {"x-name": "a\\r\\nset-cookie: b=1"}}',
+        b'{"statusCode": 200, "cookies": ["a=\\u20ac"]}',
         b'{"statusCode": 200, "headers": []  , "cookies": 5}',
         b'{"statusCode": 200, "isBase64Encoded": true, "body": "?"}',
         b'{"statusCode": 200, "body": "' + b"x" * RESPONSE_LIMIT + b'"}',
