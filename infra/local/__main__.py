@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
             finally:
                 log.close()
     except (PortInUse, StackFailure) as failure:
-        console.print(str(failure), style="bold red", markup=False, highlight=False)
+        console.print(str(failure), style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 1
     console.print("everything has ended")
     return 0

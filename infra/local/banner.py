@@ -21,7 +21,9 @@ _MARKETS = {
 
 def show(console: Console, options: Options, told: Mapping[str, Any], seconds: float) -> None:
     """Print the table of addresses and what to try first."""
-    table = Table(show_header=False, title=f"FusionTrade is up ({seconds:.1f} s)", title_justify="left", expand=False)
+    broken = told.get("broken", "")
+    title = f"FusionTrade is up{', but not all of it' if broken else ''} ({seconds:.1f} s)"
+    table = Table(show_header=False, title=title, title_justify="left", expand=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("API", f"{options.url}/api/v1")
@@ -31,6 +33,8 @@ def show(console: Console, options: Options, told: Mapping[str, Any], seconds: f
     table.add_row("models", loaded(told.get("models", [])))
     for bundle in told.get("refused", []):
         table.add_row("refused", f"[red]{bundle['folder']}: {bundle['reason']}[/red]")
+    if broken:
+        table.add_row("cannot start", f"[red]{broken} (tried again when the code changes)[/red]")
     table.add_row("emulated AWS", options.emulator_url)
     table.add_row("log", str(options.log_file))
     console.print(table)

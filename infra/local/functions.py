@@ -162,7 +162,7 @@ class Pool:
 
     async def _rewarm(self) -> None:
         if not self._closing and (failure := await self.warm()) is not None:
-            self._say(self.function.title, f"cannot start: {failure.payload.decode(errors='replace')[:2000]}")
+            self._say(self.function.title, f"cannot start: {failure.reason}")
 
     def _background(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]

@@ -4,8 +4,9 @@ HTTP routes are answered here; what is not in the template is not served. A func
 schedules, WebSocket routes) would each be one more task over the same pools: `Gateway.pools` and `Pool.invoke` are
 all they need. Runs as a process of its own: ``python -m infra.local.gateway OPTIONS_AS_JSON``.
 
-Answers of the gateway itself: 404 where no route fits, 413 above 10 MB, 500 where the function fails or times out,
-503 where it takes longer than the integration may.
+Answers of the gateway itself: 404 where no route fits, 413 above 10 MB (or where the event exceeds the 6 MB that
+Lambda takes, base64 counted), 500 where the function fails or times out, 503 where it takes longer than the
+integration may.
 """
 
 from __future__ import annotations
@@ -46,18 +47,12 @@ def local_template(options: Options) -> Template:
 
 def overrides(options: Options) -> dict[str, str]:
     """Return the variables that differ from the cloud's: where the services are, and which market it is."""
-    chosen = {
-        "MARKET_DATA": options.market_data,
-        "MARKET_DATA_DIR": options.market_data_dir,
-        "MARKET_DATA_AS_OF": options.market_data_as_of,
-    }
     return {
         "STAGE": "local",
-        "LOG_LEVEL": options.log_level,
         "POWERTOOLS_LOG_LEVEL": options.log_level,
         "AWS_ENDPOINT_URL": options.emulator_url,
         "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": options.serving_url,
-        **{name: value for name, value in chosen.items() if value},
+        **options.variables,
     }
 
 
@@ -101,16 +96,19 @@ class Gateway:
         event = http_events.event_of(
             arrived, found, request_id=identity, now_ms=time.time_ns() // 1_000_000, domain=self._domain
         )
+        payload = json.dumps(event).encode()
+        if len(payload) > http_events.EVENT_LIMIT:
+            return http_events.gateway_answer(413, "Request Entity Too Large")
         pool = self.pools[found.route.function]
         try:
-            running = asyncio.ensure_future(pool.invoke(json.dumps(event).encode()))
+            running = asyncio.ensure_future(pool.invoke(payload))
             running.add_done_callback(_seen)
             outcome = await asyncio.wait_for(asyncio.shield(running), found.route.timeout_ms / 1000)
         except TimeoutError:
             answer = http_events.gateway_answer(503, "Service Unavailable")
         else:
             if outcome.failed:
-                emit(LINE, pool.function.title, f"failed: {outcome.payload.decode(errors='replace')[:4000]}")
+                emit(LINE, pool.function.title, f"failed: {outcome.reason}")
                 answer = http_events.gateway_answer(500, "Internal Server Error")
             else:
                 answer = http_events.response_of(outcome.payload)
@@ -180,11 +178,12 @@ async def _watch(pools: Mapping[str, Pool], stop: asyncio.Event) -> None:
 
 
 async def _warm(pools: Mapping[str, Pool]) -> None:
-    failures = await asyncio.gather(*(pool.warm() for pool in pools.values()))
-    for pool, failure in zip(pools.values(), failures, strict=True):
-        if failure is not None:
-            _say(pool.function.title, f"cannot start: {failure.payload.decode(errors='replace')[:2000]}")
-    emit(READY, NAME, "")
+    """Start every function, then tell the supervisor that the gateway serves, and which functions do not start."""
+    outcomes = await asyncio.gather(*(pool.warm() for pool in pools.values()))
+    failures = {pool.function.title: why for pool, why in zip(pools.values(), outcomes, strict=True) if why}
+    for title, failure in failures.items():
+        _say(title, f"cannot start: {failure.reason}")
+    emit(READY, NAME, ", ".join(failures))
 
 
 class _Server(uvicorn.Server):

@@ -58,7 +58,7 @@ class Log:
     Parameters
     ----------
     path : Path
-        The file; its predecessor is kept once beside it when it has grown large.
+        The file; when it has grown large it is put aside, and the one put aside before is dropped.
     console : Console
         Where notices go.
     verbose : bool
@@ -67,9 +67,7 @@ class Log:
 
     def __init__(self, path: Path, console: Console, *, verbose: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > _KEEP_BYTES:
-            path.replace(path.with_suffix(".old.log"))
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._path, self._file, self._is_lost = path, path.open("ab", buffering=0), False
         self._console, self._verbose, self._lock = console, verbose, threading.Lock()
 
     def line(self, part: str, text: str) -> None:
@@ -78,7 +76,7 @@ class Log:
         stamp = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
         with self._lock:
             if not self._file.closed:
-                self._file.write(f"{stamp} {part:<9} | {text}\n")
+                self._write(f"{stamp} {part:<9} | {text}\n")
         if self._verbose:
             self._console.print(f"{stamp} {part:<9} | {text}", markup=False, highlight=False, soft_wrap=True)
 
@@ -88,8 +86,8 @@ class Log:
         if not self._verbose:
             self._console.print(f"{part}: {text}", markup=False, highlight=False, style=style, soft_wrap=True)
 
-    def take(self, part: str, raw: str) -> str:
-        """Write a line that a process wrote; return its kind (LINE where it has no mark)."""
+    def take(self, part: str, raw: str) -> tuple[str, str]:
+        """Write a line that a process wrote; return its kind (LINE where it has no mark) and its text."""
         if raw.startswith(_MARK) and raw.count(_MARK) >= 3:
             _, kind, part, text = raw.split(_MARK, 3)
         else:
@@ -98,9 +96,23 @@ class Log:
             self.notice(part, text)
         elif kind == LINE:
             self.line(part, text)
-        return kind
+        return kind, text
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._file.close()
+
+    def _write(self, line: str) -> None:
+        """Append a line; a full disk costs lines, never the parts that wait for theirs to be read."""
+        try:
+            if self._file.tell() > _KEEP_BYTES:
+                self._file.close()
+                self._path.replace(self._path.with_suffix(".old.log"))
+                self._file = self._path.open("ab", buffering=0)
+            self._file.write(line.encode(errors="replace"))
+            self._is_lost = False
+        except OSError as error:
+            if not self._is_lost:
+                self._console.print(f"local: lines are missing in the log: {error}", markup=False, style="yellow")
+            self._is_lost = True

@@ -19,7 +19,10 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["ROOT", "Options", "PortInUse", "check_ports", "listener_on", "parse", "yahoo_answers"]
+from fusiontrade.errors import InvalidInput
+from fusiontrade.settings import Settings, SettingsError
+
+__all__ = ["ROOT", "Options", "PortInUse", "check_ports", "listener_on", "parse", "program_of", "yahoo_answers"]
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
@@ -45,6 +48,17 @@ class Options:
     market_data_as_of: str = ""
     log_level: str = "INFO"
     verbose: bool = False
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the functions are told of these choices, by variable."""
+        chosen = {
+            "LOG_LEVEL": self.log_level,
+            "MARKET_DATA": self.market_data,
+            "MARKET_DATA_DIR": self.market_data_dir,
+            "MARKET_DATA_AS_OF": self.market_data_as_of,
+        }
+        return {name: value for name, value in chosen.items() if value}
 
     @property
     def folder(self) -> Path:
@@ -120,6 +134,19 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
     return dataclasses.replace(options, state=state, bundles=bundles, market_data_dir=data)
 
 
+def _fault_of_files(folder: str) -> str:
+    """Return what is wrong with a folder of bars, empty where nothing is."""
+    from fusiontrade.market.providers.instruments import Instruments
+
+    if not folder:
+        return "it is not set"
+    try:
+        Instruments.read(Path(folder).expanduser())
+    except InvalidInput as error:
+        return f"it is {folder}: {error}"
+    return ""
+
+
 def _absolute(folder: str) -> str:
     return str(Path(folder).expanduser().resolve()) if folder else ""
 
@@ -127,9 +154,14 @@ def _absolute(folder: str) -> str:
 def _check(options: Options, parser: argparse.ArgumentParser) -> None:
     if options.market_data not in ("", "yahoo", "files", "simulated"):
         parser.error(f"MARKET_DATA={options.market_data!r} is none of yahoo, files, simulated")
-    if options.market_data == "files" and not (Path(options.market_data_dir) / "instruments.toml").is_file():
-        where = options.market_data_dir or "(not set)"
-        parser.error(f"MARKET_DATA=files needs MARKET_DATA_DIR, a folder with an instruments.toml; it is {where}")
+    if options.market_data == "files" and (fault := _fault_of_files(options.market_data_dir)):
+        parser.error(f"MARKET_DATA=files needs MARKET_DATA_DIR, a folder with an instruments.toml; {fault}")
+    if not Path(options.bundles).expanduser().is_dir():
+        parser.error(f"FUSIONTRADE_BUNDLES={options.bundles} is no folder: bundles are made by make train")
+    try:
+        Settings.from_environment({"STAGE": "local", **options.variables})
+    except SettingsError as error:
+        parser.error(str(error))
     ports = [options.port, options.serving_port, options.emulator_port]
     if len(set(ports)) < 3:
         parser.error(f"the three ports must differ; they are {', '.join(map(str, ports))}")
@@ -207,21 +239,29 @@ def _from_proc(port: int) -> str | None:
         with contextlib.suppress(OSError):
             if any(str(fd.readlink()) in links for fd in (process / "fd").iterdir()):
                 words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                return f"{' '.join(words).strip()[:60]} (pid {process.name})"
+                return f"{program_of(words)} (pid {process.name})"
     return None
+
+
+def program_of(words: Sequence[str]) -> str:
+    """Return what a command line runs, short enough for a message: a part of another stack is named by its module."""
+    if "-m" in words:
+        module = words[words.index("-m") + 1 :]
+        return "python -m " + (module[2] if module[0] == "infra.local.leash" else module[0])
+    return " ".join(words).strip()[:60]
 
 
 # --- network ----------------------------------------------------------------------------------------------------------
 
 
 def yahoo_answers(timeout: float = 2.0) -> bool:
-    """Tell whether Yahoo's market data can be reached from here within ``timeout`` seconds."""
+    """Tell whether Yahoo itself answers within ``timeout`` seconds: a proxy's refusal or sign-in page is no answer."""
     request = urllib.request.Request(_YAHOO, headers={"User-Agent": "Mozilla/5.0"})
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
-            return bool(answer.status < 500)
+            return "json" in answer.headers.get_content_type()
     except urllib.error.HTTPError as answer:
-        with answer:
-            return bool(answer.code < 500)
+        with answer:  # a 429 comes from Yahoo; other refusals come from a proxy on the way as well
+            return bool(answer.code == 429)
     except (OSError, ValueError):
         return False

@@ -40,6 +40,12 @@ class Outcome:
     payload: bytes
     failed: bool = False
 
+    @property
+    def reason(self) -> str:
+        """What went wrong, in one sentence; the traceback is among the lines that the process wrote."""
+        told = json.loads(self.payload)
+        return f"{told.get('errorType', 'Error')}: {told.get('errorMessage', '')}"
+
 
 def error_of(kind: str, message: str) -> Outcome:
     """Return an outcome as Lambda reports what the handler did not answer itself."""

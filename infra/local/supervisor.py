@@ -39,10 +39,16 @@ def only_one(folder: Path) -> Iterator[None]:
     Raises
     ------
     StackFailure
-        If another stack holds it.
+        If another stack holds it, or it cannot be written.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = (folder / "lock").open("w")
+    except OSError as error:
+        raise StackFailure(
+            f"the state folder cannot be written: {error}; choose another one with FUSIONTRADE_STATE=..."
+        ) from None
+    with held as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -67,12 +73,14 @@ class Supervisor:
         self.options, self.log = options, log
         self.stopping = asyncio.Event()
         self.failure: str | None = None
-        self._gateway_ready = asyncio.Event()
+        self._gateway_ready, self._broken = asyncio.Event(), ""
         self._children: list[Child] = []
         self._watchers: list[asyncio.Task[None]] = []
 
     async def run(self, started: Callable[[Options, dict[str, Any]], None]) -> None:
-        """Start, call ``started`` with the choices and what the models' program tells, and stay until asked to stop.
+        """Start, call ``started`` with the choices and what the parts tell, and stay until asked to stop.
+
+        What they tell: ``models`` that serve, ``refused`` bundles, and ``broken``, the functions that do not start.
 
         Raises
         ------
@@ -83,7 +91,7 @@ class Supervisor:
         self._listen_for_signals()
         try:
             if await self._until_stopped(self._start()):
-                started(self.options, await self.models())
+                started(self.options, {**await self.models(), "broken": self._broken})
                 await self.stopping.wait()
         finally:
             await self._end()
@@ -190,7 +198,9 @@ class Supervisor:
             return self._gateway_ready.is_set()
 
         def take(name: str, line: str) -> None:
-            if self.log.take(name, line) == READY:
+            kind, text = self.log.take(name, line)
+            if kind == READY:
+                self._broken = text
                 self._gateway_ready.set()
 
         return Child("gateway", self._python("TERM", "infra.local.gateway"), {}, is_ready, take)

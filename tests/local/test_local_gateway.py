@@ -112,6 +112,29 @@ def test_body_above_the_limit_is_refused_before_the_function(tmp_path: Path) -> 
     against(tmp_path, test)
 
 
+def test_event_above_what_lambda_takes_is_refused_before_the_function(tmp_path: Path) -> None:
+    async def test(client: httpx.AsyncClient) -> None:
+        binary = {"content-type": "application/octet-stream"}
+        answer = await client.post("/work/x", content=b"x" * 5_000_000, headers=binary)
+        assert (answer.status_code, answer.json()) == (413, {"message": "Request Entity Too Large"})
+
+    against(tmp_path, test)
+
+
+def test_function_that_cannot_start_is_named_with_its_reason_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(client: httpx.AsyncClient) -> None:
+        (tmp_path / "work" / "app.py").write_text("import a_package_that_is_not_there\n")
+        await gateway_module._warm(client._transport.app.pools)  # type: ignore[attr-defined]
+
+    against(tmp_path, test)
+    said, ready = capsys.readouterr().out.splitlines()
+    assert said.startswith("\x1fnotice\x1fwork\x1fcannot start: Runtime.ImportModuleError: ")
+    assert said.endswith("No module named 'a_package_that_is_not_there'")
+    assert ready == "\x1fready\x1fgateway\x1fwork"
+
+
 def test_cors_headers_are_the_gateways_not_the_functions(tmp_path: Path) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         listed = await client.get("/work/x", headers={"origin": "http://localhost:5173"})

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.local.children import Restarts, cause_of
-from infra.local.options import Options, PortInUse, check_ports, listener_on, parse
+from infra.local.options import Options, PortInUse, check_ports, listener_on, parse, program_of, yahoo_answers
 from infra.local.supervisor import StackFailure, only_one
 
 
@@ -47,6 +49,9 @@ def test_options_survive_the_way_to_another_process() -> None:
         ([], {"MARKET_DATA": "files", "MARKET_DATA_DIR": "/nowhere"}, "/nowhere"),
         (["--concurrency", "0"], {}, "--concurrency must be at least 1"),
         ([], {"FUSIONTRADE_PORT": "many"}, "--port"),
+        ([], {"FUSIONTRADE_BUNDLES": "/nowhere"}, "FUSIONTRADE_BUNDLES=/nowhere is no folder"),
+        ([], {"MARKET_DATA_AS_OF": "yesterday"}, "MARKET_DATA_AS_OF"),
+        (["--log-level", "LOUD"], {}, "LOG_LEVEL"),
     ],
 )
 def test_wrong_choice_ends_with_its_name(
@@ -56,6 +61,15 @@ def test_wrong_choice_ends_with_its_name(
         parse(arguments, variables)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_folder_of_bars_that_cannot_be_read_is_refused_before_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "instruments.toml").write_text("[symbols")
+    with pytest.raises(SystemExit):
+        parse([], {"MARKET_DATA": "files", "MARKET_DATA_DIR": str(tmp_path)})
+    assert f"it is {tmp_path}: instruments.toml: Expected" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_port_in_use_names_the_port_who_listens_and_the_way_out(taken: int) -> None:
@@ -70,6 +84,59 @@ def test_port_in_use_names_the_port_who_listens_and_the_way_out(taken: int) -> N
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells who listens without another program")
 def test_listener_is_found_by_its_process(taken: int) -> None:
     assert f"(pid {os.getpid()})" in listener_on(taken)
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        (
+            ["/v/bin/python", "-m", "infra.local.leash", "TERM", "serving.server", "--port", "8080", ""],
+            "serving.server",
+        ),
+        (["python3", "-m", "http.server", "8080", ""], "http.server"),
+    ],
+)
+def test_listener_that_is_a_module_is_called_by_its_name(words: list[str], program: str) -> None:
+    assert program_of(words) == f"python -m {program}"
+
+
+def test_state_folder_that_cannot_be_made_is_said_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StackFailure, match=r"cannot be written: .*FUSIONTRADE_STATE="), only_one(tmp_path / "file"):
+        pass
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    """Answers each request with the status and type that its path names."""
+
+    def do_GET(self) -> None:
+        _, status, kind = self.path.split("/", 2)
+        self.send_response(int(status))
+        self.send_header("content-type", kind)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_yahoo"),
+    [
+        ("200/application/json", True),
+        ("429/text/html", True),
+        ("200/text/html", False),
+        ("403/text/html", False),
+        ("503/text/html", False),
+    ],
+)
+def test_only_yahoos_own_answer_makes_its_market_the_default(
+    answer: str, is_yahoo: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), _Answers) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.setattr("infra.local.options._YAHOO", f"http://127.0.0.1:{server.server_port}/{answer}")
+        assert yahoo_answers() is is_yahoo
 
 
 def test_second_stack_in_one_state_folder_is_refused(tmp_path: Path) -> None:

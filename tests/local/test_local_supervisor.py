@@ -111,16 +111,40 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def test_marked_lines_speak_for_their_part_and_only_notices_reach_the_console(log: Log, console: Console) -> None:
+def test_log_that_has_grown_large_is_put_aside_while_it_is_written(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.local.log._KEEP_BYTES", 60)
+    for number in range(4):
+        log.line("part", f"line {number} {'x' * 20}")
+    now = (tmp_path / "log" / "fusiontrade.log").read_text()
+    before = (tmp_path / "log" / "fusiontrade.old.log").read_text()
+    assert [number for number in range(4) if f"line {number}" in before] == [0, 1]
+    assert [number for number in range(4) if f"line {number}" in now] == [2, 3]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_full_disk_costs_lines_of_the_log_and_is_said_once(console: Console) -> None:
+    full = Log(Path("/dev/full"), console, verbose=False)
+    full.line("part", "one")
+    full.notice("part", "two")
+    full.close()
+    assert shown(console).count("lines are missing in the log") == 1
+    assert "part: two" in shown(console)
+
+
+def test_marked_lines_speak_for_their_part_and_only_notices_reach_the_console(
+    log: Log, console: Console, tmp_path: Path
+) -> None:
     output = io.StringIO()
     emit(LINE, "fusion", "quiet", output)
     emit(NOTICE, "auth", "loud", output)
     emit(READY, "gateway", "", output)
-    kinds = [log.take("gateway", line) for line in output.getvalue().split("\n")[:-1]]
+    kinds = [log.take("gateway", line)[0] for line in output.getvalue().split("\n")[:-1]]
     log.take("gateway", "plain")
     assert kinds == [LINE, NOTICE, READY]
     assert shown(console) == "auth: loud\n"
-    written = (log._file.name and Path(log._file.name).read_text()).splitlines()
+    written = (tmp_path / "log" / "fusiontrade.log").read_text().splitlines()
     assert [line.split(" ", 1)[1] for line in written] == ["fusion    | quiet", "auth      | loud", "gateway   | plain"]
 
 
@@ -146,6 +170,12 @@ def test_table_shows_models_refused_bundles_and_the_address_of_another_port(cons
     show(console, Options(port=3001, market_data="files", market_data_dir="/data"), told, 1.25)
     for part in ("lstm-1h  abc", "lstm-4h: model.onnx was changed", "--api http://127.0.0.1:3001", "files: /data"):
         assert part in shown(console)
+
+
+def test_table_does_not_call_a_stack_up_whose_functions_do_not_start(console: Console) -> None:
+    show(console, Options(market_data="simulated"), {"broken": "auth, fusion"}, 1.25)
+    assert "is up, but not all of it" in shown(console)
+    assert "auth, fusion (tried again when the code changes)" in shown(console)
 
 
 def test_table_without_a_model_says_how_to_get_one() -> None:
