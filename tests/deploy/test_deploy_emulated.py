@@ -21,7 +21,7 @@ from tests.deploy.test_deploy_template import INDEXES, STREAMED, TABLES, keys_of
 from tests.support import emulator
 from tests.support.aws_fixtures import aws, emulator_port  # noqa: F401
 
-pytestmark = [pytest.mark.xdist_group("build"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 STACK = "fusiontrade-test"
 

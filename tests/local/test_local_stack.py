@@ -25,7 +25,6 @@ DEMO = {"email": "devtest@fusiontrade.ai", "password": "DevTest123!"}
 UP = "Ctrl-C ends everything."
 
 pytestmark = [
-    pytest.mark.xdist_group("stack"),
     pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc"),
     pytest.mark.skipif(
         not environment.interpreter("emulator").exists(),
