@@ -7,6 +7,7 @@ function: ``python -m infra.local.resources OPTIONS_AS_JSON``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from fusiontrade.clock import system_clock
 from fusiontrade.cloud.session import client
 from fusiontrade.cloud.storage import Storage
 from fusiontrade.cloud.tables import Table
+from fusiontrade.errors import BundleRefused
 from fusiontrade.settings import Settings
 from infra.local.banner import DEMO_EMAIL, DEMO_PASSWORD
 from infra.local.functions import AWS_VARIABLES
@@ -28,8 +30,9 @@ from infra.local.gateway import local_template, overrides
 from infra.local.log import NOTICE, emit
 from infra.local.options import Options
 from infra.local.template import Template
+from serving.bundle import CARD, MANIFEST, load_bundle
 
-__all__ = ["ensure"]
+__all__ = ["ensure", "upload_bundles"]
 
 NAME = "resources"
 TABLE, BUCKET, SECRET = "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret"
@@ -49,7 +52,7 @@ def ensure(template: Template, bundles: Path) -> None:
     for logical_id in template.of_type(SECRET):
         _ensure_secret(template.physical_name(logical_id), logical_id)
     if "ArtifactsBucket" in template.resources:
-        _upload_bundles(Storage(template.physical_name("ArtifactsBucket")), bundles)
+        upload_bundles(Storage(template.physical_name("ArtifactsBucket")), bundles)
     if "AccountsTable" in template.resources:
         passwords = Passwords.of(Settings.from_environment({"STAGE": "local"}))
         users = Users(Table(template.physical_name("AccountsTable")), passwords, system_clock)
@@ -111,20 +114,35 @@ def _ensure_secret(name: str, logical_id: str) -> None:
         manager.create_secret(Name=name, SecretString=text)
 
 
-def _upload_bundles(storage: Storage, folder: Path) -> None:
-    """Put each starter bundle under ``bundles/{model}/{version}/``; its manifest last, so that it marks a whole one."""
+def upload_bundles(storage: Storage, folder: Path) -> None:
+    """Put each starter bundle under ``bundles/{model}/{version}/``; its manifest last, so that it marks a whole one.
+
+    What must not serve is not archived either; the models' program says why it refuses it.
+    """
     for bundle, card in _bundles(folder):
         prefix = f"bundles/{card['model_id']}/{card['version']}/"
-        if storage.get(prefix + "manifest.json") is not None:
+        if storage.get(prefix + MANIFEST) is not None or not _may_serve(bundle):
             continue
-        files = sorted((f for f in bundle.rglob("*") if f.is_file()), key=lambda f: f.name == "manifest.json")
+        files = sorted((f for f in bundle.rglob("*") if f.is_file()), key=lambda f: f.name == MANIFEST)
         for file in files:
             storage.put(prefix + file.relative_to(bundle).as_posix(), file.read_bytes())
 
 
 def _bundles(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for card in sorted(folder.glob("*/model.json")):
-        yield card.parent, json.loads(card.read_text(encoding="utf-8"))
+    """Give each folder whose card names a model and a version, with the card."""
+    for path in sorted(folder.glob(f"*/{CARD}")):
+        with contextlib.suppress(OSError, ValueError):
+            card = json.loads(path.read_bytes())
+            if isinstance(card, dict) and {"model_id", "version"} <= card.keys():
+                yield path.parent, card
+
+
+def _may_serve(bundle: Path) -> bool:
+    try:
+        load_bundle(bundle)
+    except BundleRefused:
+        return False
+    return True
 
 
 def main(options: Options) -> int:
