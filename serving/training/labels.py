@@ -4,7 +4,7 @@ An entry is the close of its row. Every label looks at the next `HORIZON_BARS` b
 does, across a weekend too; the win labels are made by settlement itself. A row is usable only where its indicators
 are warm, its horizon lies within the data and within three days more than its nominal length, and, for FX and
 metals, its entry is outside 16:00-18:59 New York: quotes widen at rollover and only the bid is in such data, so
-those hours give false skill (what-is-predictable, trap 1).
+those hours give false skill.
 """
 
 from __future__ import annotations
