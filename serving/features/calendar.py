@@ -115,7 +115,5 @@ def _utc(year: int, month: int) -> int:
 
 
 def _offset(zone: str, instant: int) -> int:
-    offset = datetime.fromtimestamp(instant / 1000, ZoneInfo(zone)).utcoffset()
-    if offset is None:  # pragma: no cover - ZoneInfo always knows
-        raise ValueError(f"{zone} has no offset at {instant}")
-    return round(offset.total_seconds() * 1000)
+    wall = datetime.fromtimestamp(instant / 1000, ZoneInfo(zone)).replace(tzinfo=UTC)
+    return round(wall.timestamp() * 1000) - instant
