@@ -10,14 +10,13 @@ from pathlib import Path
 
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.providers.files import FilesProvider
-from fusiontrade.market.symbols import AssetClass, parse_symbol
+from fusiontrade.market.rollover import rolls_over
+from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
 from serving.features import BARS_NEEDED
 from serving.training.config import HORIZON_BARS
 
 __all__ = ["read_candles"]
-
-_ROLLOVER = (AssetClass.FX, AssetClass.METAL)
 
 
 def read_candles(folder: Path, timeframe: Timeframe, symbols: tuple[str, ...] = ()) -> list[tuple[CandleFrame, bool]]:
@@ -49,4 +48,4 @@ def _series(
             continue
         frame = provider.history(symbol, timeframe)
         if len(frame) > BARS_NEEDED + HORIZON_BARS:
-            yield frame, symbol.asset_class in _ROLLOVER
+            yield frame, rolls_over(symbol)

@@ -10,27 +10,23 @@ those hours give false skill.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.inference.contract import TOUCH_LEVELS
 from fusiontrade.journal.settlement import Direction, levels, settle_many
-from fusiontrade.market.candles import CandleFrame, Floats, Instants
+from fusiontrade.market.candles import CandleFrame, Floats
+from fusiontrade.market.rollover import in_rollover
 from serving.training.config import HORIZON_BARS
 
-__all__ = ["FLAT_ATR", "Labels", "label", "rollover_hours"]
+__all__ = ["FLAT_ATR", "Labels", "label"]
 
 FLAT_ATR = 0.25
 """A move over the horizon of less than this many ATR is flat."""
 _LONGEST_GAP_MS = 3 * 24 * 3_600_000
 _SMALLEST_RANGE = 0.01  # ATR: keeps the log of a dead horizon finite
-_ROLLOVER_HOURS = (16, 17, 18)
-_NEW_YORK = ZoneInfo("America/New_York")
-_HOUR_MS = 3_600_000
 _Kind = TypeVar("_Kind", bound=np.generic)
 
 
@@ -79,7 +75,7 @@ def label(frame: CandleFrame, atr: Floats, warm: NDArray[np.bool_], *, rollover:
     """
     usable = warm & np.isfinite(atr) & (np.nan_to_num(atr) > 0) & _horizon_known(frame)
     if rollover:
-        usable &= ~rollover_hours(frame.close_time)
+        usable &= ~in_rollover(frame.close_time)
     rows = np.flatnonzero(usable)
     ahead = rows[:, None] + 1 + np.arange(HORIZON_BARS)
     entry, unit = frame.close[rows], atr[rows]
@@ -105,13 +101,6 @@ def label(frame: CandleFrame, atr: Floats, warm: NDArray[np.bool_], *, rollover:
         log_range=_spread(log_range, np.float32, usable),
         classes=_spread(classes, np.int64, usable),
     )
-
-
-def rollover_hours(entry: Instants) -> NDArray[np.bool_]:
-    """Tell which instants (n, ms UTC) lie in 16:00-18:59 New York."""
-    hours, back = np.unique(entry // _HOUR_MS, return_inverse=True)
-    local = [datetime.fromtimestamp(int(hour) * 3600, _NEW_YORK).hour for hour in hours]
-    return np.isin(np.asarray(local, np.int64), _ROLLOVER_HOURS)[back]
 
 
 def _horizon_known(frame: CandleFrame) -> NDArray[np.bool_]:

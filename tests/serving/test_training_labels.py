@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -14,8 +12,9 @@ from training_data import HOUR, candles
 from fusiontrade.inference.contract import TOUCH_LEVELS
 from fusiontrade.journal.settlement import Bar, Status, levels, settle
 from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.rollover import in_rollover
 from serving.features import atr
-from serving.training.labels import Labels, label, rollover_hours
+from serving.training.labels import Labels, label
 
 BARS = 1500
 
@@ -83,17 +82,10 @@ def test_a_horizon_across_a_weekend_counts_and_one_across_a_week_does_not(coin: 
     assert with_gap(7 * 24)[1000]
 
 
-def test_entries_from_16_to_19_new_york_are_left_out_in_summer_and_winter() -> None:
-    for day in (datetime(2024, 1, 10, tzinfo=UTC), datetime(2024, 7, 10, tzinfo=UTC)):
-        instants = round(day.timestamp() * 1000) + HOUR // 4 * np.arange(96)
-        local = [datetime.fromtimestamp(int(t) / 1000, ZoneInfo("America/New_York")).hour for t in instants]
-        assert rollover_hours(instants.astype(np.int64)).tolist() == [hour in (16, 17, 18) for hour in local]
-
-
 def test_the_rollover_rule_holds_for_pairs_and_not_for_coins() -> None:
     pair = candles("EURUSD=X", BARS, 6, volume=False)
     kept, all_rows = labelled(pair, rollover=True), labelled(pair)
-    assert not kept.usable[rollover_hours(pair.close_time)].any()
-    assert all_rows.usable[rollover_hours(pair.close_time)].any()
-    others = ~rollover_hours(pair.close_time)
+    assert not kept.usable[in_rollover(pair.close_time)].any()
+    assert all_rows.usable[in_rollover(pair.close_time)].any()
+    others = ~in_rollover(pair.close_time)
     assert (kept.usable[others] == all_rows.usable[others]).all()

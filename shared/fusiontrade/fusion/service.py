@@ -39,6 +39,7 @@ from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.fusion.targets import targets_of
 from fusiontrade.inference.client import InferenceClient
 from fusiontrade.inference.contract import BARS_NEEDED, CandleColumns, ForecastItem, ForecastRequest, ItemForecast
+from fusiontrade.market.rollover import in_rollover, rolls_over
 from fusiontrade.market.symbols import Symbol, parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 
@@ -50,6 +51,10 @@ __all__ = ["Candles", "FusionService", "instant_of"]
 BUDGET_SECONDS = 25.0
 MODELS_SECONDS = 5.0
 MODELS_SHARE = 0.25
+ROLLOVER_NOTE = (
+    "rollover hours: spreads widen from 16:00 to 19:00 New York, no model was trained or judged on entries then, "
+    "and the direction of this forecast is unproven"
+)
 
 
 class Candles(Protocol):
@@ -270,6 +275,13 @@ def _warned(response: FusionResponse, warnings: Iterable[str]) -> FusionResponse
     return response.model_copy(update={"warnings": list(dict.fromkeys((*response.warnings, *warnings)))})
 
 
+def _unproven_hours(symbol: Symbol, newest: CandleAnswer) -> list[str]:
+    """Say that no model was trained or judged on entries at rollover, where this is one."""
+    if rolls_over(symbol) and in_rollover(newest.frame.close_time[-1:])[0]:
+        return [ROLLOVER_NOTE]
+    return []
+
+
 def _composed(symbol: Symbol, market: _Market, items: Items, warnings: Sequence[str]) -> FusionResponse:
     newest = market.newest
     try:
@@ -290,7 +302,7 @@ def _composed(symbol: Symbol, market: _Market, items: Items, warnings: Sequence[
             market_open=newest.market_open,
             data_source=newest.source,
             models=models_of(items),
-            warnings=[*warnings, *fusion.warnings],
+            warnings=[*warnings, *_unproven_hours(symbol, newest), *fusion.warnings],
         )
     except ValueError as error:  # what the models answered breaks the rules of the answer: an error, not a guess
         raise InferenceUnavailable("the models answered with numbers that cannot be") from error

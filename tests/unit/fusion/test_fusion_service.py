@@ -19,7 +19,7 @@ from fusiontrade.errors import (
 )
 from fusiontrade.fusion.examples import FUSION_EXAMPLE
 from fusiontrade.fusion.response import FusionResponse
-from fusiontrade.fusion.service import FusionService, instant_of
+from fusiontrade.fusion.service import ROLLOVER_NOTE, FusionService, instant_of
 from fusiontrade.inference.client import InferenceClient
 from fusiontrade.inference.contract import BARS_NEEDED, ItemError
 from fusiontrade.market.providers.base import HistoryUnavailable
@@ -320,3 +320,15 @@ def test_numbers_that_cannot_be_are_an_error_and_never_shown(good: bytes, nonsen
     endpoint = FakeEndpoint(change=lambda body: body.replace(good, nonsense))
     with pytest.raises(InferenceUnavailable, match="numbers that cannot be"):
         service(endpoint=endpoint).fused("EURUSD=X")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "as_of", "unproven"),
+    [
+        ("EURUSD=X", "2025-07-30T20:00:00Z", True),  # 16:00 New York
+        ("EURUSD=X", "2025-07-30T23:00:00Z", False),
+        ("BTC-USD", "2025-07-30T20:00:00Z", False),
+    ],
+)
+def test_a_forecast_at_rollover_says_that_its_direction_is_unproven(symbol: str, as_of: str, unproven: bool) -> None:
+    assert (ROLLOVER_NOTE in service().fused(symbol, as_of=as_of).warnings) is unproven
