@@ -103,8 +103,9 @@ def start_rows() -> list[Row]:
 
 
 def _fresh(code: str) -> Callable[[], object]:
-    environment = {**os.environ, "STAGE": "local", "PYTHONPATH": str(ROOT)}
-    return lambda: subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
+    environment = {**os.environ, "STAGE": "local", "AWS_DEFAULT_REGION": "us-east-1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    return lambda: subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
 
 
 def machine() -> str:
