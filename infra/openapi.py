@@ -21,7 +21,7 @@ __all__ = ["FOLDER", "MergeError", "files", "main", "merged"]
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "functions" / "docs"
 INTRODUCTION = (
-    "Market forecasts that are journaled before the outcome and settled against the market. "
+    "Market forecasts with their calibrated ranges and chances. "
     "Sign in with POST /api/v1/auth/login and send the access token as `Authorization: Bearer <token>`. "
     "Every error is a *Problem* (RFC 9457); quote its request_id when you ask about it."
 )

@@ -65,7 +65,10 @@ def get_fusion(
     ],
     include_sentiment: Annotated[bool, Query(description="Add what the news says.")] = True,
     include_llm: Annotated[bool, Query(description="Add the analyst's view.")] = False,
-    journal: Annotated[bool, Query(description="Also write the forecast to your journal.")] = False,
+    journal: Annotated[
+        bool,
+        Query(description="Also write the forecast to your journal; for now a warning says that nothing was written."),
+    ] = False,
     as_of: Annotated[
         str | None,
         Query(

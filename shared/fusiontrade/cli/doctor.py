@@ -105,7 +105,7 @@ def _environments(place: Place) -> Iterator[Finding]:
         return
     for name in ENVIRONMENTS:
         folder, check = place.environments / name, f"environment {name}"
-        if (folder / ".stamp").is_file():
+        if (folder / ".locked").is_file():
             yield Finding(check, Level.OK, str(folder))
         else:
             yield Finding(check, Level.WARN, "absent or half-made", "make run makes it (needs the network once)")

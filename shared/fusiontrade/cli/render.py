@@ -33,7 +33,7 @@ def _head(forecast: Forecast) -> RenderableType:
     logic = forecast["logic"]
     lines = Text()
     lines.append(forecast["verdict"], style=f"bold {_colour(forecast['verdict'])}")
-    lines.append(f"   score {forecast['master_fusion_score']:.1f} of 100")
+    lines.append(f"   score {forecast['master_fusion_score']:.2f} of 100")
     lines.append(f"   LSTM {logic['primary_lstm']}, PatchTST {logic['secondary_patchtst']}\n")
     lines.append(f"as of {forecast['as_of']}   market {'open' if forecast['market_open'] else 'closed'}   ")
     lines.append(f"data: {source}", style="bold" if not invented else "bold black on yellow")
@@ -74,7 +74,7 @@ def _rows() -> Iterable[tuple[str, Callable[[Forecast], RenderableType]]]:
     yield "range over the horizon", lambda block: _price(block["expected_range"], 4)
     for level in _LEVELS:
         yield f"touch +/- {level} ATR", _touch_cell(level)
-    yield "bar closed", lambda block: (block["bar_close"] or "-").removesuffix("Z").replace("T", " ")[5:16]
+    yield "bar closed", lambda block: (block["bar_close"] or "-").removesuffix("Z").replace("T", " ")[:16]
 
 
 def _touch_cell(level: str) -> Callable[[Forecast], str]:
@@ -95,7 +95,8 @@ def _targets(forecast: Forecast) -> RenderableType:
     other = "down" if side == "up" else "up"
     touch = targets.get("touch") or {"up": {}, "down": {}}
     table = Table(title="targets", title_justify="left", show_edge=False, pad_edge=False)
-    for name in ("", "price", "distance", "chance of touch"):
+    moved = f"chance of that move on {targets.get('timeframe') or '-'}"
+    for name in ("", "price", "distance", moved):
         table.add_column(name, justify="left" if not name else "right")
     if targets.get("entry") is not None:
         table.add_row("entry", _price(targets["entry"]), "", "")
@@ -103,7 +104,8 @@ def _targets(forecast: Forecast) -> RenderableType:
     for name, level in (("tp1", "2"), ("tp2", "3"), ("tp3", "4")):
         table.add_row(name, _price(targets[name]), f"{level} ATR", _share(touch[side].get(level)))
     horizon = f"{targets['horizon_bars']} bars of {targets.get('timeframe')}" if targets["horizon_bars"] else "-"
-    return Group(table, Text(f"chance of tp1 before the stop {_share(targets['p_win'])}, within {horizon}"))
+    told = f"chance of tp1 before the stop {_share(targets['p_win'])}, within {horizon}"
+    return Group(table, Text(told))
 
 
 def _price(value: float | None, digits: int = 6) -> str:

@@ -23,7 +23,16 @@ from fusiontrade.fusion.targets import Outlook, Targets
 from fusiontrade.inference.contract import TOUCH_LEVELS, ItemForecast, LstmForecast, PatchTstForecast
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 
-__all__ = ["Items", "logic_of", "models_of", "outlooks_of", "targets_block", "timeframes_block", "views_of"]
+__all__ = [
+    "Items",
+    "contradictions",
+    "logic_of",
+    "models_of",
+    "outlooks_of",
+    "targets_block",
+    "timeframes_block",
+    "views_of",
+]
 
 Items = Mapping[Timeframe, ItemForecast]
 """The answered item of each timeframe; a timeframe without an answer is absent."""
@@ -82,6 +91,16 @@ def models_of(items: Items) -> list[ModelUsed]:
         for timeframe in INTRADAY
         if timeframe in items
         for forecast in _forecasts(items[timeframe])
+    ]
+
+
+def contradictions(fusion: Fusion, items: Items) -> list[str]:
+    """Say where an LSTM's two heads disagree: it votes one way and its predicted close lies the other."""
+    return [
+        f"{vote.timeframe}: the LSTM votes {Signal.of(vote.lstm)} while its predicted close lies "
+        f"{'below' if vote.lstm > 0 else 'above'} the price; its confidence is the size of that change, no direction"
+        for vote in fusion.votes
+        if vote.lstm and (lstm := items[vote.timeframe].lstm) and lstm.change * vote.lstm < 0
     ]
 
 

@@ -192,8 +192,13 @@ class FusionResponse(_Block):
     model_config = ConfigDict(json_schema_extra={"examples": [FUSION_EXAMPLE]})
 
     symbol: str
-    master_fusion_score: Annotated[FiniteFloat, Field(ge=0, le=100)]
-    verdict: VerdictText
+    master_fusion_score: Annotated[FiniteFloat, Field(ge=0, le=100)] = Field(
+        description="55 plus what the timeframes that vote for the direction add by confidence, agreement and weight; "
+        "30 without a direction"
+    )
+    verdict: VerdictText = Field(
+        description="STRONG from a score of 75, MODERATE from 60, else WEAK; then the direction"
+    )
     logic: Logic
     timeframes: TimeframesBlock
     targets: TargetsBlock

@@ -249,6 +249,7 @@ class CandleSource:
         frame = frame.tail(count)
         if not len(frame):
             raise HistoryUnavailable(f"{self._provider.name} has no finished {timeframe} bar of {symbol.code} by then")
+        self._check_age(frame, request)
         late = failure is not None or is_late(bars, request.symbol, request.end)
         notes = (self._provider.notice, self._provider.stand_in(symbol), self._lateness(frame, failure, late))
         return CandleAnswer(
@@ -259,6 +260,17 @@ class CandleSource:
             market_open=calendar_of(symbol).is_open(request.end),
             as_of=request.end,
         )
+
+    def _check_age(self, frame: CandleFrame, request: _Request) -> None:
+        """Raise where the newest bar is so old that an answer would be about another time than the one asked about."""
+        newest = int(frame.close_time[-1])
+        if request.end - newest <= _OLDEST_LEFTOVER:
+            return
+        told = (
+            f"{self._provider.name} has no {frame.timeframe} bar of {frame.symbol} after {iso(newest)}: "
+            f"too old to say anything about {iso(request.end)}"
+        )
+        raise ProviderUnavailable(told) if request.live else HistoryUnavailable(told)
 
     def _lateness(self, frame: CandleFrame, failure: ProviderUnavailable | None, late: bool) -> str | None:
         if not late:

@@ -37,7 +37,7 @@ def a_free_port() -> Iterator[int]:
 def place(tmp_path: Path, platform: Any) -> Iterator[Place]:
     for name in ("run", "emulator"):
         (tmp_path / ".venv" / name).mkdir(parents=True)
-        (tmp_path / ".venv" / name / ".stamp").write_text("x")
+        (tmp_path / ".venv" / name / ".locked").write_text("x")
     write_bundle(tmp_path / "bundles", "lstm-1h")
     port = int(platform.url.rpartition(":")[2])
     with a_free_port() as free, a_free_port() as other:
@@ -85,7 +85,7 @@ def test_no_bundles_at_all_is_a_failure_with_a_remedy(place: Place, platform: An
 
 
 def test_an_absent_environment_is_a_warning(place: Place, platform: Any, tmp_path: Path) -> None:
-    (tmp_path / ".venv" / "run" / ".stamp").unlink()
+    (tmp_path / ".venv" / "run" / ".locked").unlink()
     assert findings(place, platform)["environment run"].level is Level.WARN
 
 

@@ -19,7 +19,7 @@ def test_signal_shows_what_a_trader_reads(command: Any, platform: Any) -> None:
     assert result.exit_code == 0
     for told in (
         "MODERATE BUY",
-        "score 61.9 of 100",
+        "score 61.90 of 100",
         "data: yahoo",
         "90 % interval, low",
         "1.1488",

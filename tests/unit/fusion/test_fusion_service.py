@@ -14,6 +14,7 @@ from fusiontrade.errors import (
     FusionTradeError,
     InferenceUnavailable,
     InvalidInput,
+    NotFound,
     ProviderUnavailable,
     UnknownSymbol,
 )
@@ -332,3 +333,18 @@ def test_numbers_that_cannot_be_are_an_error_and_never_shown(good: bytes, nonsen
 )
 def test_a_forecast_at_rollover_says_that_its_direction_is_unproven(symbol: str, as_of: str, unproven: bool) -> None:
     assert (ROLLOVER_NOTE in service().fused(symbol, as_of=as_of).warnings) is unproven
+
+
+def test_a_vote_against_the_predicted_close_is_said() -> None:
+    endpoint = FakeEndpoint(change=lambda body: body.replace(b'"change":0.25', b'"change":-0.25'))
+    assert (
+        "1h: the LSTM votes BUY while its predicted close lies below the price; its confidence is the size of that "
+        "change, no direction"
+    ) in service(endpoint=endpoint).fused("EURUSD=X").warnings
+    assert not [text for text in service().fused("EURUSD=X").warnings if "predicted close" in text]
+
+
+def test_a_symbol_without_intraday_bars_is_not_found_rather_than_to_be_asked_for_again() -> None:
+    none = HistoryUnavailable("the folder has 1d bars of AAPL alone", field="timeframe")
+    with pytest.raises(NotFound, match="1d bars of AAPL alone"):
+        service(FakeCandles(dict.fromkeys(INTRADAY, none))).fused("AAPL")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import pickle
 
 import numpy as np
@@ -16,6 +17,12 @@ from fusiontrade.market.timeframes import Timeframe
 HOUR = 3_600_000
 T0 = parse_iso("2025-07-23T00:00:00Z")
 KEY = CacheKey("BTC-USD", Timeframe.H1)
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever level an application that was imported before has set."""
+    caplog.set_level(logging.WARNING, logger="fusiontrade.market.archive")
 
 
 def bars(first: int, count: int, *, level: float = 1.0, volume: bool = True) -> CandleFrame:

@@ -398,3 +398,11 @@ def test_empty_names_in_a_long_table_are_refused(tmp_path: Path) -> None:
     provider = FilesProvider(listing(tmp_path, '[[tables]]\npath = "t.parquet"\ntimeframe = "1d"'))
     with pytest.raises(BadCandles, match=r"t\.parquet: column symbol has empty rows"):
         ask(provider, "AAPL", Timeframe.D1)
+
+
+@pytest.mark.parametrize("timeframe", [Timeframe.H1, Timeframe.H4])
+def test_the_last_longer_bar_is_left_out_where_the_files_end_within_it(folder: Path, timeframe: Timeframe) -> None:
+    ended = START + 100 * 3_600_000 + 1_800_000  # 402 quarters of an hour
+    late = ask(FilesProvider(folder), "BTC-USD", timeframe, ended + 24 * 3_600_000)
+    assert int(late.close_time[-1]) == START + 100 * 3_600_000
+    assert same(late, ask(FilesProvider(folder), "BTC-USD", timeframe, ended))

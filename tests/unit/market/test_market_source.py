@@ -279,3 +279,12 @@ def test_while_the_provider_is_down_another_instance_answers_from_the_archive(ma
     market.clock, market.always = NOW + 3 * HOUR, DOWN
     answer = ask(source_of(market, storage=objects))
     assert (answer.stale, len(answer.frame)) == (True, 50)
+
+
+@pytest.mark.parametrize(("as_of", "kind"), [(None, ProviderUnavailable), (NOW, HistoryUnavailable)])
+def test_bars_a_week_older_than_the_moment_are_no_answer_about_it(
+    market: Market, source: CandleSource, as_of: int | None, kind: type[Exception]
+) -> None:
+    market.always = lambda _: bars(EURUSD, H1, NOW - 8 * DAY, 60)
+    with pytest.raises(kind, match="too old to say anything about"):
+        ask(source, as_of=as_of)

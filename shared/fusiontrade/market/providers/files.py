@@ -25,8 +25,6 @@ from fusiontrade.market.timeframes import Timeframe
 
 __all__ = ["FilesProvider"]
 
-_FOREVER = np.iinfo(np.int64).max
-
 
 @dataclass(frozen=True, eq=False)
 class _Series:
@@ -129,7 +127,7 @@ class FilesProvider:
                 field="timeframe",
             )
         grid = grid_of(symbol)
-        frame = resample(self._known(symbol, source).frame, timeframe, grid, end=_FOREVER)
+        frame = resample(self._known(symbol, source).frame, timeframe, grid)
         if not len(frame):
             raise HistoryUnavailable(f"the data folder has too few {source} bars of {symbol} for one of {timeframe}")
         return _Series(frame, grid.ends(frame.time, timeframe))
