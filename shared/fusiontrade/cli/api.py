@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from fusiontrade.errors import InvalidInput, UnknownSymbol
+
 if TYPE_CHECKING:
     import httpx
 
@@ -70,6 +72,7 @@ class Api:
 
     def fusion(self, symbol: str, *, token: str, as_of: str | None = None) -> dict[str, Any]:
         """Return the *FusionResponse* of ``symbol``."""
+        _check_symbol(symbol)
         params = {"as_of": as_of} if as_of else {}
         path = f"/api/v1/fusion/{quote(symbol, safe='')}"
         return self._asked("GET", path, token=token, params=params, holds=("verdict", "timeframes", "targets"))
@@ -111,6 +114,18 @@ def _host_of(url: str) -> str | None:
     return parts.hostname if parts.scheme in ("http", "https") and url.isprintable() else None
 
 
+def _check_symbol(symbol: str) -> None:
+    """Refuse what can be no symbol, for no path can be made of it. Which symbols are known is the API's to say."""
+    from fusiontrade.market.symbols import parse_symbol
+
+    try:
+        parse_symbol(symbol)
+    except InvalidInput as error:
+        raise CommandFailure(str(error), USAGE) from None
+    except UnknownSymbol:
+        return
+
+
 def _json_of(answer: httpx.Response) -> dict[str, Any] | None:
     try:
         body = answer.json()
@@ -124,7 +139,13 @@ def _failure(answer: httpx.Response, body: dict[str, Any] | None, url: str) -> C
         return CommandFailure(f"{url} answered {answer.status_code} with something that is not this API's", FAILED)
     fallback = UNAVAILABLE if answer.status_code in (502, 503, 504) else FAILED
     told = str(body["detail"])
-    if retry := answer.headers.get("Retry-After"):
+    told += "".join(
+        f"\n{one['pointer']}: {one['message']}"
+        for one in body.get("errors", ())
+        if isinstance(one, dict) and one.keys() >= {"pointer", "message"} and str(one["message"]) not in told
+    )
+    retry = answer.headers.get("Retry-After")
+    if retry and f"in {retry} s" not in told:
         told += f" (try again in {retry} s)"
     if request_id := body.get("request_id"):
         told += f" [request {request_id}]"

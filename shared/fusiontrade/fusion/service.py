@@ -255,7 +255,7 @@ def _said(item: ItemForecast) -> Iterable[str]:
 def _unanswered(items: Sequence[ItemForecast], as_of: int | None) -> FusionTradeError:
     """Return the error of a request none of whose items was answered."""
     errors = [item.error for item in items if item.error]
-    told = "; ".join(dict.fromkeys(error.detail for error in errors))
+    told = "; ".join(f"{item.timeframe} {item.error.detail}" for item in items if item.error)
     codes = {error.code for error in errors}
     if codes == {"too_few_bars"} and as_of is not None:
         return InvalidInput("query/as_of", f"too little history before {iso(as_of)} for a forecast: {told}")

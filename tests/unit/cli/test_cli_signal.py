@@ -126,6 +126,21 @@ def test_a_refusal_is_a_sentence_and_an_exit_code(
     assert told in result.stderr
 
 
+def test_a_refusal_lists_the_fields_and_repeats_no_pause(command: Any, platform: Any) -> None:
+    errors = [{"pointer": "/query/as_of", "message": "is no instant"}]
+    platform.refusal = (422, {"detail": "see errors", "errors": errors}, {})
+    assert "see errors\n/query/as_of: is no instant" in command.run("signal", "EURUSD=X").stderr
+    platform.refusal = (429, {"detail": "wrong; try again in 7 s"}, {"Retry-After": "7"})
+    assert command.run("signal", "EURUSD=X").stderr.count("7 s") == 1
+
+
+@pytest.mark.parametrize("symbol", ["", "../x", "EUR/USD", "a b"])
+def test_what_can_be_no_symbol_is_wrong_usage_before_anybody_is_asked(command: Any, platform: Any, symbol: str) -> None:
+    result = command.run("signal", symbol)
+    assert (result.exit_code, platform.asked) == (2, [])
+    assert "use Yahoo's notation" in result.stderr
+
+
 @pytest.mark.parametrize("body", [b"<html>a proxy</html>", b"[]", b'{"hello": 1}'])
 def test_an_answer_of_something_else_is_a_failure(command: Any, platform: Any, body: bytes) -> None:
     platform.refusal = (502, body, {})
