@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fusiontrade.fusion.agreement import Fusion, Signal, TimeframeVote, Verdict
-from fusiontrade.fusion.response import TargetsBlock, TimeframeBlock, TimeframesBlock
+from fusiontrade.fusion.response import TargetsBlock, TimeframesBlock, TouchBlock
 
 __all__ = ["reasoning_of"]
 
@@ -55,16 +55,14 @@ def _plan(targets: TargetsBlock) -> str:
 def _outlook(timeframes: TimeframesBlock) -> str:
     named = {"4h": timeframes.h4, "1h": timeframes.h1, "30m": timeframes.m30, "15m": timeframes.m15}
     for name, block in named.items():
-        if block.interval_90 and block.touch and block.atr:
-            return _ranges(name, block)
+        if block.interval_90 and block.touch:
+            return _ranges(name, block.interval_90, block.touch, block.horizon_bars)
     return ""
 
 
-def _ranges(name: str, block: TimeframeBlock) -> str:
-    low, high = block.interval_90 or (0.0, 0.0)
-    touch = block.touch
-    chances = f" a move of 1 ATR up has a chance of {touch.up.one:.0%}, down {touch.down.one:.0%}" if touch else ""
+def _ranges(name: str, interval: tuple[float, float], touch: TouchBlock, bars: int | None) -> str:
+    low, high = interval
     return (
         f"Whatever the direction: nine in ten of the next {name} closes should fall between {low:.6g} and {high:.6g}; "
-        f"within {block.horizon_bars} bars{chances}."
+        f"within {bars} bars a move of 1 ATR up has a chance of {touch.up.one:.0%}, down {touch.down.one:.0%}."
     )

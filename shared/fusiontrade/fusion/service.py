@@ -20,7 +20,6 @@ from fusiontrade.errors import (
     FusionTradeError,
     InferenceUnavailable,
     InvalidInput,
-    NotFound,
     ProviderUnavailable,
     Unavailable,
 )
@@ -41,7 +40,6 @@ from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.fusion.targets import targets_of
 from fusiontrade.inference.client import InferenceClient
 from fusiontrade.inference.contract import BARS_NEEDED, CandleColumns, ForecastItem, ForecastRequest, ItemForecast
-from fusiontrade.market.providers.base import HistoryUnavailable
 from fusiontrade.market.rollover import in_rollover, rolls_over
 from fusiontrade.market.symbols import Symbol, parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
@@ -268,8 +266,6 @@ def _weightiest(failures: Iterable[FusionTradeError], as_of: int | None) -> Fusi
     """Return the failure to answer with: an outage before bad bars before what the caller could change."""
     ranked: tuple[type[FusionTradeError], ...] = (Unavailable, BadCandles, InvalidInput, FusionTradeError)
     worst = min(failures, key=lambda error: next(rank for rank, kind in enumerate(ranked) if isinstance(error, kind)))
-    if isinstance(worst, HistoryUnavailable) and worst.field == "timeframe":
-        return NotFound(f"there is no intraday forecast of this symbol: {worst}")
     if isinstance(worst, InvalidInput) and as_of is None:  # the caller chose no moment, so it is no fault of theirs
         return ProviderUnavailable(str(worst))
     return worst

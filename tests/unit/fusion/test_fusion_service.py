@@ -23,7 +23,7 @@ from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.fusion.service import ROLLOVER_NOTE, FusionService, instant_of
 from fusiontrade.inference.client import InferenceClient
 from fusiontrade.inference.contract import BARS_NEEDED, ItemError
-from fusiontrade.market.providers.base import HistoryUnavailable
+from fusiontrade.market.providers.base import HistoryUnavailable, TimeframeUnavailable
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from tests.support.fusion_fakes import NOON, FakeCandles, FakeEndpoint, answer, bars
 
@@ -345,6 +345,6 @@ def test_a_vote_against_the_predicted_close_is_said() -> None:
 
 
 def test_a_symbol_without_intraday_bars_is_not_found_rather_than_to_be_asked_for_again() -> None:
-    none = HistoryUnavailable("the folder has 1d bars of AAPL alone", field="timeframe")
+    none = TimeframeUnavailable("the folder has 1d bars of AAPL alone")
     with pytest.raises(NotFound, match="1d bars of AAPL alone"):
         service(FakeCandles(dict.fromkeys(INTRADAY, none))).fused("AAPL")

@@ -13,7 +13,7 @@ import pytest
 from fusiontrade.clock import iso, parse_iso
 from fusiontrade.errors import BadCandles, InvalidInput, ProviderUnavailable, UnknownSymbol
 from fusiontrade.market.candles import CandleFrame
-from fusiontrade.market.providers.base import HistoryUnavailable, Provider
+from fusiontrade.market.providers.base import HistoryUnavailable, Provider, TimeframeUnavailable
 from fusiontrade.market.providers.files import FilesProvider
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
@@ -236,10 +236,9 @@ def test_a_moment_before_the_first_bar_is_named_with_the_first_moment_there_is(f
 
 
 def test_a_timeframe_shorter_than_all_files_is_refused_naming_what_there_is(folder: Path) -> None:
-    with pytest.raises(HistoryUnavailable, match=r"no 5m bars of BTC-USD .* it has 15m") as caught:
+    with pytest.raises(TimeframeUnavailable, match=r"no 5m bars of BTC-USD .* it has 15m"):
         ask(FilesProvider(folder), "BTC-USD", Timeframe.M5)
-    assert caught.value.field == "timeframe"
-    with pytest.raises(HistoryUnavailable, match="it has 1d"):
+    with pytest.raises(TimeframeUnavailable, match="it has 1d"):
         ask(FilesProvider(folder), "TCS.NS", Timeframe.H4)
 
 

@@ -62,3 +62,13 @@ def test_a_close_outside_its_bar_by_rounding_is_taken_in_and_by_more_is_not() ->
     assert rounded.high[0] == rounded.close[0]
     wrong = frame_of(table(Close=[1.2 * 1.001, 1.2]), EURUSD, Timeframe.H1)
     assert wrong.faults() == ["open or close outside high and low at 2025-07-23T08:00:00.000Z"]
+
+
+@pytest.mark.parametrize(
+    ("volume", "expected"), [([np.nan, 5.0], [0.0, 5.0]), ([np.nan, np.nan], None), ([0.0, 0.0], [0.0, 0.0])]
+)
+def test_a_gap_in_the_volume_is_no_trade_and_a_series_without_any_has_none(
+    volume: list[float], expected: list[float] | None
+) -> None:
+    traded = frame_of(table(Volume=volume), parse_symbol("BTC-USD"), Timeframe.H1).volume
+    assert (None if traded is None else traded.tolist()) == expected

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from fusiontrade.errors import InvalidInput
+from fusiontrade.errors import InvalidInput, NotFound
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.symbols import Symbol
 from fusiontrade.market.timeframes import Timeframe
 
-__all__ = ["HistoryUnavailable", "Provider"]
+__all__ = ["HistoryUnavailable", "Provider", "TimeframeUnavailable"]
 
 
 class HistoryUnavailable(InvalidInput):
-    """The provider knows the symbol but keeps no bars for the moment (or the bar length) that was asked for."""
+    """The provider knows the symbol but keeps no bars for the moment that was asked for."""
 
-    def __init__(self, message: str, *, field: str = "query/as_of") -> None:
-        super().__init__(field, message)
+    def __init__(self, message: str) -> None:
+        super().__init__("query/as_of", message)
+
+
+class TimeframeUnavailable(NotFound):
+    """The provider knows the symbol but has no bars of that length, nor shorter ones to make them from."""
 
 
 @runtime_checkable
@@ -62,6 +66,8 @@ class Provider(Protocol):
             If the provider does not know the symbol.
         HistoryUnavailable
             If it has no bar of this length that was finished by ``end``.
+        TimeframeUnavailable
+            If it has no bars of this length at all.
         ProviderUnavailable
             If it does not answer in time, or answers nonsense.
         BadCandles

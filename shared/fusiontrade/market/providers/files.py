@@ -16,7 +16,7 @@ import numpy as np
 from fusiontrade.clock import iso
 from fusiontrade.errors import BadCandles, UnknownSymbol
 from fusiontrade.market.candles import CandleFrame, Instants
-from fusiontrade.market.providers.base import HistoryUnavailable
+from fusiontrade.market.providers.base import HistoryUnavailable, TimeframeUnavailable
 from fusiontrade.market.providers.instruments import Instruments, Table
 from fusiontrade.market.providers.parquet import Bars, LongTable, read_bars, read_table
 from fusiontrade.market.resampling import grid_of, resample
@@ -121,10 +121,9 @@ class FilesProvider:
             return _Series(frame, frame.close_time)
         source = _finer(timeframe, listed)
         if source is None:
-            raise HistoryUnavailable(
+            raise TimeframeUnavailable(
                 f"the data folder has no {timeframe} bars of {symbol} and none shorter to make them from; "
-                f"it has {', '.join(one for one in Timeframe if one in listed) or 'none that count'}",
-                field="timeframe",
+                f"it has {', '.join(one for one in Timeframe if one in listed) or 'none that count'}"
             )
         grid = grid_of(symbol)
         frame = resample(self._known(symbol, source).frame, timeframe, grid)

@@ -179,8 +179,13 @@ def frame_of(table: pandas.DataFrame, symbol: Symbol, timeframe: Timeframe) -> C
     rows = _chosen(instants, _is_bar(instants, symbol, timeframe) & ~np.isnan(prices).all(axis=1))
     opened, high, low, close = prices[rows].T
     high, low = _closed_by_rounding(opened, high, low, close)
-    frame_volume = None if volume is None else np.nan_to_num(volume[rows], nan=0.0)
-    return CandleFrame(symbol.code, timeframe, instants[rows], opened, high, low, close, frame_volume)
+    traded = None if volume is None else _traded(volume[rows])
+    return CandleFrame(symbol.code, timeframe, instants[rows], opened, high, low, close, traded)
+
+
+def _traded(volume: Floats) -> Floats | None:
+    """Return the volume, a gap being a bar without trades (decision 016); None where there is none at all."""
+    return None if np.isnan(volume).all() else np.nan_to_num(volume, nan=0.0)
 
 
 def _of_symbol(table: pandas.DataFrame, symbol: Symbol) -> pandas.DataFrame:
