@@ -1,7 +1,8 @@
 """Intervals of figures measured on time series: a stationary bootstrap over days.
 
 Bars of one day, of all symbols, share their weather, so whole days are drawn, in runs of geometric length
-(Politis and Romano, 1994). A resample is how often each day was drawn; every figure is a function of such weights.
+(Politis and Romano, 1994; drawn by `arch`). A resample is how often each day was drawn; every figure is a function of
+such weights, so one set of draws serves all figures of a slice.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["day_numbers", "day_weights"]
+__all__ = ["MEAN_RUN", "day_numbers", "day_weights", "optimal_run"]
 
+MEAN_RUN = 5.0
+"""Mean length of a run in days, where the data do not say: a week of trading."""
 _DAY_MS = 86_400_000
+_FEWEST_DAYS = 20
+_LONGEST_SHARE = 0.1  # of the days: a resample always holds about ten runs or more
 
 
 def day_numbers(instants: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -19,22 +24,47 @@ def day_numbers(instants: NDArray[np.int64]) -> NDArray[np.intp]:
     return np.unique(instants // _DAY_MS, return_inverse=True)[1].astype(np.intp)
 
 
-def day_weights(days: int, resamples: int, seed: int, mean_run: float = 5.0) -> NDArray[np.float64]:
+def day_weights(days: int, resamples: int, seed: int, mean_run: float = MEAN_RUN) -> NDArray[np.float64]:
     """Return (resamples, days): how often each day is drawn in each resample.
 
     Parameters
     ----------
     days, resamples
         Sizes, at least 1.
+    seed
+        The same seed gives the same draws in every process.
     mean_run
-        Mean length in days of the runs that are drawn together.
+        Mean length in days of the runs that are drawn together, at least 1.
     """
-    random = np.random.default_rng(seed)
-    fresh = random.random((resamples, days)) < 1 / mean_run
-    fresh[:, 0] = True
-    starts = random.integers(0, days, (resamples, days))
-    positions = np.arange(days)
-    begun = np.maximum.accumulate(np.where(fresh, positions, 0), axis=1)
-    drawn = (np.take_along_axis(starts, begun, axis=1) + positions - begun) % days
-    flat = (drawn + np.arange(resamples)[:, None] * days).ravel()
-    return np.bincount(flat, minlength=resamples * days).reshape(resamples, days).astype(np.float64)
+    from arch.bootstrap import StationaryBootstrap
+
+    if mean_run < 1:
+        raise ValueError(f"mean_run is a number of days, at least 1, got {mean_run}")
+    generator = np.random.default_rng(seed)
+    draws = StationaryBootstrap(mean_run, np.arange(days), seed=generator)  # type: ignore[arg-type]  # takes fractions
+    weights = np.empty((resamples, days))
+    for resample in weights:
+        resample[:] = np.bincount(draws.update_indices(), minlength=days)
+    return weights
+
+
+def optimal_run(values: NDArray[np.floating], instants: NDArray[np.int64]) -> float:
+    """Return the mean length of runs, in days, that suits the mean of ``values``.
+
+    The automatic choice for the stationary bootstrap of the daily means (Politis and White, 2004; corrected by
+    Patton, Politis and White, 2009), held between 1 day and a tenth of the days; `MEAN_RUN` where there are fewer
+    than 20 days or nothing varies.
+
+    Parameters
+    ----------
+    values, instants
+        (n,) a loss or loss difference and its instant (ms UTC), any order.
+    """
+    from arch.bootstrap import optimal_block_length
+
+    day = day_numbers(instants)
+    daily = np.bincount(day, weights=values) / np.bincount(day)
+    if len(daily) < _FEWEST_DAYS or np.ptp(daily) == 0:
+        return MEAN_RUN
+    chosen = float(optimal_block_length(daily)["stationary"].iloc[0])
+    return float(np.clip(chosen, 1.0, _LONGEST_SHARE * len(daily)))

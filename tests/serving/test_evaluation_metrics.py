@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from scipy.stats import norm
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from serving.evaluation.baselines import climatology, logistic, rates_by_series, rolling_quantiles
-from serving.evaluation.bootstrap import day_numbers, day_weights
-from serving.evaluation.metrics import Sample, brier, calibration_error, log_loss, pinball, published
+from serving.evaluation.bootstrap import day_numbers, day_weights, optimal_run
+from serving.evaluation.metrics import (
+    Sample,
+    brier,
+    calibration_error,
+    classified,
+    equal_mass,
+    log_loss,
+    pinball,
+    published,
+    quantile_crps,
+)
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -37,6 +50,50 @@ def test_days_are_drawn_in_runs() -> None:
     weights = day_weights(200, 300, seed=3, mean_run=10)
     together = np.mean((weights[:, 1:] > 0) == (weights[:, :-1] > 0))
     assert together > 0.85
+
+
+def test_a_run_wraps_from_the_last_day_to_the_first() -> None:
+    weights = day_weights(6, 400, seed=4, mean_run=1e9)
+    assert (weights == 1).all()
+
+
+def test_a_run_shorter_than_a_day_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mean_run is a number of days, at least 1, got 0\.5"):
+        day_weights(10, 2, seed=1, mean_run=0.5)
+
+
+def test_another_process_draws_the_same_days() -> None:
+    program = (
+        "from serving.evaluation.bootstrap import day_weights; import hashlib;"
+        "print(hashlib.sha256(day_weights(90, 50, seed=7).tobytes()).hexdigest())"
+    )
+    first, second = (
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_the_interval_of_dependent_days_is_as_wide_as_their_dependence() -> None:
+    """An AR(1) with coefficient 0.6: the variance of its mean is (1 + 0.6) / (1 - 0.6) = 4 times that of noise."""
+    rng = np.random.default_rng(5)
+    noise, days = rng.normal(size=3000), np.empty(3000)
+    days[0] = noise[0]
+    for day in range(1, len(days)):
+        days[day] = 0.6 * days[day - 1] + noise[day]
+    instants = np.arange(len(days)) * DAY
+    run = optimal_run(days, instants)
+    assert 8 < run < 80
+    figure = Sample(instants, 600, 1, mean_run=run).ratio(days)
+    truth = 2 * 1.96 * np.sqrt(1 / (1 - 0.6) ** 2 / len(days))
+    assert figure.high - figure.low == pytest.approx(truth, rel=0.2)
+
+
+def test_runs_are_short_where_days_know_nothing_of_each_other() -> None:
+    values = np.random.default_rng(6).normal(size=500 * 24)
+    assert optimal_run(values, np.arange(len(values)) * HOUR) < 4
+    assert optimal_run(np.ones(48), np.arange(48) * HOUR) == 5.0
+    assert optimal_run(np.ones(50 * 24), np.arange(50 * 24) * HOUR) == 5.0
 
 
 def test_day_numbers_follow_utc_midnight() -> None:
@@ -77,6 +134,41 @@ def test_the_mean_of_ratios_gives_each_series_one_voice(sample: Sample) -> None:
     assert figure.value == pytest.approx(2.0)
 
 
+def test_groups_are_measured_apart_and_agree_with_samples_of_their_own(random: np.random.Generator) -> None:
+    values, group = random.normal(size=N), np.arange(N) // (N // 2)
+    instants = np.tile(np.arange(N // 2) * HOUR, 2)
+    figures = Sample(instants, 200, 1).by_group(values, None, group, 2)
+    for one, figure in enumerate(figures):
+        alone = Sample(instants[group == one], 200, 1).ratio(values[group == one])
+        assert figure.value == pytest.approx(alone.value)
+        assert (figure.low, figure.high) == pytest.approx((alone.low, alone.high))
+        assert figure.n == N // 2
+
+
+def test_the_spread_is_the_largest_less_the_smallest_group_mean(sample: Sample) -> None:
+    group = np.arange(N) % 3
+    figure = sample.spread(np.asarray([0.86, 0.91, 0.9])[group], group, 3)
+    assert (figure.value, figure.low, figure.high) == pytest.approx((0.05, 0.05, 0.05))
+
+
+def test_a_series_missing_from_a_resample_leaves_the_others_to_speak() -> None:
+    instants = np.concatenate((np.arange(240) * HOUR, [0]))
+    place = np.concatenate((np.zeros(240, np.intp), [1]))
+    figure = Sample(instants, 300, 1).mean_of_ratios(np.ones(241), np.ones(241), place)
+    assert (figure.value, figure.low, figure.high) == (1.0, 1.0, 1.0)
+
+
+def test_calls_are_scored_as_scikit_learn_does(sample: Sample, random: np.random.Generator) -> None:
+    truth = random.random(N) < 0.3
+    called = random.random(N) < np.where(truth, 0.6, 0.2)
+    found = classified(sample, called, truth)
+    scores = {"accuracy": accuracy_score, "precision": precision_score, "recall": recall_score, "f1": f1_score}
+    for name, score in scores.items():
+        assert found[name].value == pytest.approx(score(truth, called))
+        assert found[name].low < found[name].value < found[name].high
+    assert np.isnan(classified(sample, np.zeros(N, np.bool_), truth)["precision"].value)
+
+
 def test_an_undefined_figure_is_not_published(sample: Sample) -> None:
     one_class = sample.auc(np.arange(N, dtype=float), np.ones(N, np.bool_))
     nothing = sample.share(np.ones(N), np.zeros(N, np.bool_))
@@ -92,6 +184,36 @@ def test_scores_have_their_textbook_values() -> None:
     assert pinball(np.asarray([[0.0, 1.0]]), (0.1, 0.9), np.asarray([2.0]))[0] == pytest.approx((0.2 + 0.9) / 2)
 
 
+def test_the_crps_of_quantiles_is_near_that_of_the_whole_distribution(random: np.random.Generator) -> None:
+    """Against the closed form of the normal: sigma (z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi))."""
+    levels = (0.05, 0.25, 0.5, 0.75, 0.95)
+    value = random.normal(size=20_000)
+    told = np.tile(norm.ppf(levels), (len(value), 1))
+    closed = value * (2 * norm.cdf(value) - 1) + 2 * norm.pdf(value) - 1 / np.sqrt(np.pi)
+    assert quantile_crps(told, levels, value).mean() == pytest.approx(closed.mean(), rel=0.04)
+    wrong = quantile_crps(1.5 * told, levels, value).mean()
+    assert quantile_crps(told, levels, value).mean() < min(wrong, quantile_crps(told + 0.3, levels, value).mean())
+    fine = tuple(np.arange(1, 1000) / 1000)
+    told = np.tile(norm.ppf(fine), (50, 1))
+    assert quantile_crps(told, fine, value[:50]) == pytest.approx(closed[:50], abs=2e-3)
+
+
+def test_equal_probabilities_share_a_bin() -> None:
+    probability = np.concatenate((np.full(500, 0.3), np.linspace(0.4, 0.5, 500)))
+    bins = equal_mass(probability)
+    assert len(set(bins[:500])) == 1
+    assert np.bincount(bins).tolist() == [500, 100, 100, 100, 100, 100]
+    assert (np.diff(bins[np.argsort(probability, kind="stable")]) >= 0).all()
+    assert np.bincount(equal_mass(np.random.default_rng(1).random(1000))).tolist() == [100] * 10
+
+
+def test_one_answer_for_all_errs_by_its_distance_from_the_rate(random: np.random.Generator) -> None:
+    """Cut into bins by the order of rows, a rate that drifts over time would look like miscalibration."""
+    truth = (random.random(N) < np.linspace(0.2, 0.8, N)).astype(np.float64)
+    error, _ = calibration_error(np.full(N, 0.45), truth, seed=1)
+    assert error == pytest.approx(abs(truth.mean() - 0.45))
+
+
 def test_calibrated_probabilities_err_no_more_than_the_noise_floor(random: np.random.Generator) -> None:
     probability = random.uniform(0.1, 0.9, N)
     truth = (random.random(N) < probability).astype(np.float64)
@@ -99,40 +221,3 @@ def test_calibrated_probabilities_err_no_more_than_the_noise_floor(random: np.ra
     assert error < 2 * floor
     shifted, _ = calibration_error(np.clip(probability + 0.1, 0, 1), truth, seed=1)
     assert shifted == pytest.approx(0.1, abs=0.02)
-
-
-def test_rolling_quantiles_use_the_newest_five_hundred_returns_and_nothing_later() -> None:
-    close = 100 * np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.01, 900)))
-    rows = np.asarray([500, 731])
-    found = rolling_quantiles(close, rows, (0.05, 0.5))
-    for number, row in enumerate(rows):
-        past = close[row - 499 : row + 1] / close[row - 500 : row] - 1
-        assert found[number] == pytest.approx(np.quantile(past, (0.05, 0.5)))
-    later = close.copy()
-    later[732:] *= 2
-    assert (rolling_quantiles(later, rows, (0.05, 0.5)) == found).all()
-
-
-def test_climatology_learns_the_hour_of_the_week() -> None:
-    entry = np.arange(200 * 168) * HOUR
-    truth = ((entry // HOUR) % 168 == 40).astype(np.float64)[:, None]
-    place = np.zeros(len(entry), np.intp)
-    answer = climatology(place, entry, truth, np.zeros(2, np.intp), np.asarray([40 * HOUR, 41 * HOUR]))
-    assert answer[:, 0] == pytest.approx([0.91, 0.0], abs=0.01)
-
-
-def test_a_series_never_seen_gets_the_rates_of_all() -> None:
-    place = np.repeat([0, 2], 5000).astype(np.intp)
-    truth = np.repeat([0.0, 1.0], 5000)[:, None]
-    entry = np.arange(10_000) * HOUR
-    assert rates_by_series(place, truth, np.asarray([0, 1, 2]))[:, 0] == pytest.approx([0.0, 0.5, 1.0], abs=0.01)
-    unseen = climatology(place, entry, truth, np.asarray([1], np.intp), entry[:1])
-    assert unseen[0, 0] == pytest.approx(0.5, abs=0.05)
-
-
-def test_the_logistic_baseline_finds_a_linear_rule(random: np.random.Generator) -> None:
-    features = random.normal(size=(4000, 5))
-    truth = (features[:, 0] + random.logistic(size=4000) > 0).astype(np.int64)
-    answer = logistic(features[:3000], truth[:3000], features[3000:])
-    assert roc_auc_score(truth[3000:], answer[:, 1]) > 0.7
-    assert answer.sum(axis=1) == pytest.approx(np.ones(1000))
