@@ -140,6 +140,7 @@ def _check_features(card: ModelCard) -> None:
         INDICATORS,
         LSTM_LENGTH,
         PATCHTST_LENGTH,
+        VOLATILITY,
         WINDOW,
     )
 
@@ -155,6 +156,7 @@ def _check_features(card: ModelCard) -> None:
         "window": WINDOW,
         "columns": columns,
         "calendar": CALENDAR,
+        "volatility": VOLATILITY,
     }
     for field, value in expected.items():
         asked = getattr(card.features, field)

@@ -1,7 +1,9 @@
 """The model card: everything about a bundle that is not its weights (``model.json``).
 
 Always true of a card that was read: it has this schema version, the heads of its kind each have a calibration map
-that fits them, an LSTM has a scaler, thresholds and interval shifts, and every number is finite. Times are ms since
+that fits them, an LSTM has a scaler, thresholds, direction rules and interval sides, and every number is finite.
+What differs between markets (busy hours, direction rules, interval sides) is a table by symbol, kind of market and
+``any``: a symbol without a row of its own is answered by its kind's, a kind without one by ``any``. Times are ms since
 1970-01-01 UTC; distances are in ATR(14) unless said otherwise.
 """
 
@@ -9,42 +11,50 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model_validator
 
-from fusiontrade.inference.contract import TOUCH_LEVELS, ModelKind, ModelReference
+from fusiontrade.inference.contract import TOUCH_LEVELS, Market, ModelKind, ModelReference
 from fusiontrade.market.timeframes import Timeframe
-from serving.calibration import CalibrationMap, Temperature
+from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, Temperature
 
 __all__ = [
+    "ANY",
     "HEADS",
     "SCHEMA_VERSION",
+    "TOUCH_SIDES",
     "DataFingerprint",
+    "DirectionRule",
     "FeatureList",
-    "IntervalShift",
     "Metric",
     "ModelCard",
     "Scaler",
     "Series",
+    "Sides",
     "Thresholds",
     "Windows",
+    "row_of",
 ]
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
+ANY = "any"
 
-_TOUCH_HEADS = tuple(f"touch_{side}_{level:g}" for side in ("up", "down") for level in TOUCH_LEVELS)
+TOUCH_SIDES = ("up", "down", "either")
+_TOUCH_HEADS = tuple(f"touch_{side}_{level:g}" for side in TOUCH_SIDES for level in TOUCH_LEVELS)
 HEADS: dict[ModelKind, tuple[str, ...]] = {
-    "lstm": ("direction", *_TOUCH_HEADS, "win_long", "win_short"),
+    "lstm": (*_TOUCH_HEADS, "win_long", "win_short"),
     "patchtst": ("classes",),
 }
-"""Names of the calibrated heads of each kind (``touch_up_1``, ``touch_up_1.5`` … ``touch_down_4``), in graph order."""
+"""Names of the calibrated heads of each kind in graph order: ``touch_up_1``, ``touch_up_1.5`` … ``touch_either_4``."""
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Span = tuple[int, int]
+_Row = TypeVar("_Row")
 
 
 class _Part(BaseModel):
@@ -59,6 +69,7 @@ class FeatureList(_Part):
     window: Annotated[int, Field(ge=1)]
     columns: tuple[str, ...]
     calendar: tuple[str, ...]
+    volatility: tuple[str, ...]
     sequence: Annotated[int, Field(ge=1)]
 
 
@@ -82,19 +93,22 @@ class Scaler(_Part):
         return np.clip(scaled, -self.clip, self.clip).astype(np.float32, copy=False)
 
 
-class IntervalShift(_Part):
-    """Conformal correction of the 5 % and 95 % quantiles, in ATR; positive widens the 90 % interval."""
+class Sides(_Part):
+    """What is added below and above the raw 90 % interval, as shares of its width; negative narrows it."""
 
-    lower_shift: FiniteFloat
-    upper_shift: FiniteFloat
+    lower: FiniteFloat
+    upper: FiniteFloat
 
 
-class Thresholds(_Part):
-    """The abstention band of the direction head, and the 95th percentile of |predicted change| (calibration slice)."""
+class DirectionRule(_Part):
+    """How a direction logit becomes a probability and a vote: the head votes outside the band, else it abstains.
 
+    A market without proven skill answers its base rate (a `Platt` map of slope 0) and abstains always: band (0, 1).
+    """
+
+    calibration: Identity | Platt | Isotonic = Field(discriminator="kind")
     abstain_below: Probability
     abstain_above: Probability
-    change_scale: Annotated[float, Field(gt=0.0)]
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -103,6 +117,12 @@ class Thresholds(_Part):
                 f"abstain_below must not exceed abstain_above, got {self.abstain_below} > {self.abstain_above}"
             )
         return self
+
+
+class Thresholds(_Part):
+    """The 95th percentile of |predicted change| on the calibration slice, in ATR."""
+
+    change_scale: Annotated[float, Field(gt=0.0)]
 
 
 class Metric(_Part):
@@ -149,9 +169,13 @@ class Windows(_Part):
 
 
 class ModelCard(_Part):
-    """``model.json``. ``version`` is the first 12 hex digits of `ModelCard.digest`, empty before it is stamped."""
+    """``model.json``. ``version`` is the first 12 hex digits of `ModelCard.digest`, empty before it is stamped.
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    ``season`` is the usual activity of each slot of the week, ``intervals`` the sides of the 90 % interval after the
+    last outcome of the calibration slice.
+    """
+
+    schema_version: Literal[2] = SCHEMA_VERSION
     model_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
     version: Annotated[str, Field(pattern=r"^([0-9a-f]{12})?$")] = ""
     kind: ModelKind
@@ -161,8 +185,11 @@ class ModelCard(_Part):
     features: FeatureList
     config: dict[str, JsonValue]
     scaler: Scaler | None = None
+    season: dict[str, tuple[Annotated[float, Field(ge=0.0)], ...]]
+    volatility_scaler: Scaler
     calibration: dict[str, CalibrationMap]
-    interval: IntervalShift | None = None
+    directions: dict[str, DirectionRule] = {}
+    intervals: dict[str, Sides] = {}
     thresholds: Thresholds | None = None
     metrics: dict[str, Metric]
     data: DataFingerprint
@@ -175,6 +202,10 @@ class ModelCard(_Part):
     def reference(self) -> ModelReference:
         """What answers name this bundle by."""
         return ModelReference(id=self.model_id, version=self.version)
+
+    def usual(self, symbol: str, market: Market | None) -> NDArray[np.float64]:
+        """Return (slots of a week,) the usual activity of a symbol."""
+        return np.asarray(row_of(self.season, symbol, market), np.float64)
 
     def stamped(self, graph: bytes) -> ModelCard:
         """Return this card with the version that it and ``graph`` (the bytes of ``model.onnx``) define."""
@@ -197,6 +228,10 @@ class ModelCard(_Part):
         for head, chosen in self.calibration.items():
             if isinstance(chosen, Temperature) != (head == "classes"):
                 raise ValueError(f"calibration of {head!r} cannot be {chosen.kind!r}")
+        weeks = {len(week) for week in self.season.values()}
+        if ANY not in self.season or weeks != {7 * 86_400_000 // self.timeframe.milliseconds}:
+            raise ValueError(f"season needs {ANY!r} and one figure for each {self.timeframe} slot of a week")
+        _one_for_each(self.volatility_scaler, self.features.volatility, "volatility_scaler")
         if self.kind == "lstm":
             self._complete_lstm()
         elif self.scaler is not None:
@@ -207,10 +242,19 @@ class ModelCard(_Part):
         return self
 
     def _complete_lstm(self) -> None:
-        for name in ("scaler", "interval", "thresholds"):
-            if getattr(self, name) is None:
-                raise ValueError(f"an lstm needs {name}")
-        if self.scaler is not None and len(self.scaler.center) != len(self.features.columns):
-            raise ValueError(
-                f"scaler has {len(self.scaler.center)} columns, the features have {len(self.features.columns)}"
-            )
+        if self.scaler is None or self.thresholds is None:
+            raise ValueError(f"an lstm needs {'scaler' if self.scaler is None else 'thresholds'}")
+        for name, table in (("directions", self.directions), ("intervals", self.intervals)):
+            if ANY not in table:
+                raise ValueError(f"{name} of an lstm needs {ANY!r}")
+        _one_for_each(self.scaler, self.features.columns, "scaler")
+
+
+def row_of(table: Mapping[str, _Row], symbol: str, market: str | None) -> _Row:
+    """Return a symbol's row of a table by symbol, kind of market and ``any``."""
+    return table[next(key for key in (symbol, market or ANY, ANY) if key in table)]
+
+
+def _one_for_each(scaler: Scaler, columns: tuple[str, ...], name: str) -> None:
+    if len(scaler.center) != len(columns):
+        raise ValueError(f"{name} has {len(scaler.center)} columns, the features have {len(columns)}")

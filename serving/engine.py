@@ -30,8 +30,16 @@ from fusiontrade.inference.contract import (
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import MANIFEST, Bundle, load_bundle
-from serving.features import BARS_NEEDED, PATCHTST_BARS_NEEDED, atr, lstm_inputs, patchtst_inputs
-from serving.forecasting import lstm_forecasts, patchtst_forecasts
+from serving.features import (
+    BARS_NEEDED,
+    PATCHTST_BARS_NEEDED,
+    WINDOW,
+    atr,
+    lstm_inputs,
+    patchtst_inputs,
+    volatility_columns,
+)
+from serving.forecasting import lstm_forecast, patchtst_forecasts
 
 __all__ = ["Engine", "RefusedBundle", "load_engine"]
 
@@ -177,18 +185,21 @@ def _inputs(bundle: Bundle, window: _Window) -> Inputs | None:
         window.failures.append(_failure("too_few_bars", f"{card.model_id} needs {_BARS[card.kind]} bars, got {have}"))
         return None
     try:
-        return _features(bundle, frame)
+        return _features(bundle, window.item, frame)
     except Exception as error:  # whatever these bars broke, the other items have to be answered
         _note_failure(bundle, window, error)
         return None
 
 
-def _features(bundle: Bundle, frame: CandleFrame) -> Inputs:
-    if bundle.card.scaler is not None:
+def _features(bundle: Bundle, item: ForecastItem, frame: CandleFrame) -> Inputs:
+    card = bundle.card
+    activity = volatility_columns(frame.tail(WINDOW), card.usual(item.symbol, item.market))[-1:]
+    volatility = card.volatility_scaler.apply(activity)
+    if card.scaler is not None:
         features, calendar = lstm_inputs(frame)
-        return {"features": bundle.card.scaler.apply(features), "calendar": calendar}
+        return {"features": card.scaler.apply(features), "calendar": calendar, "volatility": volatility}
     candles, calendar = patchtst_inputs(frame)
-    return {"candles": candles, "calendar": calendar}
+    return {"candles": candles, "calendar": calendar, "volatility": volatility}
 
 
 def _run(bundle: Bundle, ready: Sequence[tuple[_Window, Inputs]]) -> None:
@@ -216,7 +227,7 @@ def _compose(bundle: Bundle, window: _Window, outputs: Inputs) -> None:
         return
     try:
         if card.kind == "lstm":
-            window.answers["lstm"] = lstm_forecasts(card, outputs, [window.close], [window.atr])[0]
+            window.answers["lstm"] = lstm_forecast(card, outputs, window.close, window.atr, window.item)
         else:
             window.answers["patchtst"] = patchtst_forecasts(card, outputs)[0]
     except Exception as error:

@@ -1,26 +1,48 @@
 """From raw outputs of a graph to calibrated answers: the single place where that happens, at rest and in evaluation.
 
-Always true of what leaves here: probabilities lie in [0, 1]; touch probabilities never rise with distance; quantiles
-are sorted; ``0 < low < high``; class probabilities sum to 1. Pure numpy: no I/O, no clock, no session.
+Always true of what leaves here: probabilities lie in [0, 1]; touch probabilities never rise with distance; either side
+is touched no less often than the likelier one and no more often than both together; a trade wins no more often than
+its target is touched; quantiles are sorted; ``0 < low < high``; class probabilities sum to 1. Pure numpy: no I/O, no
+clock, no session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusiontrade.inference.contract import TOUCH_LEVELS, LstmForecast, PatchTstForecast
-from serving.card import HEADS, ModelCard
+from fusiontrade.inference.contract import (
+    TOUCH_LEVELS,
+    ForecastItem,
+    IntervalState,
+    LstmForecast,
+    Market,
+    PatchTstForecast,
+)
+from fusiontrade.inference.intervals import corrected
+from serving.card import HEADS, ModelCard, row_of
 
-__all__ = ["LstmAnswers", "Outputs", "class_probabilities", "lstm_answers", "lstm_forecasts", "patchtst_forecasts"]
+__all__ = [
+    "LstmAnswers",
+    "Outputs",
+    "Subject",
+    "class_probabilities",
+    "lstm_answers",
+    "lstm_forecast",
+    "patchtst_forecasts",
+]
 
 Floats = NDArray[np.float64]
 Outputs = Mapping[str, NDArray[np.float32]]
 """Raw outputs by name, batch axis first, as the graph contract of `serving.bundle` lists them."""
 
+Subject = tuple[str, Market | None]
+"""A symbol's code and its kind of market."""
+
+_TARGET = TOUCH_LEVELS.index(2.0)  # the distance of the first target, in ATR
 _LEAST = 1e-8  # of the close: least price, and least width of an interval
 _WIDEST_LOG_RANGE = 10.0
 
@@ -33,32 +55,55 @@ class LstmAnswers:
     ----------
     probability_up, win_long, win_short
         Probabilities.
+    abstain_below, abstain_above
+        The band of ``probability_up`` inside which the direction head abstains.
     change
         Next-bar change of the close in ATR.
     quantiles
-        (n, 5) of that change in ATR at 5, 25, 50, 75, 95 %, sorted, before the conformal shift.
-    predicted_price, low, high
-        Next close and its 90 % interval, in the quote currency.
+        (n, 5) of that change in ATR at 5, 25, 50, 75, 95 %, sorted.
+    predicted_price
+        Next close, in the quote currency.
+    raw_low, raw_high, low, high
+        Its 90 % interval as the quantiles give it, and as corrected by the interval's sides.
     expected_range
         High minus low over the horizon, in the quote currency.
-    touch_up, touch_down
-        (n, 5) probabilities to touch ``TOUCH_LEVELS`` ATR within the horizon.
+    touch_up, touch_down, touch_either
+        (n, 5) probabilities to touch ``TOUCH_LEVELS`` ATR within the horizon above, below, on either side.
     """
 
     probability_up: Floats
+    abstain_below: Floats
+    abstain_above: Floats
     change: Floats
     quantiles: Floats
     predicted_price: Floats
+    raw_low: Floats
+    raw_high: Floats
     low: Floats
     high: Floats
     expected_range: Floats
     touch_up: Floats
     touch_down: Floats
+    touch_either: Floats
     win_long: Floats
     win_short: Floats
 
+    @property
+    def vote(self) -> NDArray[np.int64]:
+        """(n,) 1 up, -1 down, 0 where the direction head abstains."""
+        up, down = self.probability_up > self.abstain_above, self.probability_up < self.abstain_below
+        return np.asarray(up.astype(np.int64) - down, np.int64)
 
-def lstm_answers(card: ModelCard, outputs: Outputs, close: ArrayLike, atr: ArrayLike) -> LstmAnswers:
+
+def lstm_answers(
+    card: ModelCard,
+    outputs: Outputs,
+    close: ArrayLike,
+    atr: ArrayLike,
+    subjects: Sequence[Subject],
+    *,
+    sides: tuple[ArrayLike, ArrayLike] | None = None,
+) -> LstmAnswers:
     """Return the calibrated answers of n windows.
 
     Parameters
@@ -66,64 +111,86 @@ def lstm_answers(card: ModelCard, outputs: Outputs, close: ArrayLike, atr: Array
     card
         Of an LSTM bundle.
     outputs
-        Finite raw outputs: direction (n,), change (n,), quantiles (n, 5), touch (n, 10), win (n, 2), log_range (n,).
+        Finite raw outputs: direction (n,), change (n,), quantiles (n, 5), touch (n, 15), win (n, 2), log_range (n,).
     close, atr
         (n,) last close and its ATR(14) in the quote currency; ``atr`` is positive.
+    subjects
+        Whose window each of the n is.
+    sides
+        (n,) lower and (n,) upper corrections of the interval; by default the bundle's own.
     """
-    if card.interval is None:
-        raise ValueError(f"{card.model_id} is no lstm: its card has no interval")
     price, unit = np.asarray(close, np.float64), np.asarray(atr, np.float64)
     raw = {name: np.asarray(values, np.float64) for name, values in outputs.items()}
-    levels = len(TOUCH_LEVELS)
-    touch = _calibrated(card, HEADS["lstm"][1 : 1 + 2 * levels], raw["touch"])
+    probability, below, above, lower, upper = _by_subject(card, raw["direction"], subjects)
+    if sides is not None:
+        lower, upper = (np.asarray(side, np.float64) for side in sides)
+    up, down, either = _touches(card, raw["touch"])
     win = _calibrated(card, ("win_long", "win_short"), raw["win"])
     quantiles = np.sort(raw["quantiles"], axis=1)
-    low, high = _interval(
-        price + (quantiles[:, 0] - card.interval.lower_shift) * unit,
-        price + (quantiles[:, -1] + card.interval.upper_shift) * unit,
-        price * _LEAST,
-    )
+    least = price * _LEAST
+    raw_low, raw_high = _interval(price + quantiles[:, 0] * unit, price + quantiles[:, -1] * unit, least)
+    low, high = _interval(*corrected(raw_low, raw_high, lower, upper), least)
     return LstmAnswers(
-        probability_up=_calibrated(card, ("direction",), raw["direction"][:, None])[:, 0],
+        probability_up=probability,
+        abstain_below=below,
+        abstain_above=above,
         change=raw["change"],
         quantiles=quantiles,
-        predicted_price=np.maximum(price + raw["change"] * unit, price * _LEAST),
+        predicted_price=np.maximum(price + raw["change"] * unit, least),
+        raw_low=raw_low,
+        raw_high=raw_high,
         low=low,
         high=high,
         expected_range=np.exp(np.clip(raw["log_range"], -_WIDEST_LOG_RANGE, _WIDEST_LOG_RANGE)) * unit,
-        touch_up=np.minimum.accumulate(touch[:, :levels], axis=1),
-        touch_down=np.minimum.accumulate(touch[:, levels:], axis=1),
-        win_long=win[:, 0],
-        win_short=win[:, 1],
+        touch_up=up,
+        touch_down=down,
+        touch_either=either,
+        win_long=np.minimum(win[:, 0], up[:, _TARGET]),
+        win_short=np.minimum(win[:, 1], down[:, _TARGET]),
     )
 
 
-def lstm_forecasts(card: ModelCard, outputs: Outputs, close: ArrayLike, atr: ArrayLike) -> list[LstmForecast]:
-    """Return one answer per window, as it goes over the wire; arguments as for `lstm_answers`."""
+def lstm_forecast(card: ModelCard, outputs: Outputs, close: float, atr: float, item: ForecastItem) -> LstmForecast:
+    """Return the answer to one item, as it goes over the wire.
+
+    Parameters
+    ----------
+    outputs
+        Raw outputs of one window, batch axis first; the others as for `lstm_answers`.
+    item
+        Who asks; an interval state of another version of the bundle is not used.
+    """
     if card.thresholds is None:
         raise ValueError(f"{card.model_id} is no lstm: its card has no thresholds")
-    answers, thresholds = lstm_answers(card, outputs, close, atr), card.thresholds
-    accuracy = card.metrics.get("direction_accuracy")
-    return [
-        LstmForecast(
-            model=card.reference,
-            probability_up=float(answers.probability_up[row]),
-            abstain_below=thresholds.abstain_below,
-            abstain_above=thresholds.abstain_above,
-            direction_accuracy=None if accuracy is None else 100.0 * accuracy.value,
-            change=float(answers.change[row]),
-            change_scale=thresholds.change_scale,
-            predicted_price=float(answers.predicted_price[row]),
-            interval_90=(float(answers.low[row]), float(answers.high[row])),
-            horizon_bars=card.horizon_bars,
-            expected_range=float(answers.expected_range[row]),
-            touch_up=answers.touch_up[row].tolist(),
-            touch_down=answers.touch_down[row].tolist(),
-            win_long=float(answers.win_long[row]),
-            win_short=float(answers.win_short[row]),
+    state = item.interval
+    if state is None or state.version != card.version:
+        own = row_of(card.intervals, item.symbol, item.market)
+        state = IntervalState(
+            version=card.version, lower=own.lower, upper=own.upper, revision=0, as_of=card.windows.calibration[1]
         )
-        for row in range(len(answers.change))
-    ]
+    subjects: list[Subject] = [(item.symbol, item.market)]
+    answers = lstm_answers(card, outputs, [close], [atr], subjects, sides=([state.lower], [state.upper]))
+    accuracy = card.metrics.get("direction_accuracy")
+    return LstmForecast(
+        model=card.reference,
+        probability_up=float(answers.probability_up[0]),
+        abstain_below=float(answers.abstain_below[0]),
+        abstain_above=float(answers.abstain_above[0]),
+        direction_accuracy=None if accuracy is None else 100.0 * accuracy.value,
+        change=float(answers.change[0]),
+        change_scale=card.thresholds.change_scale,
+        predicted_price=float(answers.predicted_price[0]),
+        interval_90=(float(answers.low[0]), float(answers.high[0])),
+        interval_raw=(float(answers.raw_low[0]), float(answers.raw_high[0])),
+        interval_state=state,
+        horizon_bars=card.horizon_bars,
+        expected_range=float(answers.expected_range[0]),
+        touch_up=answers.touch_up[0].tolist(),
+        touch_down=answers.touch_down[0].tolist(),
+        touch_either=answers.touch_either[0].tolist(),
+        win_long=float(answers.win_long[0]),
+        win_short=float(answers.win_short[0]),
+    )
 
 
 def class_probabilities(card: ModelCard, outputs: Outputs) -> Floats:
@@ -137,6 +204,26 @@ def patchtst_forecasts(card: ModelCard, outputs: Outputs) -> list[PatchTstForeca
         PatchTstForecast(model=card.reference, up=up, flat=flat, down=down)
         for up, flat, down in class_probabilities(card, outputs).tolist()
     ]
+
+
+def _by_subject(card: ModelCard, logits: Floats, subjects: Sequence[Subject]) -> tuple[Floats, ...]:
+    """Return (n,) each: probability up, the abstention band, the interval's lower and upper side."""
+    found = np.empty((5, len(logits)))
+    whose = np.asarray([f"{symbol}|{market}" for symbol, market in subjects])
+    for subject in set(subjects):
+        rows = whose == f"{subject[0]}|{subject[1]}"
+        rule, side = row_of(card.directions, *subject), row_of(card.intervals, *subject)
+        found[0, rows] = np.clip(rule.calibration.apply(logits[rows]), 0.0, 1.0)
+        found[1:, rows] = np.array([[rule.abstain_below, rule.abstain_above, side.lower, side.upper]]).T
+    return tuple(found)
+
+
+def _touches(card: ModelCard, logits: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return (n, 5) each: up, down, either, made consistent with each other."""
+    chances = _calibrated(card, HEADS["lstm"][: logits.shape[1]], logits)
+    up, down, either = (np.minimum.accumulate(side, axis=1) for side in np.split(chances, 3, axis=1))
+    either = np.clip(either, np.maximum(up, down), np.minimum(up + down, 1.0))
+    return up, down, either
 
 
 def _calibrated(card: ModelCard, heads: tuple[str, ...], logits: Floats) -> Floats:

@@ -28,7 +28,7 @@ _OUTPUTS: dict[ModelKind, dict[str, tuple[int, ...]]] = {
         "direction": (),
         "change": (),
         "quantiles": (5,),
-        "touch": (2 * len(TOUCH_LEVELS),),
+        "touch": (3 * len(TOUCH_LEVELS),),
         "win": (2,),
         "log_range": (),
     },
@@ -102,9 +102,10 @@ def _session(content: bytes, device: str, threads: int) -> Any:
 def _inputs(card: ModelCard) -> dict[str, tuple[int, ...]]:
     """Return the shape of each input without its batch axis."""
     sequence, columns, calendar = card.features.sequence, len(card.features.columns), len(card.features.calendar)
+    volatility = (len(card.features.volatility),)
     if card.kind == "lstm":
-        return {"features": (sequence, columns), "calendar": (sequence, calendar)}
-    return {"candles": (sequence, columns), "calendar": (calendar,)}
+        return {"features": (sequence, columns), "calendar": (sequence, calendar), "volatility": volatility}
+    return {"candles": (sequence, columns), "calendar": (calendar,), "volatility": volatility}
 
 
 def _check_inputs(session: Any, expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -8,7 +8,7 @@ are the definitions themselves: indicators, calibration, agreement.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,20 @@ import pandas as pd
 
 from fusiontrade.clock import iso
 from fusiontrade.fusion.agreement import Fusion, LstmView, PatchTstView, TimeframeView, fuse
-from fusiontrade.inference.contract import TOUCH_LEVELS, LstmForecast, PatchTstForecast
+from fusiontrade.inference.contract import (
+    TOUCH_LEVELS,
+    CandleColumns,
+    ForecastItem,
+    LstmForecast,
+    Market,
+    PatchTstForecast,
+)
 from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from serving.card import ModelCard
-from serving.features import CandleWindows, LstmWindows, atr
-from serving.forecasting import lstm_forecasts, patchtst_forecasts
+from serving.features import CandleWindows, LstmWindows, atr, volatility_columns
+from serving.forecasting import lstm_forecast, patchtst_forecasts
 
 WITHOUT_VOLUME = ("=X", "=F")
 COLUMNS = ["open", "high", "low", "close", "volume"]
@@ -56,6 +64,7 @@ class Series:
     """All bars of one symbol and timeframe, with the features of every row computed at once."""
 
     frame: CandleFrame
+    seasonal: dict[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def lstm(self) -> LstmWindows:
@@ -71,6 +80,19 @@ class Series:
     def atr(self) -> np.ndarray:
         """ATR(14) of the whole history."""
         return atr(self.frame)
+
+    @cached_property
+    def market(self) -> Market:
+        """Kind of market."""
+        return parse_symbol(self.frame.symbol).asset_class.value
+
+    def volatility(self, model: Model, row: int) -> np.ndarray:
+        """Return (1, V) scaled season-adjusted volatility of ``row``, from the whole history."""
+        key = model.card.version
+        if key not in self.seasonal:
+            usual = model.card.usual(self.frame.symbol, self.market)
+            self.seasonal[key] = model.card.volatility_scaler.apply(volatility_columns(self.frame, usual))
+        return self.seasonal[key][[row]]
 
     def row(self, instant: int) -> int:
         """Return the newest row that was finished at ``instant``."""
@@ -141,13 +163,19 @@ def _lstm(one: Series, model: Model, row: int) -> LstmForecast:
     scaler = model.card.scaler
     if scaler is None:
         raise ValueError(f"{model.card.model_id} has no scaler")
-    outputs = model.run({"features": scaler.apply(features), "calendar": calendar})
-    return lstm_forecasts(model.card, outputs, one.frame.close[[row]], one.atr[[row]])[0]
+    volatility = one.volatility(model, row)
+    outputs = model.run({"features": scaler.apply(features), "calendar": calendar, "volatility": volatility})
+    frame = one.frame
+    item = ForecastItem(
+        symbol=frame.symbol, timeframe=frame.timeframe, candles=CandleColumns.of(frame.tail(1)), market=one.market
+    )
+    return lstm_forecast(model.card, outputs, float(frame.close[row]), float(one.atr[row]), item)
 
 
 def _patchtst(one: Series, model: Model, row: int) -> PatchTstForecast:
     candles, calendar = one.patchtst.gather([row])
-    return patchtst_forecasts(model.card, model.run({"candles": candles, "calendar": calendar}))[0]
+    inputs = {"candles": candles, "calendar": calendar, "volatility": one.volatility(model, row)}
+    return patchtst_forecasts(model.card, model.run(inputs))[0]
 
 
 def _block(one: Series, row: int, lstm: LstmForecast, patchtst: PatchTstForecast) -> dict[str, Any]:

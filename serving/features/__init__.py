@@ -3,6 +3,7 @@
 Pure calculation over `fusiontrade.market.candles.CandleFrame`; no pandas, no files, no clock.
 """
 
+from serving.features.activity import VOLATILITY, volatility_columns
 from serving.features.bars import WINDOW
 from serving.features.calendar import CALENDAR, calendar_columns
 from serving.features.columns import FEATURE_VERSION, INDICATORS, Indicators, atr, indicators
@@ -18,6 +19,7 @@ from serving.features.inputs import (
     lstm_inputs,
     patchtst_inputs,
 )
+from serving.features.season import activity, slots, slots_a_week, usual_activity
 from serving.features.volume import VOLUME_COLUMNS
 
 __all__ = [
@@ -29,15 +31,21 @@ __all__ = [
     "LSTM_LENGTH",
     "PATCHTST_BARS_NEEDED",
     "PATCHTST_LENGTH",
+    "VOLATILITY",
     "VOLUME_COLUMNS",
     "WINDOW",
     "CandleWindows",
     "Indicators",
     "LstmWindows",
+    "activity",
     "atr",
     "calendar_columns",
     "gather",
     "indicators",
     "lstm_inputs",
     "patchtst_inputs",
+    "slots",
+    "slots_a_week",
+    "usual_activity",
+    "volatility_columns",
 ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fusiontrade.market.candles import Floats, Instants
 from fusiontrade.market.timeframes import Timeframe
 
-__all__ = ["CALENDAR", "calendar_columns"]
+__all__ = ["CALENDAR", "calendar_columns", "offsets"]
 
 CALENDAR: tuple[str, ...] = (
     "day_sin",
@@ -64,7 +64,7 @@ def calendar_columns(time: Instants, timeframe: Timeframe) -> NDArray[np.float32
     week = 2.0 * np.pi * ((opens + _EPOCH_WEEKDAY * _DAY) % (7 * _DAY)) / (7 * _DAY)
     columns = [np.sin(day), np.cos(day), np.sin(week), np.cos(week)]
     for _, zone, begins, ends, weekdays_only in _SESSIONS:
-        local = opens + _offsets(opens, zone)
+        local = opens + offsets(opens, zone)
         columns.append(_share(local, timeframe.milliseconds, begins * _HOUR, ends * _HOUR, weekdays_only))
     return np.stack(columns, axis=1).astype(np.float32)
 
@@ -81,8 +81,8 @@ def _share(local: Instants, length: int, begins: int, ends: int, weekdays_only: 
     return inside / length
 
 
-def _offsets(instants: Instants, zone: str) -> Instants:
-    """Return local time less UTC at each instant, ms."""
+def offsets(instants: Instants, zone: str) -> Instants:
+    """Return (n,) local time less UTC at each instant, both in ms."""
     years = np.unique(instants.astype("datetime64[ms]").astype("datetime64[Y]").astype(np.int64)) + 1970
     if not len(years):
         return np.zeros(0, np.int64)

@@ -25,7 +25,7 @@ from serving.features.volume import volume
 
 __all__ = ["CLIP", "FEATURE_VERSION", "INDICATORS", "Indicators", "atr", "indicators", "needs"]
 
-FEATURE_VERSION = "1"
+FEATURE_VERSION = "2"
 """Changes whenever a definition below changes a number; a bundle of another version is not served."""
 
 CLIP = 10.0

@@ -1,5 +1,8 @@
 """The LSTM: three recurrent layers over 60 bars of 50 indicators, two dense ones, and a head for each forecast.
 
+The dense layers also see the newest bar's indicators, its season-adjusted volatility and the hour of the week, and
+the heads of touches, quantiles and range see the latter two directly: what they forecast is mostly volatility.
+
 Every head answers in units that have no scale (ATR, logits), so one set of weights serves every symbol of a
 timeframe. Quantiles are sorted and probabilities calibrated after the graph, never inside it.
 """
@@ -18,8 +21,9 @@ from serving.models.protocol import Exporter, Tensors
 __all__ = ["QUANTILES", "LstmConfig", "LstmModel"]
 
 QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95)
-_TOUCHES = 10  # five distances up, then five down
-_WEIGHTS = {"direction": 0.5, "change": 0.25, "quantiles": 2.0, "touch": 2.0, "win": 0.5, "log_range": 1.0}
+_TOUCHES = 15  # five distances up, five down, five on either side
+_WEIGHTS = {"direction": 0.5, "change": 0.25, "quantiles": 2.0, "touch": 3.0, "win": 0.5, "log_range": 1.0}
+_OF_VOLATILITY = ("quantiles", "touch", "win", "log_range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +33,18 @@ class LstmConfig:
     sequence: int = 60
     features: int = 50
     calendar: int = 8
+    volatility: int = 28
     hidden: tuple[int, int, int] = (64, 32, 16)
-    dense: tuple[int, int] = (32, 16)
-    dropout: float = 0.2
+    dense: tuple[int, int] = (64, 32)
+    dropout: float = 0.1
     day_harmonics: int = 8
     week_harmonics: int = 3
-    shortcut: bool = True
 
 
 class LstmModel(nn.Module):  # type: ignore[misc]  # torch carries no types here
     """Recurrent layers with layer normalisation and dropout; the calendar joins at the input and again at the head."""
 
-    inputs: ClassVar[tuple[str, ...]] = ("features", "calendar")
+    inputs: ClassVar[tuple[str, ...]] = ("features", "calendar", "volatility")
     outputs: ClassVar[tuple[str, ...]] = ("direction", "change", "quantiles", "touch", "win", "log_range")
     exporter: ClassVar[Exporter] = "trace"
 
@@ -54,14 +58,16 @@ class LstmModel(nn.Module):  # type: ignore[misc]  # torch carries no types here
         self.normalise = nn.ModuleList(nn.LayerNorm(width) for width in config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         first, second = config.dense
-        seasons = 2 * (config.day_harmonics + config.week_harmonics)
-        newest = config.features if config.shortcut else 0
-        self.dense_1 = nn.Linear(config.hidden[-1] + newest + config.calendar + seasons, first)
+        now = config.calendar + 2 * (config.day_harmonics + config.week_harmonics) + config.volatility
+        self.dense_1 = nn.Linear(config.hidden[-1] + config.features + now, first)
         self.dense_2 = nn.Linear(first, second)
         sizes = {"direction": 1, "change": 1, "quantiles": len(QUANTILES), "touch": _TOUCHES, "win": 2, "log_range": 1}
         self.heads = nn.ModuleDict({name: nn.Linear(second, sizes[name]) for name in self.outputs})
+        self.direct = nn.ModuleDict({name: nn.Linear(now, sizes[name], bias=False) for name in _OF_VOLATILITY})
 
-    def forward(self, features: torch.Tensor, calendar: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(
+        self, features: torch.Tensor, calendar: torch.Tensor, volatility: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         """Return the raw outputs, in the order of ``outputs``.
 
         Parameters
@@ -70,26 +76,28 @@ class LstmModel(nn.Module):  # type: ignore[misc]  # torch carries no types here
             (N, 60, 50) scaled indicators, clipped to the scaler's limits.
         calendar
             (N, 60, C) columns of the bar that opens at each row's close.
+        volatility
+            (N, V) scaled season-adjusted volatility of the newest bar.
 
         Returns
         -------
         direction (N) logit of the next close above the last; change (N) in ATR; quantiles (N, 5) of the change in
-        ATR; touch (N, 10) logits; win (N, 2) logits long, short; log_range (N) log of the range over the horizon
+        ATR; touch (N, 15) logits; win (N, 2) logits long, short; log_range (N) log of the range over the horizon
         in ATR.
         """
         hidden = torch.cat((features, calendar), dim=2)
         for layer, normalise in zip(self.recurrent, self.normalise, strict=True):
             hidden = self.dropout(normalise(layer(hidden)[0]))
         config, ahead = self.config, calendar[:, -1]
-        parts = [hidden[:, -1], ahead]
-        parts += _harmonics(ahead[:, 0], ahead[:, 1], config.day_harmonics)
-        parts += _harmonics(ahead[:, 2], ahead[:, 3], config.week_harmonics)
-        if config.shortcut:
-            parts.append(features[:, -1])
-        joined = torch.cat(parts, dim=1)
-        dense = functional.relu(self.dense_1(joined))
-        dense = functional.relu(self.dense_2(self.dropout(dense)))
+        now = [ahead, volatility]
+        now += _harmonics(ahead[:, 0], ahead[:, 1], config.day_harmonics)
+        now += _harmonics(ahead[:, 2], ahead[:, 3], config.week_harmonics)
+        present = torch.cat(now, dim=1)
+        dense = functional.silu(self.dense_1(torch.cat((hidden[:, -1], features[:, -1], present), dim=1)))
+        dense = functional.silu(self.dense_2(self.dropout(dense)))
         answers = {name: head(dense) for name, head in self.heads.items()}
+        for name, direct in self.direct.items():
+            answers[name] = answers[name] + direct(present)
         return tuple(
             answer.squeeze(1) if self.heads[name].out_features == 1 else answer for name, answer in answers.items()
         )
@@ -100,12 +108,13 @@ class LstmModel(nn.Module):  # type: ignore[misc]  # torch carries no types here
         return (
             torch.zeros(rows, config.sequence, config.features),
             torch.zeros(rows, config.sequence, config.calendar),
+            torch.zeros(rows, config.volatility),
         )
 
     def loss(self, outputs: Tensors, targets: Tensors) -> torch.Tensor:
         """Return the weighted sum of the heads' mean losses (a scalar).
 
-        ``targets``: direction (N) 0/1, change (N) in ATR, touch (N, 10) 0/1, win (N, 2) 0/1, log_range (N).
+        ``targets``: direction (N) 0/1, change (N) in ATR, touch (N, 15) 0/1, win (N, 2) 0/1, log_range (N).
         """
         change = targets["change"]
         losses = {

@@ -30,6 +30,7 @@ class PatchTstConfig:
     context: int = 120
     channels: int = 5
     calendar: int = 8
+    volatility: int = 28
     patch_length: int = 12
     patch_stride: int = 12
     width: int = 48
@@ -42,9 +43,9 @@ class PatchTstConfig:
 
 
 class PatchTstForecaster(nn.Module):  # type: ignore[misc]  # torch carries no types here
-    """Each channel's patches are encoded, their mean and last taken, and the calendar joins at the head."""
+    """Each channel's patches are encoded, their mean and last taken; calendar and volatility join at the head."""
 
-    inputs: ClassVar[tuple[str, ...]] = ("candles", "calendar")
+    inputs: ClassVar[tuple[str, ...]] = ("candles", "calendar", "volatility")
     outputs: ClassVar[tuple[str, ...]] = ("classes",)
     unit: torch.Tensor
     class_weights: torch.Tensor
@@ -70,14 +71,16 @@ class PatchTstForecaster(nn.Module):  # type: ignore[misc]  # torch carries no t
                 use_cls_token=False,
             )
         )
-        self.dense = nn.Linear(2 * config.channels * config.width + config.calendar, config.dense)
+        self.dense = nn.Linear(2 * config.channels * config.width + config.calendar + config.volatility, config.dense)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.dense, len(CLASSES))
         unit = torch.tensor([config.price_unit] * (config.channels - 1) + [1.0])
         self.register_buffer("unit", unit, persistent=False)
         self.register_buffer("class_weights", torch.ones(len(CLASSES)))
 
-    def forward(self, candles: torch.Tensor, calendar: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(
+        self, candles: torch.Tensor, calendar: torch.Tensor, volatility: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         """Return ``(classes,)``: (N, 3) logits up, flat, down of the close ``horizon_bars`` ahead.
 
         Parameters
@@ -86,10 +89,12 @@ class PatchTstForecaster(nn.Module):  # type: ignore[misc]  # torch carries no t
             (N, 120, 5) open, high, low, close, volume, normalised by their own window.
         calendar
             (N, C) columns of the bar that opens at the window's close.
+        volatility
+            (N, V) scaled season-adjusted volatility of the newest bar.
         """
         encoded = self.encoder(past_values=candles / self.unit).last_hidden_state
         summary = torch.cat((encoded.mean(dim=2), encoded[:, :, -1]), dim=2).flatten(1)
-        dense = functional.gelu(self.dense(torch.cat((self.dropout(summary), calendar), dim=1)))
+        dense = functional.gelu(self.dense(torch.cat((self.dropout(summary), calendar, volatility), dim=1)))
         return (self.head(self.dropout(dense)),)
 
     def centre(self, logits: torch.Tensor) -> None:
@@ -104,7 +109,11 @@ class PatchTstForecaster(nn.Module):  # type: ignore[misc]  # torch carries no t
     def example(self, rows: int) -> tuple[torch.Tensor, ...]:
         """Return inputs of ``rows`` rows: zeros (the encoder has no operation that zeros would break)."""
         config = self.config
-        return torch.zeros(rows, config.context, config.channels), torch.zeros(rows, config.calendar)
+        return (
+            torch.zeros(rows, config.context, config.channels),
+            torch.zeros(rows, config.calendar),
+            torch.zeros(rows, config.volatility),
+        )
 
     def loss(self, outputs: Tensors, targets: Tensors) -> torch.Tensor:
         """Return the mean weighted cross entropy (a scalar); ``targets["classes"]``: (N) int64 0 up, 1 flat, 2 down."""

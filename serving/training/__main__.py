@@ -29,6 +29,8 @@ _HELP = {
     "rows_per_epoch": "at most so many training rows an epoch, 0: all",
     "rows_per_evaluation": "at most so many validation rows an epoch, 0: all",
     "bootstrap": "resamples behind each interval of the report",
+    "judged_from": "ISO instant at which the untouched slice begins, empty: the last 18 %% of the rows",
+    "averaging": "decay of the average of the weights, 0: none",
     "seed": "of weights, order and bootstrap",
     "threads": "torch threads; part of what makes a run repeatable",
 }

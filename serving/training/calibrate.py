@@ -1,4 +1,4 @@
-"""From raw outputs on the calibration slice to the maps, band and interval shifts that a bundle carries.
+"""From raw outputs on the calibration slice to the maps, band and interval sides that a bundle carries.
 
 Always true: a head's map is chosen on the later part of the slice among maps fitted on its earlier part, identity
 included, and only then fitted on all of it; a more flexible map has to be better, not merely equal.
@@ -14,11 +14,12 @@ from scipy.optimize import brentq, minimize_scalar  # type: ignore[import-untype
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from fusiontrade.inference.intervals import walk
 from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, Temperature, sigmoid
-from serving.card import IntervalShift
+from serving.card import Sides
 from serving.evaluation.metrics import log_loss
 
-__all__ = ["abstention_band", "at_base_rate", "fit_binary", "fit_temperature", "interval_shift"]
+__all__ = ["abstention_band", "at_base_rate", "fit_binary", "fit_temperature", "interval_sides"]
 
 Floats = NDArray[np.floating]
 _EARLIER = 0.6
@@ -26,7 +27,6 @@ _BETTER = 1e-5  # nats per row by which a more flexible map has to win
 _FEWEST_FOR_ISOTONIC = 1000
 _KNOTS = 40
 _SURE = 1e-4  # isotonic maps never promise more than this
-_COVERAGE_TAIL = 0.05
 _SMALLEST_SHARE_OF_VOTES = 0.25
 _SMALLEST_DISTANCE = 1e-6  # a constant probability is no vote, whatever its last digit
 
@@ -70,19 +70,21 @@ def fit_temperature(logits: Floats, classes: NDArray[np.int64]) -> Temperature:
     return Temperature(t=round(float(np.exp(found.x)), 6))
 
 
-def interval_shift(quantiles: Floats, change: Floats) -> IntervalShift:
-    """Return the conformal shifts that make each tail beyond the 90 % interval hold 5 % of the slice.
+def interval_sides(low: NDArray[np.float64], high: NDArray[np.float64], outcome: NDArray[np.float64]) -> Sides:
+    """Return the sides of the interval after it was tracked over the slice (`fusiontrade.inference.intervals`).
+
+    The mean of the later half of the way is taken: a single end point still carries the noise of its last outcomes.
 
     Parameters
     ----------
-    quantiles
-        (n, 5) sorted forecasts of ``change`` (n,), both in ATR. Split conformal, each side by itself
-        (Romano, Patterson and Candès, 2019).
+    low, high, outcome
+        (n,) of one series in the order of time.
     """
-    rank = min(1.0, np.ceil((len(change) + 1) * (1 - _COVERAGE_TAIL)) / len(change))
-    return IntervalShift(
-        lower_shift=round(float(np.quantile(quantiles[:, 0] - change, rank, method="higher")), 6),
-        upper_shift=round(float(np.quantile(change - quantiles[:, -1], rank, method="higher")), 6),
+    lowers, uppers, lower, upper = walk(low, high, outcome)
+    half = len(low) // 2
+    return Sides(
+        lower=round(float(np.append(lowers[half:], lower).mean()), 6),
+        upper=round(float(np.append(uppers[half:], upper).mean()), 6),
     )
 
 

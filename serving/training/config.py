@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fusiontrade.clock import parse_iso
 from fusiontrade.market.timeframes import Timeframe
 
 __all__ = ["HORIZON_BARS", "PURGE_BARS", "TrainingConfig"]
@@ -31,6 +32,12 @@ class TrainingConfig:
         At most so many rows of the validation slice in each epoch's loss, 0 for all.
     train, validation, calibration
         Shares of the pooled rows, in the order of time; the rest is the untouched test slice.
+    judged_from
+        ISO instant with a zone at which the untouched slice begins, whatever the shares; the rows before it are
+        shared out as ``train : validation : calibration``. Empty: by the shares alone.
+    averaging
+        Weights are averaged over the steps with this decay, and the average is judged and kept (Polyak averaging);
+        0: the last step's weights are.
     gradient_norm
         Gradients are scaled down to this norm.
     bootstrap
@@ -50,6 +57,8 @@ class TrainingConfig:
     train: float = 0.62
     validation: float = 0.08
     calibration: float = 0.12
+    judged_from: str = ""
+    averaging: float = 0.998
     gradient_norm: float = 1.0
     bootstrap: int = 500
     seed: int = 20240
@@ -62,6 +71,15 @@ class TrainingConfig:
         shares = (self.train, self.validation, self.calibration)
         if min(shares) <= 0 or sum(shares) >= 1:
             raise ValueError(f"train, validation and calibration must be positive and leave a test slice, got {shares}")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging must be at least 0 and below 1, got {self.averaging}")
+        if self.judged_from:
+            try:
+                parse_iso(self.judged_from)
+            except ValueError:
+                raise ValueError(
+                    f"judged_from is no instant with a zone, e.g. 2024-11-01T00:00:00Z: {self.judged_from!r}"
+                ) from None
 
 
 DEFAULT_TIMEFRAMES = (Timeframe.M15, Timeframe.M30, Timeframe.H1, Timeframe.H4)

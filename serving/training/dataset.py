@@ -8,7 +8,7 @@ training slice alone. Windows are gathered when a batch asks for them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -17,9 +17,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusiontrade.clock import parse_iso
+from fusiontrade.inference.contract import Market
 from fusiontrade.market.candles import CandleFrame, Floats, Instants
+from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
-from serving.features import BARS_NEEDED, INDICATORS, VOLUME_COLUMNS, CandleWindows, LstmWindows, atr
+from serving.card import row_of
+from serving.features import (
+    BARS_NEEDED,
+    INDICATORS,
+    VOLUME_COLUMNS,
+    CandleWindows,
+    LstmWindows,
+    activity,
+    atr,
+    slots,
+    usual_activity,
+    volatility_columns,
+)
 from serving.training.config import PURGE_BARS, TrainingConfig
 from serving.training.labels import Labels, label
 
@@ -32,8 +47,12 @@ __all__ = [
     "Slices",
     "fingerprint",
     "fit_scaler",
+    "fit_season",
     "pool_of",
+    "robust_scaler",
+    "slices_at",
     "split",
+    "volatility_of",
 ]
 
 Rows = NDArray[np.intp]
@@ -59,6 +78,11 @@ class Series:
     def symbol(self) -> str:
         """Yahoo's code."""
         return self.frame.symbol
+
+    @property
+    def market(self) -> Market:
+        """Kind of market."""
+        return parse_symbol(self.symbol).asset_class.value
 
     @classmethod
     def of(cls, frame: CandleFrame, *, rollover: bool) -> Series:
@@ -140,6 +164,8 @@ def pool_of(timeframe: Timeframe, frames: Sequence[tuple[CandleFrame, bool]]) ->
 def split(pool: Pool, config: TrainingConfig) -> Slices:
     """Return the slices of a pool: the shares of ``config`` counted over the usable rows of all series.
 
+    With ``judged_from`` the last cut is that instant, and the shares are of the rows before it.
+
     Raises
     ------
     ValueError
@@ -148,6 +174,17 @@ def split(pool: Pool, config: TrainingConfig) -> Slices:
     instants = np.sort(pool.entry[pool.usable])
     shares = np.cumsum([config.train, config.validation, config.calibration])
     cuts = [int(instants[int(share * len(instants))]) for share in shares]
+    if config.judged_from:
+        judged = parse_iso(config.judged_from)
+        before = instants[instants < judged]
+        if not len(before) or judged > instants[-1]:
+            raise ValueError(f"{pool.timeframe}: judged_from {config.judged_from} leaves no rows on one of its sides")
+        cuts = [int(before[int(share / shares[-1] * len(before))]) for share in shares[:-1]] + [judged]
+    return slices_at(pool, (cuts[0], cuts[1], cuts[2]))
+
+
+def slices_at(pool: Pool, cuts: tuple[int, int, int]) -> Slices:
+    """Return the slices between three instants (ms UTC), purged before each; raises ValueError where one is empty."""
     edges = [-(2**62), *cuts, 2**62]
     parts: list[list[Rows]] = [[], [], [], []]
     for start, one in zip(pool.starts, pool.series, strict=False):
@@ -160,7 +197,7 @@ def split(pool: Pool, config: TrainingConfig) -> Slices:
     for name, rows in (("training", train), ("validation", validation), ("calibration", calibration), ("test", test)):
         if not len(rows):
             raise ValueError(f"{pool.timeframe}: no rows for the {name} slice; give more history")
-    return Slices(train, validation, calibration, test, (cuts[0], cuts[1], cuts[2]))
+    return Slices(train, validation, calibration, test, cuts)
 
 
 def fit_scaler(pool: Pool, train: Rows) -> Scaler:
@@ -171,30 +208,55 @@ def fit_scaler(pool: Pool, train: Rows) -> Scaler:
     features = pool.column(lambda one: one.lstm.features)[train].astype(np.float64)
     volume = np.isin(INDICATORS, VOLUME_COLUMNS)
     traded = pool.column(lambda one: np.full(len(one.frame), one.frame.volume is not None))[train]
-    low, center, high = np.quantile(features, (0.25, 0.5, 0.75), axis=0)
-    scale = (high - low) / _QUARTILE_TO_DEVIATION
+    scaler = robust_scaler(features)
+    center, scale = scaler.center.copy(), scaler.scale.copy()
     if traded.any():
-        low, high = np.quantile(features[traded][:, volume], (0.25, 0.75), axis=0)
-        scale[volume] = (high - low) / _QUARTILE_TO_DEVIATION
+        scale[volume] = robust_scaler(features[traded][:, volume]).scale
     center[volume] = 0.0
+    return Scaler(center, scale)
+
+
+def robust_scaler(columns: NDArray[np.floating]) -> Scaler:
+    """Return median and normalised interquartile range of (n, k) columns; a column that never moves keeps its size."""
+    low, center, high = np.quantile(columns.astype(np.float64), (0.25, 0.5, 0.75), axis=0)
+    scale = (high - low) / _QUARTILE_TO_DEVIATION
     return Scaler(center, np.where(scale > 1e-9, scale, 1.0))
 
 
-class LstmBatches:
-    """Rows of a pool as the LSTM's inputs and targets."""
+def fit_season(pool: Pool, until: int) -> dict[str, NDArray[np.float64]]:
+    """Return the usual activity by symbol and kind of market, learned from the bars that closed before ``until``."""
+    found = []
+    for one in pool.series:
+        busy = activity(one.frame)
+        seen = np.isfinite(busy) & (one.frame.close_time < until)
+        if seen.any():
+            found.append((one.symbol, one.market, slots(one.frame.time[seen], pool.timeframe), busy[seen]))
+    return usual_activity(found, pool.timeframe)
 
-    def __init__(self, pool: Pool, scaler: Scaler) -> None:
-        self._pool = pool
+
+def volatility_of(pool: Pool, season: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Return (rows, V) season-adjusted volatility of every row, unscaled; NaN in warm-up rows."""
+    return np.concatenate(
+        [volatility_columns(one.frame, row_of(season, one.symbol, one.market)) for one in pool.series]
+    )
+
+
+class LstmBatches:
+    """Rows of a pool as the LSTM's inputs and targets; ``volatility`` (rows, V) is scaled."""
+
+    def __init__(self, pool: Pool, scaler: Scaler, volatility: NDArray[np.float32]) -> None:
+        self._pool, self._volatility = pool, volatility
         self._features = [scaler.apply(one.lstm.features) for one in pool.series]
         self._labels = {
             name: pool.column(lambda one, name=name: getattr(one.labels, name))  # type: ignore[misc]
-            for name in ("direction", "change", "touch", "win", "log_range")
+            for name in ("direction", "change", "win", "log_range")
         }
+        self._labels["touch"] = pool.column(lambda one: one.labels.touched)
 
     def inputs(self, rows: Rows) -> tuple[NDArray[np.float32], ...]:
-        """Return (k, 60, 50) scaled features and (k, 60, C) calendar."""
+        """Return (k, 60, 50) scaled features, (k, 60, C) calendar and (k, V) scaled volatility."""
         windows = [LstmWindows(f, one.lstm.calendar) for f, one in zip(self._features, self._pool.series, strict=True)]
-        return _gathered(self._pool, rows, [window.gather for window in windows])
+        return *_gathered(self._pool, rows, [window.gather for window in windows]), self._volatility[rows]
 
     def targets(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """Return the labels of the rows by name."""
@@ -202,15 +264,15 @@ class LstmBatches:
 
 
 class PatchTstBatches:
-    """Rows of a pool as PatchTST's inputs and targets."""
+    """Rows of a pool as PatchTST's inputs and targets; ``volatility`` (rows, V) is scaled."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, volatility: NDArray[np.float32]) -> None:
+        self._pool, self._volatility = pool, volatility
         self._classes = pool.column(lambda one: one.labels.classes)
 
     def inputs(self, rows: Rows) -> tuple[NDArray[np.float32], ...]:
-        """Return (k, 120, 5) candles and (k, C) calendar."""
-        return _gathered(self._pool, rows, [one.candles.gather for one in self._pool.series])
+        """Return (k, 120, 5) candles, (k, C) calendar and (k, V) scaled volatility."""
+        return *_gathered(self._pool, rows, [one.candles.gather for one in self._pool.series]), self._volatility[rows]
 
     def targets(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """Return the class of each row."""

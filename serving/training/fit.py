@@ -64,6 +64,8 @@ class _State:
     epochs: list[Epoch] = field(default_factory=list)
     best_loss: float = math.inf
     best: dict[str, torch.Tensor] = field(default_factory=dict)
+    average: dict[str, torch.Tensor] = field(default_factory=dict)
+    steps: int = 0
     stale: int = 0
     learning_rate: float = 0.0
 
@@ -121,10 +123,11 @@ def fit(
     while len(state.epochs) < config.epochs and state.stale < config.patience:
         started = time.perf_counter()
         number = len(state.epochs)
-        trained = _epoch(model, batches, training, optimiser, config, number=number)
-        held_loss = _loss(model, batches, held, config.batch)
+        trained = _epoch(model, batches, training, optimiser, config, state=state)
         rate = state.learning_rate
-        _advance(state, model, optimiser, held_loss, config)
+        with _averaged(model, state):
+            held_loss = _loss(model, batches, held, config.batch)
+            _advance(state, model, optimiser, held_loss, config)
         state.epochs.append(Epoch(number + 1, trained, held_loss, rate, time.perf_counter() - started))
         if checkpoint is not None:
             _save(checkpoint, identity, model, optimiser, state)
@@ -155,9 +158,10 @@ def _epoch(
     optimiser: torch.optim.Adam,
     config: TrainingConfig,
     *,
-    number: int,
+    state: _State,
 ) -> float:
     """Run one pass over this epoch's share of the rows in a seeded order; return the mean loss."""
+    number = len(state.epochs)
     model.train()
     torch.manual_seed(config.seed * 10_007 + number)
     rows = _thin(training, config.rows_per_epoch, number)
@@ -170,10 +174,34 @@ def _epoch(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
         optimiser.step()
+        if config.averaging:
+            _average(model, state, config.averaging)
         total += loss.item() * len(chosen)
     if not math.isfinite(total):
         raise FloatingPointError(f"the loss is not finite in epoch {number + 1}: lower the learning rate")
     return total / len(order)
+
+
+def _average(model: torch.nn.Module, state: _State, decay: float) -> None:
+    """Move the average a step towards the model's weights; early on faster, so that the first ones are forgotten."""
+    state.steps += 1
+    share = 1 - min(decay, (1 + state.steps) / (10 + state.steps))
+    for name, value in model.state_dict().items():
+        if name not in state.average or not value.is_floating_point():
+            state.average[name] = value.detach().clone()
+        else:
+            state.average[name].lerp_(value.detach(), share)
+
+
+@contextmanager
+def _averaged(model: torch.nn.Module, state: _State) -> Iterator[None]:
+    """Give the model the averaged weights, where there are any, and its own back afterwards."""
+    own = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(state.average or own)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 def _thin(rows: Rows, most: int, turn: int) -> Rows:
@@ -225,12 +253,14 @@ def _advance(
 def _save(path: Path, identity: str, model: torch.nn.Module, optimiser: torch.optim.Adam, state: _State) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
+    tensors |= {f"average.{name}": value for name, value in state.average.items()}
     for number, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"adam.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     numbers = {
         "identity": identity,
         "best_loss": state.best_loss,
         "stale": state.stale,
+        "steps": state.steps,
         "learning_rate": state.learning_rate,
         "epochs": [[e.number, e.training_loss, e.validation_loss, e.learning_rate, e.seconds] for e in state.epochs],
     }
@@ -258,7 +288,8 @@ def _resume(path: Path, identity: str, model: torch.nn.Module, optimiser: torch.
     for group in groups:
         group["lr"] = numbers["learning_rate"]
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
-    state.best = _below("best.", tensors)
+    state.best, state.average = _below("best.", tensors), _below("average.", tensors)
+    state.steps = numbers["steps"]
     state.best_loss, state.stale = numbers["best_loss"], numbers["stale"]
     state.learning_rate = numbers["learning_rate"]
     state.epochs = [Epoch(*values) for values in numbers["epochs"]]

@@ -60,6 +60,12 @@ class Labels:
     log_range: NDArray[np.float32]
     classes: NDArray[np.int64]
 
+    @property
+    def touched(self) -> NDArray[np.float32]:
+        """(n, 15): ``touch``, then either side at each distance."""
+        up, down = np.split(self.touch, 2, axis=1)
+        return np.concatenate((self.touch, np.maximum(up, down)), axis=1)
+
 
 def label(frame: CandleFrame, atr: Floats, warm: NDArray[np.bool_], *, rollover: bool) -> Labels:
     """Return the labels of every row of ``frame``.

@@ -29,12 +29,13 @@ from serving.features import (
     INDICATORS,
     LSTM_LENGTH,
     PATCHTST_LENGTH,
+    VOLATILITY,
     WINDOW,
 )
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
 from serving.training.bundle import Finished, libraries, write_bundle
 from serving.training.config import HORIZON_BARS, TrainingConfig
-from serving.training.dataset import LstmBatches, PatchTstBatches
+from serving.training.dataset import LstmBatches, PatchTstBatches, Scaler
 from serving.training.export import export, largest_difference, run_graph
 from serving.training.fit import Batches, Epoch, Progress, deterministic, fit, predict
 from serving.training.judge import finish_lstm, finish_patchtst
@@ -115,15 +116,15 @@ def _model(
 ) -> tuple[torch.nn.Module, LstmConfig | PatchTstConfig, Batches]:
     torch.manual_seed(config.seed)
     if kind == "lstm":
-        sizes = LstmConfig(calendar=len(CALENDAR))
-        return LstmModel(sizes), sizes, LstmBatches(prepared.pool, prepared.scaler)
-    shape = PatchTstConfig(calendar=len(CALENDAR))
+        sizes = LstmConfig(calendar=len(CALENDAR), volatility=len(VOLATILITY))
+        return LstmModel(sizes), sizes, LstmBatches(prepared.pool, prepared.scaler, prepared.volatility)
+    shape = PatchTstConfig(calendar=len(CALENDAR), volatility=len(VOLATILITY))
     model = PatchTstForecaster(shape)
     classes = prepared.pool.column(lambda one: one.labels.classes)[prepared.slices.train]
     counts = np.bincount(classes, minlength=3).astype(np.float64)
     moved = (counts[0] + counts[2]) / 2
     model.class_weights.copy_(torch.tensor([moved / max(counts[0], 1), 1.0, moved / max(counts[2], 1)]))
-    return model, shape, PatchTstBatches(prepared.pool)
+    return model, shape, PatchTstBatches(prepared.pool, prepared.volatility)
 
 
 def _fitted(
@@ -165,7 +166,7 @@ def _fitted(
 
 def _known(prepared: Prepared, kind: ModelKind, config: TrainingConfig, choices: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of the card that are known before calibration: the data and the choices."""
-    slices, entry, scaler = prepared.slices, prepared.pool.entry, prepared.scaler
+    slices, entry = prepared.slices, prepared.pool.entry
     spans = {
         name: (int(entry[rows].min()), int(entry[rows].max()))
         for name in ("train", "validation", "calibration", "test")
@@ -184,22 +185,27 @@ def _known(prepared: Prepared, kind: ModelKind, config: TrainingConfig, choices:
             window=WINDOW,
             columns=INDICATORS if lstm else CANDLE_CHANNELS,
             calendar=CALENDAR,
+            volatility=VOLATILITY,
             sequence=LSTM_LENGTH if lstm else PATCHTST_LENGTH,
         ),
         "config": json.loads(json.dumps(choices)),
-        "scaler": CardScaler(
-            center=tuple(np.round(scaler.center, 9).tolist()),
-            scale=tuple(np.round(scaler.scale, 9).tolist()),
-            clip=scaler.clip,
-        )
-        if lstm
-        else None,
+        "scaler": _scaler(prepared.scaler) if lstm else None,
+        "season": {name: tuple(usual.tolist()) for name, usual in prepared.season.items()},
+        "volatility_scaler": _scaler(prepared.volatility_scaler),
         "data": prepared.data,
         "windows": Windows(**spans),
         "code_version": fusiontrade.__version__,
         "seed": config.seed,
         "libraries": libraries(),
     }
+
+
+def _scaler(fitted: Scaler) -> CardScaler:
+    return CardScaler(
+        center=tuple(np.round(fitted.center, 9).tolist()),
+        scale=tuple(np.round(fitted.scale, 9).tolist()),
+        clip=fitted.clip,
+    )
 
 
 def _report(prepared: Prepared, kind: ModelKind, trained: _Trained) -> dict[str, Any]:

@@ -1,31 +1,82 @@
-"""A pool made ready: slices, scaler and fingerprint, shared by the models of a timeframe."""
+"""A pool made ready: slices, scalers, season and fingerprint, shared by the models of a timeframe."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from serving.card import DataFingerprint
-from serving.card import Series as CardSeries
-from serving.training.config import TrainingConfig
-from serving.training.dataset import Pool, Scaler, Slices, fingerprint, fit_scaler, split
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Prepared", "prepare"]
+from serving.card import DataFingerprint, ModelCard
+from serving.card import Scaler as CardScaler
+from serving.card import Series as CardSeries
+from serving.features import INDICATORS
+from serving.training.config import TrainingConfig
+from serving.training.dataset import (
+    Pool,
+    Scaler,
+    Slices,
+    fingerprint,
+    fit_scaler,
+    fit_season,
+    robust_scaler,
+    slices_at,
+    split,
+    volatility_of,
+)
+
+__all__ = ["Prepared", "data_of", "prepare", "prepared_as"]
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A pool with its slices and scaler, shared by the models of a timeframe."""
+    """A pool with its slices, scalers and season, shared by the models of a timeframe.
+
+    ``season`` is the usual activity by symbol and kind of market, ``volatility`` (rows, V) float32 scaled; both, like
+    the scalers, know the training slice alone.
+    """
 
     pool: Pool
     slices: Slices
     scaler: Scaler
+    season: Mapping[str, NDArray[np.float64]]
+    volatility_scaler: Scaler
+    volatility: NDArray[np.float32]
     data: DataFingerprint
 
 
 def prepare(pool: Pool, config: TrainingConfig) -> Prepared:
-    """Return the pool with slices, scaler and fingerprint; raises ValueError where a slice would be empty."""
+    """Return the pool with slices, scalers, season and fingerprint; raises ValueError where a slice would be empty."""
     slices = split(pool, config)
+    season = fit_season(pool, slices.cuts[0])
+    volatility = volatility_of(pool, season)
+    scaler = robust_scaler(volatility[slices.train])
+    return Prepared(
+        pool, slices, fit_scaler(pool, slices.train), season, scaler, scaler.apply(volatility), data_of(pool)
+    )
+
+
+def prepared_as(card: ModelCard, pool: Pool) -> Prepared:
+    """Return a pool prepared as the bundle of ``card`` was: its cuts, scalers and season, nothing fitted anew.
+
+    A PatchTST has no scaler of indicators: identity then. Raises ValueError where a slice of the pool would be empty.
+    """
+    windows = card.windows
+    if windows.validation is None:
+        raise ValueError(f"{card.model_id} does not say when its validation slice began")
+    slices = slices_at(pool, (windows.validation[0], windows.calibration[0], windows.test[0]))
+    season = {name: np.asarray(usual, np.float64) for name, usual in card.season.items()}
+    scaler = _scaler(card.volatility_scaler)
+    indicators = (
+        Scaler(np.zeros(len(INDICATORS)), np.ones(len(INDICATORS))) if card.scaler is None else _scaler(card.scaler)
+    )
+    return Prepared(pool, slices, indicators, season, scaler, scaler.apply(volatility_of(pool, season)), data_of(pool))
+
+
+def data_of(pool: Pool) -> DataFingerprint:
+    """Return the fingerprint of a pool's series."""
     series = tuple(
         CardSeries(
             symbol=one.symbol,
@@ -37,4 +88,8 @@ def prepare(pool: Pool, config: TrainingConfig) -> Prepared:
         for one in pool.series
     )
     whole = hashlib.sha256("".join(one.sha256 for one in series).encode()).hexdigest()
-    return Prepared(pool, slices, fit_scaler(pool, slices.train), DataFingerprint(fingerprint=whole, series=series))
+    return DataFingerprint(fingerprint=whole, series=series)
+
+
+def _scaler(stored: CardScaler) -> Scaler:
+    return Scaler(np.asarray(stored.center), np.asarray(stored.scale), stored.clip)

@@ -31,7 +31,12 @@ def held_out(prepared: Prepared) -> HeldOut:
     several = np.concatenate((truth["touch"], either[:, None], truth["win"], truth["log_range"][:, None]), axis=1)
     climate = climatology(seen, entry[span], several[span].astype(np.float64), place, entry[rows])
     inputs = np.concatenate(
-        (scaler.apply(pool.column(lambda one: one.lstm.features)), pool.column(lambda one: one.lstm.calendar)), axis=1
+        (
+            scaler.apply(pool.column(lambda one: one.lstm.features)),
+            pool.column(lambda one: one.lstm.calendar),
+            prepared.volatility,
+        ),
+        axis=1,
     )
     change = np.diff(close, prepend=close[:1])  # a row's own bar; the first rows of a series are never usable
     return HeldOut(

@@ -22,9 +22,11 @@ __all__ = [
     "ForecastItem",
     "ForecastRequest",
     "ForecastResponse",
+    "IntervalState",
     "ItemError",
     "ItemForecast",
     "LstmForecast",
+    "Market",
     "ModelKind",
     "ModelReference",
     "PatchTstForecast",
@@ -37,6 +39,8 @@ BARS_NEEDED = 720
 """Bars to send per item: the feature window (600) and the sequence before it (59 LSTM, 119 PatchTST), with a margin."""
 
 ModelKind = Literal["lstm", "patchtst"]
+Market = Literal["fx", "metal", "crypto", "equity"]
+"""Kind of market, as `fusiontrade.market.symbols.AssetClass` names it: which hours of the week are usually busy."""
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 _Instants = Annotated[list[int], Field(fail_fast=True)]  # a million wrong values are one fault
 _Prices = Annotated[list[FiniteFloat], Field(fail_fast=True)]
@@ -69,12 +73,29 @@ class CandleColumns(_Message):
         )
 
 
+class IntervalState(_Message):
+    """How far the 90 % intervals of one symbol, timeframe and bundle have to be moved, learned from their outcomes.
+
+    ``lower`` and ``upper`` are added below and above the raw interval, as shares of its width (negative narrows it).
+    ``revision`` counts the outcomes since the bundle was made, 0 is the bundle's own state; ``as_of`` is the close of
+    the newest outcome in it, ms. It holds for the bundle of ``version`` alone.
+    """
+
+    version: str
+    lower: FiniteFloat
+    upper: FiniteFloat
+    revision: Annotated[int, Field(ge=0)]
+    as_of: int
+
+
 class ForecastItem(_Message):
-    """One symbol on one timeframe."""
+    """One symbol on one timeframe; ``interval`` None asks for the interval with the bundle's own state."""
 
     symbol: Annotated[str, Field(min_length=1, max_length=64)]
     timeframe: Timeframe
     candles: CandleColumns
+    market: Market | None = None
+    interval: IntervalState | None = None
 
     def frame(self) -> CandleFrame:
         """Return the bars as a checked frame; raises `fusiontrade.errors.BadCandles`."""
@@ -110,7 +131,8 @@ class LstmForecast(_Message):
 
     ``abstain_below``/``abstain_above`` bound the band of ``probability_up`` inside which the direction head abstains;
     ``change_scale`` is the 95th percentile of |predicted change| on the calibration slice, in the unit of ``change``
-    (ATR); ``direction_accuracy`` is the measured hold-out accuracy in percent.
+    (ATR); ``direction_accuracy`` is the measured hold-out accuracy in percent. ``interval_raw`` are the 5 % and 95 %
+    quantiles of the next close as the model gives them, ``interval_90`` the same corrected by ``interval_state``.
     """
 
     model: ModelReference
@@ -122,10 +144,13 @@ class LstmForecast(_Message):
     change_scale: Annotated[float, Field(gt=0)]
     predicted_price: float
     interval_90: tuple[float, float]
+    interval_raw: tuple[float, float]
+    interval_state: IntervalState
     horizon_bars: Annotated[int, Field(ge=1)]
     expected_range: float
     touch_up: Annotated[list[Probability], Field(min_length=len(TOUCH_LEVELS), max_length=len(TOUCH_LEVELS))]
     touch_down: Annotated[list[Probability], Field(min_length=len(TOUCH_LEVELS), max_length=len(TOUCH_LEVELS))]
+    touch_either: Annotated[list[Probability], Field(min_length=len(TOUCH_LEVELS), max_length=len(TOUCH_LEVELS))]
     win_long: Probability
     win_short: Probability
 

@@ -1,0 +1,100 @@
+"""The busy hours of the week: how active a market usually is in each slot of the New York week.
+
+Always true: a slot is as long as a bar; its figure is the mean true range there relative to that of the five days
+before, so 1 is an ordinary slot and 0 one in which the market never trades. New York's clock is used for every
+market: sessions, releases and the day's end of FX follow it through summer time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusiontrade.market.candles import CandleFrame, Floats, Instants
+from fusiontrade.market.timeframes import Timeframe
+from serving.features.bars import Bars
+from serving.features.calendar import offsets
+from serving.features.rolling import lag, rolling_sum
+
+__all__ = ["activity", "following_slots", "slots", "slots_a_day", "slots_a_week", "usual_activity"]
+
+_DAY = 86_400_000
+_MONDAY = 3 * _DAY  # 1970-01-01 was a Thursday
+_LEVEL_DAYS = 5
+_MOST = 6.0  # activity is cut here: one crash shall not make an hour of the week
+_PRIOR_OF_DAY, _PRIOR_OF_WEEK = 30.0, 60.0
+
+
+def slots_a_day(timeframe: Timeframe) -> int:
+    """Return how many bars a day has around the clock."""
+    return _DAY // timeframe.milliseconds
+
+
+def slots_a_week(timeframe: Timeframe) -> int:
+    """Return how many slots a week has."""
+    return 7 * slots_a_day(timeframe)
+
+
+def slots(time: Instants, timeframe: Timeframe) -> NDArray[np.intp]:
+    """Return (n,) the slot of the New York week, Monday 00:00 is 0, of bars that open at ``time`` (ms UTC)."""
+    local = time + offsets(time, "America/New_York")
+    return np.asarray((local + _MONDAY) % (7 * _DAY) // timeframe.milliseconds, np.intp)
+
+
+def following_slots(usual: Floats, slot: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Return (n, count) the next slots in which the market trades, after each of ``slot`` (n,)."""
+    week = len(usual)
+    traded = np.flatnonzero(usual > 0) if (usual > 0).any() else np.arange(week)
+    ahead = np.searchsorted(traded, slot, side="right")[:, None] + np.arange(count)
+    return np.asarray(traded[ahead % len(traded)], np.intp)
+
+
+def activity(frame: CandleFrame) -> Floats:
+    """Return (n,) the true range of each bar relative to the mean of the five days before it; NaN while unknown."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        bars = Bars.of(frame)
+        size = np.nan_to_num(bars.true_range) / bars.close
+        length = _LEVEL_DAYS * slots_a_day(frame.timeframe)
+        level = lag(rolling_sum(size, length) / length, 1)
+        return np.minimum(size / np.where(level > 0, level, np.nan), _MOST)
+
+
+def usual_activity(
+    series: Sequence[tuple[str, str, NDArray[np.intp], Floats]], timeframe: Timeframe
+) -> dict[str, NDArray[np.float64]]:
+    """Return (slots,) the usual activity of every market kind, of every symbol, and of ``any``.
+
+    A symbol's slot is drawn towards its kind's by the weight of sixty bars, a kind's slot towards its time of day by
+    thirty; a slot without a bar is 0.
+
+    Parameters
+    ----------
+    series
+        Symbol, market kind, slot (n,) and activity (n,) of the training span's bars.
+    """
+    week, found = slots_a_week(timeframe), {}
+    sums = {
+        symbol: np.stack((np.bincount(slot, values, week), np.bincount(slot, minlength=week).astype(np.float64)))
+        for symbol, _, slot, values in series
+    }
+    kinds = {of: [sums[symbol] for symbol, kind, _, _ in series if kind == of] for _, of, _, _ in series}
+    for kind, parts in (*kinds.items(), ("any", list(sums.values()))):
+        both = np.asarray(np.sum(parts, axis=0), np.float64)
+        found[kind] = _drawn(both, _time_of_day(both, timeframe), _PRIOR_OF_DAY)
+    for symbol, kind, _, _ in series:
+        found[symbol] = _drawn(sums[symbol], found[kind], _PRIOR_OF_WEEK)
+    return {name: np.round(values, 4) for name, values in found.items()}
+
+
+def _time_of_day(both: NDArray[np.float64], timeframe: Timeframe) -> NDArray[np.float64]:
+    day = both.reshape(2, 7, slots_a_day(timeframe)).sum(axis=1)
+    usual = np.where(day[1] > 0, day[0] / np.maximum(day[1], 1), 1.0)
+    return np.tile(usual, 7)
+
+
+def _drawn(both: NDArray[np.float64], towards: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    total, count = both
+    towards = np.where(towards > 0, towards, 1.0)
+    return np.where(count > 0, (total + weight * towards) / (count + weight), 0.0)
