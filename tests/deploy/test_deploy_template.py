@@ -164,6 +164,8 @@ def test_function_may_do_exactly_what_its_code_does(everything: Resources) -> No
         "AuthRole": logs | {"dynamodb:GetItem", "dynamodb:UpdateItem", "secretsmanager:GetSecretValue"},
         "FusionRole": logs
         | {
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
             "s3:GetObject",
             "s3:ListBucket",
             "s3:PutObject",

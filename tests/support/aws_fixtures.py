@@ -13,7 +13,15 @@ from fusiontrade.cloud.session import client, forget_clients
 from fusiontrade.cloud.tables import Table
 from tests.support import emulator
 
-__all__ = ["accounts_table", "accounts_table_name", "aws", "emulator_port", "signing_keys", "signing_keys_arn"]
+__all__ = [
+    "accounts_table",
+    "accounts_table_name",
+    "aws",
+    "emulator_port",
+    "models_table_name",
+    "signing_keys",
+    "signing_keys_arn",
+]
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +52,13 @@ def accounts_table_name(aws: None) -> str:
 @pytest.fixture
 def accounts_table(accounts_table_name: str) -> Table:
     return Table(accounts_table_name)
+
+
+@pytest.fixture
+def models_table_name(aws: None) -> str:
+    name = f"Models-{uuid.uuid4().hex[:8]}"
+    emulator.make_table("ModelsTable", name)
+    return name
 
 
 @pytest.fixture

@@ -1,31 +1,37 @@
-"""Fakes of our own ports, for tests of the fusion: a candle source and an endpoint that answers the contract."""
+"""Fakes of our own ports, for tests of the fusion: candles, an endpoint that answers the contract, interval states."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from fusiontrade.deadline import Deadline
-from fusiontrade.errors import FusionTradeError
+from fusiontrade.errors import FusionTradeError, StateUnavailable
+from fusiontrade.fusion.interval_states import Kept
 from fusiontrade.inference.contract import (
     ForecastItem,
     ForecastRequest,
     ForecastResponse,
+    IntervalState,
     ItemError,
     ItemForecast,
     LstmForecast,
     ModelReference,
     PatchTstForecast,
 )
+from fusiontrade.inference.intervals import corrected
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.source import CandleAnswer
 from fusiontrade.market.symbols import Symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 
 NOON = 1_753_963_200_000  # 2025-07-31T12:00:00Z
+
+OWN_INTERVAL = IntervalState(version="aaaaaaaaaaaa", lower=0.0, upper=0.0, revision=0, as_of=NOON - 30 * 86_400_000)
+"""The interval state that the fake bundles were shipped with."""
 
 CLASSES = {1: (0.5, 0.25, 0.25), 0: (0.25, 0.5, 0.25), -1: (0.25, 0.25, 0.5)}
 
@@ -45,27 +51,33 @@ def answer(frame: CandleFrame, *warnings: str, source: str = "files", market_ope
 
 @dataclass
 class FakeCandles:
-    """Answers with `bars`, or what ``replies`` says for a timeframe."""
+    """Answers with `bars` up to ``now``, or what ``replies`` says for a timeframe."""
 
     replies: Mapping[Timeframe, CandleAnswer | FusionTradeError] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    now: int = NOON
 
     def many(
         self, symbol: Symbol, timeframes: Iterable[Timeframe], *, count: int, as_of: int | None, deadline: Deadline
     ) -> dict[Timeframe, CandleAnswer | FusionTradeError]:
         self.asked.append({"symbol": symbol.code, "count": count, "as_of": as_of, "seconds": deadline.remaining()})
-        end = as_of or NOON
+        end = as_of or self.now
         return {
-            timeframe: self.replies.get(timeframe) or answer(bars(symbol.code, timeframe, end=end, count=count))
+            timeframe: self.replies.get(timeframe)
+            or answer(bars(symbol.code, timeframe, end=end - end % timeframe.milliseconds, count=count))
             for timeframe in timeframes
         }
 
 
-def forecast(item: ForecastItem, lstm: int | None, patchtst: int | None) -> ItemForecast:
-    """The container's answer to ``item`` with these votes; ATR is 1 % of the close."""
+def forecast(
+    item: ForecastItem, lstm: int | None, patchtst: int | None, own: IntervalState = OWN_INTERVAL
+) -> ItemForecast:
+    """The container's answer to ``item`` with these votes; ATR is 1 % of the close, ``own`` the bundle's state."""
     close = item.candles.close[-1]
     atr = close / 100
     votes = lstm or 0
+    raw = (close - 1.5 * atr, close + 1.5 * atr)
+    state = item.interval if item.interval and item.interval.version == own.version else own
     return ItemForecast(
         symbol=item.symbol,
         timeframe=item.timeframe,
@@ -75,7 +87,7 @@ def forecast(item: ForecastItem, lstm: int | None, patchtst: int | None) -> Item
         lstm=None
         if lstm is None
         else LstmForecast(
-            model=ModelReference(id=f"lstm-{item.timeframe}", version="aaaaaaaaaaaa"),
+            model=ModelReference(id=f"lstm-{item.timeframe}", version=own.version),
             probability_up=0.5 + votes / 8,
             abstain_below=0.45,
             abstain_above=0.55,
@@ -83,11 +95,14 @@ def forecast(item: ForecastItem, lstm: int | None, patchtst: int | None) -> Item
             change=votes / 4,
             change_scale=0.5,
             predicted_price=close + votes / 4 * atr,
-            interval_90=(close - 1.5 * atr, close + 1.5 * atr),
+            interval_90=corrected(*raw, state.lower, state.upper),
+            interval_raw=raw,
+            interval_state=state,
             horizon_bars=4,
             expected_range=2 * atr,
             touch_up=[0.5, 0.3, 0.2, 0.1, 0.05],
             touch_down=[0.4, 0.25, 0.15, 0.08, 0.04],
+            touch_either=[0.7, 0.5, 0.33, 0.17, 0.09],
             win_long=0.42,
             win_short=0.38,
         ),
@@ -111,6 +126,7 @@ class FakeEndpoint:
     change: Callable[[bytes], bytes] = bytes
     requests: list[ForecastRequest] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
+    own: IntervalState = OWN_INTERVAL
 
     def invoke(self, body: bytes, *, content_type: str, timeout: float) -> bytes:
         assert content_type == "application/json"
@@ -124,4 +140,29 @@ class FakeEndpoint:
         said = self.votes[item.timeframe]
         if isinstance(said, ItemError):
             return ItemForecast(symbol=item.symbol, timeframe=item.timeframe, error=said)
-        return forecast(item, *said)
+        return forecast(item, *said, own=self.own)
+
+
+@dataclass
+class FakeIntervalStates:
+    """Our IntervalStates port in memory; it counts what it is asked and does not answer while ``down``."""
+
+    items: dict[str, Kept] = field(default_factory=dict)
+    down: bool = False
+    reads: int = 0
+    writes: int = 0
+
+    def read(self, symbol: Symbol) -> Kept:
+        self.reads += 1
+        self._answer()
+        return self.items.get(symbol.code, Kept())
+
+    def write(self, symbol: Symbol, kept: Kept) -> None:
+        self.writes += 1
+        self._answer()
+        if self.items.get(symbol.code, Kept()).revision == kept.revision:
+            self.items[symbol.code] = replace(kept, revision=kept.revision + 1)
+
+    def _answer(self) -> None:
+        if self.down:
+            raise StateUnavailable("the database did not answer: ConnectTimeoutError", retry_after=5)

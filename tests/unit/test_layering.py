@@ -12,7 +12,9 @@ SHARED = ROOT / "shared"
 
 PURE = {
     "fusiontrade.fusion.agreement",
+    "fusiontrade.fusion.interval_states",
     "fusiontrade.fusion.targets",
+    "fusiontrade.inference.intervals",
     "fusiontrade.journal.settlement",
     "fusiontrade.journal.statistics",
     "fusiontrade.swing.rules",

@@ -92,14 +92,16 @@ class Page:
 
 
 class Table:
-    """The documents of the table ``name``."""
+    """The documents of the table ``name``; a call has ``attempts``, each of which may take ``read_seconds``."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, read_seconds: float = 3.0, attempts: int = 2) -> None:
         self._name = name
+        self._read_seconds = read_seconds
+        self._attempts = attempts
 
     @property
     def _client(self) -> DynamoDBClient:
-        return client("dynamodb")  # type: ignore[no-any-return]
+        return client("dynamodb", read_seconds=self._read_seconds, attempts=self._attempts)  # type: ignore[no-any-return]
 
     def get(self, key: Key, *, consistent: bool = True) -> Item | None:
         """Return the item, or None where there is none; raises `StateUnavailable`."""

@@ -21,13 +21,17 @@ def fusion_service(settings: Settings) -> FusionService:
     """
     from fusiontrade.cloud.endpoint import SageMakerEndpoint
     from fusiontrade.cloud.storage import Storage
+    from fusiontrade.cloud.tables import Table
+    from fusiontrade.fusion.interval_keeping import TableIntervalStates
     from fusiontrade.fusion.service import FusionService
     from fusiontrade.inference.client import InferenceClient
     from fusiontrade.market.factory import candle_source
 
     storage = Storage(settings.artifacts_bucket) if settings.artifacts_bucket else None
+    models = Table(settings.models_table, read_seconds=1.0, attempts=1) if settings.models_table else None
     return FusionService(
         candle_source(settings, storage),
         InferenceClient(SageMakerEndpoint(settings.need("endpoint_name"))),
+        intervals=TableIntervalStates(models) if models else None,
         budget_seconds=settings.request_budget_seconds,
     )

@@ -1,4 +1,4 @@
-"""What the fusion asks of others: the news and the analyst, one call each.
+"""What the fusion asks of others: the news and the analyst, one call each; and where interval states are kept.
 
 A block that cannot be had is None and comes with a plain reason; it never delays or fails the forecast itself.
 """
@@ -12,9 +12,10 @@ from fusiontrade.fusion.response import FusionResponse, LLMAnalysisBlock, Sentim
 
 if TYPE_CHECKING:
     from fusiontrade.deadline import Deadline
+    from fusiontrade.fusion.interval_states import Kept
     from fusiontrade.market.symbols import Symbol
 
-__all__ = ["Analyst", "NoAnalyst", "NoSentiment", "Noted", "Sentiment"]
+__all__ = ["Analyst", "IntervalStates", "NoAnalyst", "NoSentiment", "Noted", "Sentiment"]
 
 Block = TypeVar("Block", SentimentBlock, LLMAnalysisBlock)
 
@@ -40,6 +41,30 @@ class Analyst(Protocol):
 
     def analyse(self, symbol: Symbol, fusion: FusionResponse, *, deadline: Deadline) -> Noted[LLMAnalysisBlock]:
         """Return the analysis of ``fusion``; answers within ``deadline`` and never raises."""
+        ...
+
+
+class IntervalStates(Protocol):
+    """Keeps what outcomes have taught about the intervals of each symbol."""
+
+    def read(self, symbol: Symbol) -> Kept:
+        """Return what is kept of ``symbol``, empty where nothing is.
+
+        Raises
+        ------
+        StateUnavailable
+            If there is no answer within two seconds.
+        """
+        ...
+
+    def write(self, symbol: Symbol, kept: Kept) -> None:
+        """Keep ``kept`` in place of what was read at its revision; where another has written since, theirs stands.
+
+        Raises
+        ------
+        StateUnavailable
+            If there is no answer within two seconds; it may have been written or not.
+        """
         ...
 
 

@@ -2,7 +2,9 @@
 
 Always true here: candles of all four timeframes are asked for at once, the container once; a timeframe that fails is
 ``N/A`` with a warning that names it, and only when all fail is their error the answer. Nothing younger than ``as_of``
-is looked at. News and analyst are one call each, last, and never fail the forecast.
+is looked at. News and analyst are one call each, last, and never fail the forecast. Forecasts of the present learn
+from the outcomes of earlier ones how wide their intervals have to be; those of a past moment neither read nor leave
+anything, so they are the same whenever they are asked for.
 
 The forecast itself is pure (`agreement`, `targets`, `compose`); this module is where the calls are made.
 """
@@ -34,14 +36,23 @@ from fusiontrade.fusion.compose import (
     timeframes_block,
     views_of,
 )
-from fusiontrade.fusion.ports import Analyst, NoAnalyst, NoSentiment, Sentiment
+from fusiontrade.fusion.interval_keeping import AdaptiveIntervals, Learned
+from fusiontrade.fusion.ports import Analyst, IntervalStates, NoAnalyst, NoSentiment, Sentiment
 from fusiontrade.fusion.reasoning import reasoning_of
 from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.fusion.targets import targets_of
 from fusiontrade.inference.client import InferenceClient
-from fusiontrade.inference.contract import BARS_NEEDED, CandleColumns, ForecastItem, ForecastRequest, ItemForecast
+from fusiontrade.inference.contract import (
+    BARS_NEEDED,
+    CandleColumns,
+    ForecastItem,
+    ForecastRequest,
+    IntervalState,
+    ItemForecast,
+    Market,
+)
 from fusiontrade.market.rollover import in_rollover, rolls_over
-from fusiontrade.market.symbols import Symbol, parse_symbol
+from fusiontrade.market.symbols import AssetClass, Symbol, parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 
 if TYPE_CHECKING:
@@ -56,6 +67,13 @@ ROLLOVER_NOTE = (
     "rollover hours: spreads widen from 16:00 to 19:00 New York, no model was trained or judged on entries then, "
     "and the direction of this forecast is unproven"
 )
+
+_MARKETS: dict[AssetClass, Market] = {
+    AssetClass.FX: "fx",
+    AssetClass.METAL: "metal",
+    AssetClass.CRYPTO: "crypto",
+    AssetClass.EQUITY: "equity",
+}
 
 
 class Candles(Protocol):
@@ -96,6 +114,8 @@ class FusionService:
         The client of the serving container.
     sentiment, analyst
         The news and the language model; by default neither is configured.
+    intervals
+        Where the states of the adaptive intervals are kept; by default nowhere: each forecast has its bundle's own.
     clock
         The present instant, ms; an ``as_of`` after it is refused.
     budget_seconds
@@ -109,6 +129,7 @@ class FusionService:
         *,
         sentiment: Sentiment | None = None,
         analyst: Analyst | None = None,
+        intervals: IntervalStates | None = None,
         clock: Clock = system_clock,
         budget_seconds: float = BUDGET_SECONDS,
     ) -> None:
@@ -116,6 +137,7 @@ class FusionService:
         self._inference = inference
         self._sentiment = sentiment or NoSentiment()
         self._analyst = analyst or NoAnalyst()
+        self._intervals = AdaptiveIntervals(intervals)
         self._clock = clock
         self._budget_seconds = budget_seconds
 
@@ -193,14 +215,24 @@ class FusionService:
     def _forecasts(
         self, symbol: Symbol, market: _Market, as_of: int | None, deadline: Deadline
     ) -> tuple[Items, list[str]]:
+        learned = Learned() if as_of is not None else self._learned(symbol, market, deadline)
         request = ForecastRequest(
-            items=[_item(symbol, timeframe, answer) for timeframe, answer in market.answers.items()]
+            items=[
+                _item(symbol, timeframe, answer, learned.to_send.get(timeframe))
+                for timeframe, answer in market.answers.items()
+            ]
         )
         response = self._inference.forecast(request, timeout=deadline.remaining())
         items = {item.timeframe: item for item in response.items if item.error is None}
         if not items:
             raise _unanswered(response.items, as_of)
-        return items, [warning for item in response.items for warning in _said(item)]
+        kept = self._intervals.keep(symbol, learned, items, deadline=deadline)
+        said = [warning for item in response.items for warning in _said(item)]
+        return items, [*said, *learned.warnings, *kept]
+
+    def _learned(self, symbol: Symbol, market: _Market, deadline: Deadline) -> Learned:
+        frames = {timeframe: answer.frame for timeframe, answer in market.answers.items()}
+        return self._intervals.learned(symbol, frames, market.newest.source, deadline=deadline)
 
     def _with_sentiment(self, response: FusionResponse, symbol: Symbol, deadline: Deadline) -> FusionResponse:
         news = self._sentiment.read(symbol, as_of=parse_iso(response.as_of), deadline=deadline)
@@ -233,11 +265,17 @@ def instant_of(text: str, *, now: int, field: str = "query/as_of") -> int:
     return instant
 
 
-def _item(symbol: Symbol, timeframe: Timeframe, answer: CandleAnswer) -> ForecastItem:
+def _item(symbol: Symbol, timeframe: Timeframe, answer: CandleAnswer, interval: IntervalState | None) -> ForecastItem:
     frame = answer.frame.tail(BARS_NEEDED)
     if not symbol.has_volume:
         frame = frame.without_volume()
-    return ForecastItem(symbol=symbol.code, timeframe=timeframe, candles=CandleColumns.of(frame))
+    return ForecastItem(
+        symbol=symbol.code,
+        timeframe=timeframe,
+        candles=CandleColumns.of(frame),
+        market=_MARKETS[symbol.asset_class],
+        interval=interval,
+    )
 
 
 def _said(item: ItemForecast) -> Iterable[str]:

@@ -1,0 +1,143 @@
+"""Interval states in the table of models: two writers, what is stored, and how often the table is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from fusiontrade.cloud.session import client, forget_clients
+from fusiontrade.cloud.tables import Table
+from fusiontrade.errors import StateUnavailable
+from fusiontrade.fusion.interval_keeping import NOT_READ, TableIntervalStates
+from fusiontrade.fusion.interval_states import Kept, Pending, Tracked
+from fusiontrade.fusion.service import FusionService
+from fusiontrade.inference.client import InferenceClient
+from fusiontrade.market.symbols import parse_symbol
+from fusiontrade.market.timeframes import Timeframe
+from tests.support.emulator import free_port
+from tests.support.fusion_fakes import NOON, FakeCandles, FakeEndpoint
+
+EURUSD = parse_symbol("EURUSD=X")
+KEY = {"pk": "INTERVALS#EURUSD=X", "sk": "STATE"}
+QUARTER = Timeframe.M15.milliseconds
+STATES = {
+    Timeframe.M15: Tracked("aaaaaaaaaaaa", 0.0195, -0.1 - 0.2, 412, NOON, Pending(NOON, 1.1 / 3, 1.2)),
+    Timeframe.H4: Tracked("aaaaaaaaaaaa", 0.0, 2.0, 0, NOON - 7),
+}
+
+
+@pytest.fixture
+def table(models_table_name: str) -> Table:
+    return Table(models_table_name, read_seconds=1.0, attempts=1)
+
+
+@pytest.fixture
+def store(table: Table) -> TableIntervalStates:
+    return TableIntervalStates(table)
+
+
+@pytest.fixture
+def asked(store: TableIntervalStates) -> list[str]:
+    """The operations that the table was asked for, one a round trip."""
+    operations: list[str] = []
+
+    def note(model: Any, **_: Any) -> None:
+        operations.append(model.name)
+
+    client("dynamodb", read_seconds=1.0, attempts=1).meta.events.register("before-call.dynamodb", note)
+    return operations
+
+
+def service(store: TableIntervalStates, candles: FakeCandles) -> Callable[[], list[str]]:
+    """Ask for a forecast at the present of ``candles`` and return its warnings."""
+    made = FusionService(candles, InferenceClient(FakeEndpoint()), intervals=store, clock=lambda: candles.now)
+    return lambda: made.fused("EURUSD=X", include_sentiment=False).warnings
+
+
+def test_nothing_is_kept_of_a_new_symbol(store: TableIntervalStates) -> None:
+    assert store.read(EURUSD) == Kept()
+
+
+def test_states_come_back_to_the_last_digit_under_the_next_revision(store: TableIntervalStates, table: Table) -> None:
+    store.write(EURUSD, Kept("yahoo", STATES))
+    assert store.read(EURUSD) == Kept("yahoo", STATES, 1)
+    assert set(table.get(KEY) or {}) == {"pk", "sk", "source", "revision", "states"}
+    store.write(EURUSD, Kept("yahoo", {}, 1))
+    assert store.read(EURUSD) == Kept("yahoo", {}, 2)
+
+
+def test_the_writer_who_comes_second_leaves_the_first_ones_standing(store: TableIntervalStates) -> None:
+    theirs = {Timeframe.M15: STATES[Timeframe.M15]}
+    store.write(EURUSD, Kept("yahoo", theirs))
+    store.write(EURUSD, Kept("yahoo", STATES))  # read before there was anything
+    assert store.read(EURUSD) == Kept("yahoo", theirs, 1)
+    store.write(EURUSD, Kept("yahoo", STATES, 1))
+    store.write(EURUSD, Kept("yahoo", theirs, 1))
+    assert store.read(EURUSD) == Kept("yahoo", STATES, 2)
+
+
+def test_eight_requests_at_once_learn_an_outcome_once(store: TableIntervalStates) -> None:
+    candles = FakeCandles()
+    service(store, candles)()
+    candles.now = NOON + QUARTER
+    together = Barrier(8)
+
+    def one(_: int) -> list[str]:
+        ask = service(store, candles)
+        together.wait()
+        return ask()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, range(8))) == [[]] * 8
+    kept = store.read(EURUSD)
+    assert kept.states[Timeframe.M15].revision == 1
+    assert kept.revision == 2
+
+
+def test_a_forecast_takes_one_read_and_one_write_and_the_same_again_one_read(
+    store: TableIntervalStates, asked: list[str]
+) -> None:
+    candles = FakeCandles()
+    ask = service(store, candles)
+    for moment, operations in (
+        (NOON, ["GetItem", "PutItem"]),
+        (NOON, ["GetItem"]),
+        (NOON + QUARTER, ["GetItem", "PutItem"]),
+    ):
+        candles.now = moment
+        asked.clear()
+        assert ask() == []
+        assert asked == operations
+
+
+@pytest.mark.parametrize(
+    "damage", [{"states": {"15m": {"version": "a"}}}, {"states": 7}, {"source": None, "states": {"9h": {}}}]
+)
+def test_an_item_that_cannot_be_read_is_learned_anew(
+    store: TableIntervalStates, table: Table, damage: dict[str, Any]
+) -> None:
+    store.write(EURUSD, Kept("yahoo", STATES))
+    table.put({**(table.get(KEY) or {}), **damage})
+    assert store.read(EURUSD) == Kept(revision=1)
+    store.write(EURUSD, Kept("yahoo", STATES, 1))
+    assert store.read(EURUSD) == Kept("yahoo", STATES, 2)
+
+
+def test_a_table_that_is_down_costs_a_warning_and_one_try(
+    store: TableIntervalStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    forget_clients()
+    with pytest.raises(StateUnavailable):
+        store.read(EURUSD)
+    ask = service(store, FakeCandles())
+    assert [ask(), ask()] == [[NOT_READ], [NOT_READ]]
+    forget_clients()
+
+
+def test_a_table_that_is_not_there_costs_a_warning(aws: None) -> None:
+    assert service(TableIntervalStates(Table("no-such-table")), FakeCandles())() == [NOT_READ]

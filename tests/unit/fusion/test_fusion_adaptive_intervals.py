@@ -1,0 +1,275 @@
+"""The service with interval states: sent along, advanced once, left alone by past moments, missed without harm."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from fusiontrade.deadline import Deadline
+from fusiontrade.errors import InferenceUnavailable, ProviderUnavailable
+from fusiontrade.fusion.interval_keeping import NOT_READ, NOT_WRITTEN, AdaptiveIntervals
+from fusiontrade.fusion.interval_states import Kept, Pending, Tracked
+from fusiontrade.fusion.response import FusionResponse
+from fusiontrade.fusion.service import FusionService
+from fusiontrade.inference.client import InferenceClient
+from fusiontrade.inference.contract import IntervalState, ItemError
+from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.symbols import AssetClass, parse_symbol
+from fusiontrade.market.timeframes import INTRADAY, Timeframe
+from tests.support.fusion_fakes import (
+    NOON,
+    OWN_INTERVAL,
+    FakeCandles,
+    FakeEndpoint,
+    FakeIntervalStates,
+    answer,
+    bars,
+)
+
+QUARTER = Timeframe.M15.milliseconds
+EURUSD = "EURUSD=X"
+
+
+class Desk:
+    """The service over fakes whose present is ``candles.now``."""
+
+    def __init__(self) -> None:
+        self.candles, self.endpoint, self.store = FakeCandles(), FakeEndpoint(), FakeIntervalStates()
+        self.service = FusionService(
+            self.candles, InferenceClient(self.endpoint), intervals=self.store, clock=lambda: self.candles.now
+        )
+
+    def ask(self, symbol: str = EURUSD, **more: object) -> FusionResponse:
+        return self.service.fused(symbol, include_sentiment=False, **more)  # type: ignore[arg-type]
+
+    def states(self, symbol: str = EURUSD) -> dict[Timeframe, Tracked]:
+        return dict(self.store.items[symbol].states)
+
+    def sent(self) -> dict[Timeframe, IntervalState | None]:
+        return {item.timeframe: item.interval for item in self.endpoint.requests[-1].items}
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def jumped(timeframe: Timeframe, *, end: int, close: float) -> CandleFrame:
+    """`bars` whose newest one closed at another price."""
+    frame = bars(EURUSD, timeframe, end=end)
+    moved = frame.close.copy()
+    moved[-1] = close
+    high, low = np.maximum(frame.high, moved), np.minimum(frame.low, moved)
+    return CandleFrame(EURUSD, timeframe, frame.time, frame.open, high, low, moved, frame.volume)
+
+
+def test_a_first_forecast_has_its_bundles_own_interval_and_then_waits(desk: Desk) -> None:
+    response = desk.ask()
+    assert desk.sent() == dict.fromkeys(INTRADAY)
+    assert response.timeframes.h1.interval_90 == pytest.approx((1.97, 2.03))
+    assert response.warnings == []
+    kept = desk.store.items[EURUSD]
+    assert (kept.source, kept.revision) == ("files", 1)
+    assert kept.states[Timeframe.H1] == Tracked(
+        OWN_INTERVAL.version, 0.0, 0.0, 0, OWN_INTERVAL.as_of, Pending(NOON, pytest.approx(1.97), pytest.approx(2.03))
+    )
+
+
+def test_outcomes_are_learned_and_sent_along_and_correct_the_published_interval(desk: Desk) -> None:
+    desk.ask()
+    desk.candles.now = NOON + QUARTER
+    desk.candles.replies = {Timeframe.M15: answer(jumped(Timeframe.M15, end=NOON + QUARTER, close=1.5))}
+    response = desk.ask()
+    learned = IntervalState(version=OWN_INTERVAL.version, lower=-0.0005, upper=0.0095, revision=1, as_of=NOON + QUARTER)
+    assert desk.sent()[Timeframe.M15] == learned
+    assert desk.sent()[Timeframe.H1] == OWN_INTERVAL  # what waits for its hour has learned nothing yet
+    width = 0.03 * 1.5
+    assert response.timeframes.m15.interval_90 == pytest.approx(
+        (1.5 - width / 2 + 0.0005 * width, 1.5 + width / 2 + 0.0095 * width)
+    )
+    assert desk.states()[Timeframe.M15].pending == Pending(NOON + QUARTER, pytest.approx(1.4775), pytest.approx(1.5225))
+    assert (desk.states()[Timeframe.M15].revision, desk.states()[Timeframe.H1].revision) == (1, 0)
+
+
+def test_each_outcome_is_learned_once_and_nothing_is_written_where_nothing_changed(desk: Desk) -> None:
+    for _ in range(3):
+        desk.ask()
+    assert (desk.store.reads, desk.store.writes) == (3, 1)
+    desk.candles.now = NOON + QUARTER
+    for _ in range(3):
+        desk.ask()
+    assert (desk.store.reads, desk.store.writes) == (6, 2)
+    assert desk.states()[Timeframe.M15].revision == 1
+    desk.candles.now = NOON + 2 * QUARTER
+    desk.ask()
+    assert desk.states()[Timeframe.M15].revision == 2
+    assert desk.states()[Timeframe.M30].revision == 1
+
+
+@pytest.mark.parametrize("as_of", ["2025-07-31T12:00:00Z", "2025-07-01T12:00:00Z"])
+def test_a_past_moment_neither_reads_nor_writes_and_is_answered_by_the_bundles_own_state(
+    desk: Desk, as_of: str
+) -> None:
+    desk.ask()
+    desk.candles.now = NOON + QUARTER
+    desk.ask()
+    reads, writes = desk.store.reads, desk.store.writes
+    before = desk.ask(as_of=as_of)
+    assert desk.sent() == dict.fromkeys(INTRADAY)
+    desk.store.items.clear()
+    assert desk.ask(as_of=as_of) == before
+    assert (desk.store.reads, desk.store.writes) == (reads, writes)
+
+
+def test_bars_that_went_back_in_time_get_no_state_from_their_future_and_leave_it_alone(desk: Desk) -> None:
+    desk.ask()
+    desk.candles.now = NOON + QUARTER
+    desk.ask()
+    kept = desk.store.items[EURUSD]
+    desk.candles.now = NOON
+    desk.ask()
+    assert desk.sent()[Timeframe.M15] is None
+    assert desk.store.items[EURUSD] == kept
+
+
+def test_another_bundle_uses_its_own_state_and_learning_begins_anew(desk: Desk) -> None:
+    desk.ask()
+    desk.candles.now = NOON + QUARTER
+    desk.endpoint.own = OWN_INTERVAL.model_copy(update={"version": "cccccccccccc", "upper": 0.25})
+    response = desk.ask()
+    assert response.timeframes.h1.interval_90 == pytest.approx((1.97, 2.03 + 0.25 * 0.06))
+    assert {state.version for state in desk.states().values()} == {"cccccccccccc"}
+    assert {state.revision for state in desk.states().values()} == {0}
+
+
+def test_what_was_learned_from_another_market_counts_as_nothing(desk: Desk) -> None:
+    desk.ask()
+    invented = {each: answer(bars(EURUSD, each, end=NOON), source="simulated") for each in INTRADAY}
+    desk.candles.replies = invented
+    desk.ask()
+    assert desk.sent() == dict.fromkeys(INTRADAY)
+    assert (desk.store.items[EURUSD].source, desk.store.items[EURUSD].revision) == ("simulated", 2)
+
+
+def test_nothing_is_written_about_a_symbol_without_an_lstm(desk: Desk) -> None:
+    desk.endpoint.votes = dict.fromkeys(INTRADAY, (None, 1))
+    desk.ask()
+    assert (desk.store.reads, desk.store.writes) == (1, 0)
+
+
+def test_symbols_learn_apart(desk: Desk) -> None:
+    desk.ask()
+    desk.ask("BTC-USD")
+    assert set(desk.store.items) == {EURUSD, "BTC-USD"}
+
+
+def test_a_timeframe_that_fails_keeps_what_it_has(desk: Desk) -> None:
+    desk.ask()
+    before = desk.states()
+    desk.candles.now = NOON + 4 * 3_600_000
+    desk.candles.replies = {Timeframe.H4: ProviderUnavailable("down")}
+    desk.endpoint.votes = {**dict.fromkeys(INTRADAY, (1, 1)), Timeframe.H1: (None, 1)}
+    desk.ask()
+    assert desk.states()[Timeframe.H4] == before[Timeframe.H4]
+    assert (desk.states()[Timeframe.H1].revision, desk.states()[Timeframe.H1].pending) == (1, None)
+
+
+def test_models_that_do_not_answer_leave_the_outcome_to_the_next_request(desk: Desk) -> None:
+    desk.ask()
+    kept = desk.store.items[EURUSD]
+    desk.candles.now = NOON + QUARTER
+    desk.endpoint.votes = dict.fromkeys(INTRADAY, ItemError(code="model_failed", detail="it failed"))
+    with pytest.raises(InferenceUnavailable):
+        desk.ask()
+    assert desk.store.items[EURUSD] == kept
+    desk.endpoint.votes = dict.fromkeys(INTRADAY, (1, 1))
+    desk.ask()
+    assert desk.states()[Timeframe.M15].revision == 1
+
+
+# --- trouble ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_does_not_answer_costs_one_warning_and_a_bundles_own_interval(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.store.down = True
+    with caplog.at_level(logging.WARNING):
+        response = desk.ask()
+    assert response.verdict == "STRONG BUY"
+    assert response.timeframes.h1.interval_90 == pytest.approx((1.97, 2.03))
+    assert response.warnings == [NOT_READ]
+    assert (desk.store.reads, desk.store.writes) == (1, 0)
+    assert "EURUSD=X could not be read: the database did not answer" in caplog.text
+
+
+def test_a_store_that_fails_while_writing_costs_a_warning(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(symbol: object) -> Kept:
+        desk.store.down = True
+        return Kept()
+
+    monkeypatch.setattr(desk.store, "read", breaks)
+    assert desk.ask().warnings == [NOT_WRITTEN]
+    assert desk.store.items == {}
+
+
+def test_a_store_that_is_down_is_left_alone_for_half_a_minute_and_then_used_again() -> None:
+    now = [0.0]
+    store = FakeIntervalStates(down=True)
+    intervals = AdaptiveIntervals(store, clock=lambda: now[0])
+    symbol, deadline = parse_symbol(EURUSD), Deadline.after(60)
+    for now[0] in (0.0, 1.0, 29.9):
+        assert intervals.learned(symbol, {}, "files", deadline=deadline).warnings == (NOT_READ,)
+    assert store.reads == 1
+    store.down, now[0] = False, 30.0
+    assert intervals.learned(symbol, {}, "files", deadline=deadline).warnings == ()
+    assert store.reads == 2
+
+
+def test_without_time_for_it_the_store_is_not_asked(desk: Desk) -> None:
+    response = desk.ask(deadline=Deadline(at=2.9, clock=lambda: 0.0))
+    assert response.warnings == [NOT_READ]
+    assert desk.store.reads == 0
+
+
+def test_models_that_took_the_time_leave_none_to_write(desk: Desk) -> None:
+    now = [0.0]
+
+    def slow(body: bytes) -> bytes:
+        now[0] = 9.0
+        return body
+
+    desk.endpoint.change = slow
+    response = desk.ask(deadline=Deadline(at=10.0, clock=lambda: now[0]))
+    assert response.warnings == [NOT_WRITTEN]
+    assert (desk.store.reads, desk.store.writes) == (1, 0)
+
+
+def test_a_write_that_another_request_was_first_with_is_no_trouble(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = Kept("files", {}, 7)
+    monkeypatch.setattr(desk.store, "read", lambda symbol: Kept())
+    desk.store.items[EURUSD] = theirs
+    assert desk.ask().warnings == []
+    assert desk.store.items[EURUSD] == theirs
+
+
+def test_where_nothing_is_kept_nothing_is_missed() -> None:
+    endpoint = FakeEndpoint()
+    service = FusionService(FakeCandles(), InferenceClient(endpoint), clock=lambda: NOON)
+    hurried = Deadline(at=1.5, clock=lambda: 0.0)
+    assert service.fused(EURUSD, include_sentiment=False, deadline=hurried).warnings == []
+    assert {item.interval for item in endpoint.requests[0].items} == {None}
+
+
+# --- the kind of market -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("symbol", "market"),
+    [(EURUSD, AssetClass.FX), ("GC=F", AssetClass.METAL), ("BTC-USD", AssetClass.CRYPTO), ("AAPL", AssetClass.EQUITY)],
+)
+def test_the_kind_of_market_is_sent_along(desk: Desk, symbol: str, market: AssetClass) -> None:
+    desk.ask(symbol)
+    assert {item.market for item in desk.endpoint.requests[0].items} == {market.value}
