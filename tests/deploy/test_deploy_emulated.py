@@ -71,6 +71,8 @@ def test_deployed_functions_have_role_layers_logs_and_variables(stack: dict[str,
         assert alias["FunctionVersion"] == "1"
     variables = client("lambda").get_function(FunctionName=stack["AuthFunction"])["Configuration"]["Environment"]
     assert variables["Variables"]["ACCOUNTS_TABLE"] == stack["AccountsTable"]
+    variables = client("lambda").get_function(FunctionName=stack["FusionFunction"])["Configuration"]["Environment"]
+    assert variables["Variables"]["MODELS_TABLE"] == stack["ModelsTable"]
 
 
 def test_deployed_alarms_are_there_for_each_function(stack: dict[str, str]) -> None:
