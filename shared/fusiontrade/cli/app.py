@@ -15,12 +15,14 @@ from rich.console import Console
 
 import fusiontrade
 from fusiontrade.cli.api import NOT_SIGNED_IN, Api, CommandFailure
+from fusiontrade.cli.elsewhere import WithCommandsOfOthers
 from fusiontrade.cli.sessions import Sessions, folder_of, sign_in, token_for
 
 __all__ = ["app"]
 
 app = typer.Typer(
     name="fusiontrade",
+    cls=WithCommandsOfOthers,
     help="Forecasts, and what they are worth. Talks to any stack, local or deployed.",
     no_args_is_help=True,
     add_completion=False,

@@ -1,0 +1,54 @@
+"""The product's own features as feature sets: everything a graph is fed, a bar a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.timeframes import Timeframe
+from serving.features import (
+    CALENDAR,
+    CANDLE_CHANNELS,
+    INDICATORS,
+    PATCHTST_BARS_NEEDED,
+    PATCHTST_LENGTH,
+    VOLATILITY,
+    WINDOW,
+    CandleWindows,
+    calendar_columns,
+    indicators,
+    slots_a_week,
+    volatility_columns,
+)
+from serving.lookahead.futures import FeatureSet
+
+__all__ = ["our_features"]
+
+
+def our_features(timeframe: Timeframe) -> Sequence[FeatureSet]:
+    """Return the four inputs of the graphs, unscaled."""
+    ages = range(1 - PATCHTST_LENGTH, 1)
+    candles = tuple(f"{channel}[{age}]" for age in ages for channel in CANDLE_CHANNELS)
+    # any week will do: what a market is used to comes from its card, not from these bars
+    week = 1.0 + 0.5 * np.sin(np.arange(slots_a_week(timeframe)))
+
+    def volatility(frame: CandleFrame) -> NDArray[np.float32]:
+        return volatility_columns(frame, week)
+
+    return (
+        FeatureSet("indicators", lambda frame: indicators(frame).scaled, WINDOW, INDICATORS),
+        FeatureSet("calendar", lambda frame: calendar_columns(frame.time, frame.timeframe), WINDOW, CALENDAR),
+        FeatureSet("volatility", volatility, WINDOW, VOLATILITY),
+        FeatureSet("candle windows", _candles, PATCHTST_BARS_NEEDED, candles),
+    )
+
+
+def _candles(frame: CandleFrame) -> NDArray[np.float32]:
+    """Return (n, 120 x 5) the candle window that ends at each row; NaN while warming up."""
+    windows = CandleWindows.of(frame)
+    table = np.full((len(frame), PATCHTST_LENGTH * len(CANDLE_CHANNELS)), np.nan, np.float32)
+    table[windows.rows] = windows.gather(windows.rows)[0].reshape(len(windows.rows), -1)
+    return table
