@@ -22,10 +22,10 @@ from fusiontrade.market.symbols import parse_symbol
 from serving.bundle import REPORT, Bundle, load_bundle
 from serving.card import ModelCard, row_of
 from serving.features import BARS_NEEDED, WINDOW, lstm_inputs, patchtst_inputs, volatility_columns
-from serving.lookahead.answering import Answers, RowModel, check_model
-from serving.lookahead.findings import Check, Finding
-from serving.lookahead.suspicions import check_figures
-from serving.lookahead.windows import check_windows
+from serving.lookahead.checks.answering import Answers, RowModel, check_model
+from serving.lookahead.checks.findings import Check, Finding
+from serving.lookahead.checks.suspicions import check_figures
+from serving.lookahead.checks.windows import check_windows
 
 __all__ = ["bundle_model", "check_answers", "check_card", "check_counts", "check_data", "cut_like", "opened"]
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from serving.lookahead.findings import Check
+    from serving.lookahead.checks.findings import Check
     from serving.lookahead.plan import Asked
 
 __all__ = ["app"]
@@ -53,7 +53,7 @@ def lookahead(  # noqa: PLR0917 - its options
     try:
         from fusiontrade.errors import InvalidInput
         from fusiontrade.market.timeframes import Timeframe
-        from serving.lookahead.findings import Outcome, Unusable
+        from serving.lookahead.checks.findings import Outcome, Unusable
         from serving.lookahead.plan import Asked
     except ModuleNotFoundError as error:
         told = f"{error.name} is not installed here: use an environment of the repository that has it (run, train, dev)"

@@ -23,7 +23,7 @@ from serving.features import (
     slots_a_week,
     volatility_columns,
 )
-from serving.lookahead.futures import FeatureSet
+from serving.lookahead.checks.futures import FeatureSet
 
 __all__ = ["our_features"]
 

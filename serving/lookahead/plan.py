@@ -14,15 +14,15 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import REPORT, Bundle
 from serving.features import WINDOW
-from serving.lookahead.altering import invented
-from serving.lookahead.answering import check_model, row_model
 from serving.lookahead.bundles import check_answers, check_card, check_counts, check_data, cut_like, opened
-from serving.lookahead.findings import Check, Outcome, Unusable
-from serving.lookahead.futures import FeatureSet, check_features
+from serving.lookahead.checks.altering import invented
+from serving.lookahead.checks.answering import check_model, row_model
+from serving.lookahead.checks.findings import Check, Outcome, Unusable
+from serving.lookahead.checks.futures import FeatureSet, check_features
+from serving.lookahead.checks.scaling import Statistics, check_scaler_of_rows
+from serving.lookahead.checks.slices import check_rows
 from serving.lookahead.ours import our_features
 from serving.lookahead.reading import UserRows, bundle_folders, frames_in, function_of, rows_in, scaler_in
-from serving.lookahead.scaling import Statistics, check_scaler_of_rows
-from serving.lookahead.slices import check_rows
 
 __all__ = ["Asked", "Step", "steps"]
 

@@ -16,10 +16,10 @@ from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
 from serving.card import ModelCard
 from serving.features import BARS_NEEDED, INDICATORS, VOLATILITY, indicators
-from serving.lookahead.findings import Check, Finding, Unusable, instant, spread
-from serving.lookahead.futures import TOLERANCE, differences
-from serving.lookahead.scaling import Statistics, check_scaler
-from serving.lookahead.slices import DatasetRows
+from serving.lookahead.checks.findings import Check, Finding, Unusable, instant, spread
+from serving.lookahead.checks.futures import TOLERANCE, differences
+from serving.lookahead.checks.scaling import Statistics, check_scaler
+from serving.lookahead.checks.slices import DatasetRows
 from serving.training.config import HORIZON_BARS, TrainingConfig
 from serving.training.dataset import (
     Pool,

@@ -19,10 +19,10 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.rollover import rolls_over
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
-from serving.lookahead.findings import Unusable
-from serving.lookahead.scaling import SCALER_KINDS, Statistics
-from serving.lookahead.slices import DatasetRows
-from serving.lookahead.windows import SLICES
+from serving.lookahead.checks.findings import Unusable
+from serving.lookahead.checks.scaling import SCALER_KINDS, Statistics
+from serving.lookahead.checks.slices import DatasetRows
+from serving.lookahead.checks.windows import SLICES
 
 __all__ = ["UserRows", "bundle_folders", "frames_in", "function_of", "rows_in", "scaler_in"]
 

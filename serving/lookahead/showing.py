@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from serving.lookahead.findings import Check, Finding, Outcome
+from serving.lookahead.checks.findings import Check, Finding, Outcome
 
 __all__ = ["as_json", "view"]
 

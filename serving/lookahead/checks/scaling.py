@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.market.candles import Floats
-from serving.lookahead.findings import Check, Finding, Outcome
+from serving.lookahead.checks.findings import Check, Finding, Outcome
 
 __all__ = ["SCALER_KINDS", "Statistics", "check_scaler", "check_scaler_of_rows", "robust", "standard"]
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.market.candles import CandleFrame
-from serving.lookahead.altering import altered_futures, copied
-from serving.lookahead.findings import Check, Finding, Unusable, instant, spread
-from serving.lookahead.futures import differences
+from serving.lookahead.checks.altering import altered_futures, copied
+from serving.lookahead.checks.findings import Check, Finding, Unusable, instant, spread
+from serving.lookahead.checks.futures import differences
 
 __all__ = ["Answers", "RowModel", "check_model", "row_model"]
 

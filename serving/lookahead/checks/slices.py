@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.market.rollover import in_rollover
-from serving.lookahead.findings import Check, Finding, instant, span_of
+from serving.lookahead.checks.findings import Check, Finding, instant, span_of
 
 __all__ = ["DatasetRows", "check_rows"]
 

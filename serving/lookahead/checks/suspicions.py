@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from serving.lookahead.findings import Check, Finding
+from serving.lookahead.checks.findings import Check, Finding
 
 __all__ = ["check_figures"]
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.market.candles import CandleFrame, Floats
-from serving.lookahead.altering import altered_futures, copied
-from serving.lookahead.findings import Check, Finding, Unusable, instant, spread
+from serving.lookahead.checks.altering import altered_futures, copied
+from serving.lookahead.checks.findings import Check, Finding, Unusable, instant, spread
 
 __all__ = ["TOLERANCE", "FeatureSet", "Table", "check_features"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 
-from serving.lookahead.findings import Check, Finding, instant, span_of
+from serving.lookahead.checks.findings import Check, Finding, instant, span_of
 
 __all__ = ["SLICES", "check_windows"]
 
