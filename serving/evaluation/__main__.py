@@ -1,97 +1,80 @@
-"""``python -m serving.evaluation FOLDER``: the hold-out figures of every bundle in a folder, as Markdown tables.
+"""``python -m serving.evaluation --data FOLDER --bundles FOLDER --out FOLDER``: the bundles judged anew.
 
-What docs/training.md shows is this program's output: figures come from the reports beside the bundles, from nowhere
-else.
+Writes ``evaluation.json`` and ``evaluation.html``, a page that needs nothing else. Nothing is trained or chosen: the
+rows are those that training left untouched.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-__all__ = ["main", "tables"]
+from fusiontrade.clock import parse_iso
+from fusiontrade.errors import FusionTradeError
+from fusiontrade.market.timeframes import Timeframe
 
-_ROWS: dict[str, dict[str, str]] = {
-    "lstm": {
-        "direction_auc": "direction: AUC",
-        "baseline_logistic_direction_auc": "… logistic regression",
-        "direction_log_loss_skill": "direction: log-loss skill over the training base rate",
-        "direction_votes": "direction: share of rows with a vote",
-        "direction_accuracy": "direction: accuracy of the votes",
-        "baseline_persistence_accuracy": "… persistence",
-        "direction_ece": "direction: ECE",
-        "pinball_ratio": "next bar: pinball / rolling-500 quantiles",
-        "coverage_90": "next bar: coverage of the 90 % interval",
-        "either_touch_auc": "touch ±1 ATR, either side: AUC",
-        "baseline_climatology_either_touch_auc": "… climatology",
-        "baseline_logistic_either_touch_auc": "… logistic regression",
-        "either_touch_skill_over_climatology": "touch ±1 ATR, either side: Brier skill over climatology",
-        "touch_up_1_auc": "touch +1 ATR: AUC",
-        "touch_down_1_auc": "touch -1 ATR: AUC",
-        "touch_skill_over_climatology": "all ten touches: Brier skill over climatology",
-        "touch_up_1_ece": "touch +1 ATR: ECE",
-        "win_long_auc": "long trade wins: AUC",
-        "win_short_auc": "short trade wins: AUC",
-        "win_skill_over_climatology": "trade wins: Brier skill over climatology",
-        "log_range_r2": "log range of 4 bars: R²",
-    },
-    "patchtst": {
-        "accuracy": "accuracy of the likeliest class",
-        "baseline_base_rate_accuracy": "… base rate",
-        "baseline_logistic_accuracy": "… logistic regression",
-        "log_loss_skill": "log-loss skill over the training base rate",
-        "baseline_logistic_log_loss_skill": "… logistic regression",
-        "up_against_down_auc": "up against down: AUC",
-        "baseline_logistic_up_against_down_auc": "… logistic regression",
-        "direction_accuracy": "votes that came true, of moves over 0.25 ATR",
-        "votes_up": "share of votes up",
-        "up_ece": "up: ECE",
-    },
-}
-_ORDER = ("15m", "30m", "1h", "4h")
+__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables of the folder named on the command line; return 0, or 2 where it holds no report."""
-    parser = argparse.ArgumentParser(prog="python -m serving.evaluation", description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder of bundles")
-    reports = _reports(parser.parse_args(arguments).folder)
-    if not reports:
-        print("no report.json in any folder there")
+    """Judge what the command line names; return 0, or 2 where its folders cannot be used."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    from serving.evaluation.study.progress import shown
+    from serving.evaluation.study.report import write
+    from serving.evaluation.study.running import find_bundles, study
+    from serving.evaluation.study.timeframe import STEPS, Plan
+
+    try:
+        timeframes = [Timeframe.parse(one.strip()) for one in chosen.timeframes.split(",") if one.strip()]
+        plan = Plan(
+            data=chosen.data,
+            bundles=find_bundles(chosen.bundles, timeframes),
+            left_out={} if chosen.left_out is None else find_bundles(chosen.left_out),
+            until=None if chosen.until is None else parse_iso(chosen.until),
+            resamples=chosen.resamples,
+            seed=chosen.seed,
+        )
+        with shown(list(plan.bundles), STEPS) as told:
+            found = study(plan, _command(arguments), told, chosen.processes)
+        paths = write(found, chosen.out)
+    except (FusionTradeError, ValueError, OSError) as error:
+        print(f"evaluation stopped: {error}", file=sys.stderr)
         return 2
-    print("\n".join(tables(reports)))
+    except KeyboardInterrupt:
+        print("evaluation stopped: nothing was written", file=sys.stderr)
+        return 130
+    met = [row["met"] for row in found["acceptance"]]
+    print(f"targets: {met.count(True)} met, {met.count(False)} missed, {met.count(None)} not known")
+    print(*(f"wrote {path}" for path in paths), sep="\n")
     return 0
 
 
-def tables(reports: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Yield the lines of one Markdown table per kind of model, a column per timeframe, intervals in brackets."""
-    for kind, rows in _ROWS.items():
-        chosen = sorted((r for r in reports if r["kind"] == kind), key=lambda r: _ORDER.index(r["timeframe"]))
-        if not chosen:
-            continue
-        yield f"| {kind} | " + " | ".join(report["timeframe"] for report in chosen) + " |"
-        yield "|---" * (len(chosen) + 1) + "|"
-        yield "| rows of the test slice | " + " | ".join(f"{r['slices']['test']['rows']:,}" for r in chosen) + " |"
-        yield "| its first day | " + " | ".join(r["slices"]["test"]["from"][:10] for r in chosen) + " |"
-        for name, words in rows.items():
-            cells = [_cell(report["figures"]["pooled"].get(name)) for report in chosen]
-            yield f"| {words} | " + " | ".join(cells) + " |"
-        yield ""
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serving.evaluation", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with instruments.toml and Parquet bars")
+    parser.add_argument("--bundles", type=Path, required=True, help="folder of the bundles to judge")
+    parser.add_argument("--out", type=Path, required=True, help="folder the two files go to")
+    parser.add_argument("--timeframes", default="", help="default: every timeframe there is a bundle for")
+    parser.add_argument("--left-out", type=Path, help="folder of LSTM bundles trained without some symbols")
+    parser.add_argument("--until", help="use no bar that closed after this ISO instant, e.g. 2025-03-01T00:00:00Z")
+    parser.add_argument("--resamples", type=_positive, default=500, help="behind each interval (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=20240, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--processes", type=_positive, default=2, help="timeframes at a time (default: %(default)s)")
+    return parser
 
 
-def _reports(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/report.json"))]
+def _positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
 
 
-def _cell(figure: dict[str, float] | None) -> str:
-    if figure is None:
-        return "–"
-    if "noise_floor" in figure:
-        return f"{figure['value']:.4f} (floor {figure['noise_floor']:.4f})"
-    return f"{figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]"
+def _command(arguments: Sequence[str] | None) -> str:
+    return shlex.join(["python", "-m", "serving.evaluation", *(sys.argv[1:] if arguments is None else arguments)])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""``python -m serving.evaluation.markdown FOLDER``: figures as Markdown tables, for the documentation.
+
+From a study's ``evaluation.json`` where the folder has one, else from the reports beside its bundles: figures in the
+documentation are this program's output, and come from nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from serving.evaluation.page import headline_tables, timeframe_tables
+from serving.evaluation.page.tables import figure_table
+from serving.evaluation.study.report import JSON
+
+__all__ = ["main"]
+
+Json = Mapping[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables of the folder named on the command line; return 0, or 2 where it holds neither."""
+    parser = argparse.ArgumentParser(prog="python -m serving.evaluation.markdown", description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of evaluation.json, or of bundles")
+    parser.add_argument("--series", action="store_true", help="each timeframe's own tables as well")
+    chosen = parser.parse_args(arguments)
+    study, reports = chosen.folder / JSON, sorted(chosen.folder.glob("*/report.json"))
+    if study.is_file():
+        lines = _of_study(json.loads(study.read_text(encoding="utf-8")), every_series=chosen.series)
+    elif reports:
+        lines = _of_reports([json.loads(path.read_text(encoding="utf-8")) for path in reports])
+    else:
+        print(f"{chosen.folder} has no {JSON} and no bundle with a report.json: run make evaluate, or make train")
+        return 2
+    print("\n".join(lines))
+    return 0
+
+
+def _of_study(study: Json, *, every_series: bool) -> Iterator[str]:
+    for table in headline_tables(study):
+        yield from table.markdown()
+    for name, part in study["timeframes"].items():
+        for table in timeframe_tables(name, part) if every_series else ():
+            yield from table.markdown()
+
+
+def _of_reports(reports: Sequence[Json]) -> Iterator[str]:
+    """Yield the tables of what training itself measured, a column per timeframe."""
+    for kind in ("lstm", "patchtst"):
+        parts = {
+            report["timeframe"]: {kind: {"figures": {"all": report["figures"]["pooled"]}}}
+            for report in reports
+            if report["kind"] == kind
+        }
+        if table := figure_table(parts, kind, "all", "all series of the test slice"):
+            yield from table.markdown()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

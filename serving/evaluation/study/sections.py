@@ -1,0 +1,148 @@
+"""The sections of a timeframe's part: figures, tests, reliability, coverage and curves of one model's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.evaluation import HeldOut, judge_lstm, judge_patchtst
+from serving.evaluation.coverage import coverage_by_month, coverage_by_volatility, inside, volatility_quintiles
+from serving.evaluation.curves import (
+    abstention_sweep,
+    precision_recall_points,
+    reliability,
+    roc_points,
+    threshold_sweep,
+)
+from serving.evaluation.held_out import taken
+from serving.evaluation.metrics import Sample
+from serving.evaluation.study.contests import lstm_contests, patchtst_contests, tested
+from serving.forecasting import LstmAnswers
+
+__all__ = ["Scopes", "lstm_part", "patchtst_part"]
+
+Floats = NDArray[np.float64]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Scopes:
+    """Which rows count where.
+
+    Parameters
+    ----------
+    names
+        Symbol of each series number.
+    counted, five
+        Numbers of the series that all pooled figures, and those of the reference five, are made of.
+    resamples, seed
+        Of the bootstrap.
+    """
+
+    names: Sequence[str]
+    counted: NDArray[np.intp]
+    five: NDArray[np.intp]
+    resamples: int
+    seed: int
+
+    @property
+    def bootstrap(self) -> dict[str, int]:
+        """Settings of the functions that judge."""
+        return {"resamples": self.resamples, "seed": self.seed}
+
+
+def lstm_part(answers: LstmAnswers, held: HeldOut, scopes: Scopes) -> Json:
+    """Return what is published of an LSTM's calibrated answers to the held-out rows."""
+    by_symbol = judge_lstm(answers, held, scopes.names, **scopes.bootstrap)["by_symbol"]
+    rows = np.isin(held.place, scopes.counted)
+    answers, held = taken(answers, rows), taken(held, rows)
+    figures: Json = {"all": judge_lstm(answers, held, scopes.names, **scopes.bootstrap)["pooled"]}
+    five = np.isin(held.place, scopes.five)
+    if five.any():
+        of_five = judge_lstm(taken(answers, five), taken(held, five), scopes.names, **scopes.bootstrap)
+        figures["reference_five"] = of_five["pooled"]
+    sample = Sample(held.entry, scopes.resamples, scopes.seed)
+    said = _lstm_heads(answers, held)
+    events = {head: (probability, truth > 0) for head, (probability, truth) in said.items()}
+    return {
+        "figures": figures | {"by_symbol": by_symbol},
+        "against": tested(lstm_contests(answers, held), held, scopes.names),
+        "reliability": _reliabilities(sample, said),
+        "coverage": _coverage(answers, held, sample, scopes),
+        "curves": {
+            "roc": {head: roc_points(*one) for head, one in events.items()},
+            "pr": {head: precision_recall_points(*one) for head, one in events.items()},
+            "sweep": {
+                "direction": abstention_sweep(*events["direction"]),
+                "touch_either_1": threshold_sweep(*events["touch_either_1"]),
+                "win_long": threshold_sweep(*events["win_long"]),
+                "win_short": threshold_sweep(*events["win_short"]),
+            },
+        },
+    }
+
+
+def patchtst_part(probability: Floats, held: HeldOut, scopes: Scopes) -> Json:
+    """Return what is published of (n, 3) calibrated probabilities of up, flat and down."""
+    by_symbol = judge_patchtst(probability, held, scopes.names, **scopes.bootstrap)["by_symbol"]
+    rows = np.isin(held.place, scopes.counted)
+    probability, held = probability[rows], taken(held, rows)
+    figures: Json = {"all": judge_patchtst(probability, held, scopes.names, **scopes.bootstrap)["pooled"]}
+    five = np.isin(held.place, scopes.five)
+    if five.any():
+        of_five = judge_patchtst(probability[five], taken(held, five), scopes.names, **scopes.bootstrap)
+        figures["reference_five"] = of_five["pooled"]
+    said = {
+        name: (probability[:, column], (held.classes == column).astype(np.float64))
+        for column, name in enumerate(("up", "flat", "down"))
+    }
+    events = {head: (one, truth > 0) for head, (one, truth) in said.items()}
+    return {
+        "figures": figures | {"by_symbol": by_symbol},
+        "against": tested(patchtst_contests(probability, held), held, scopes.names),
+        "reliability": _reliabilities(Sample(held.entry, scopes.resamples, scopes.seed), said),
+        "curves": {
+            "roc": {head: roc_points(*one) for head, one in events.items()},
+            "pr": {head: precision_recall_points(*one) for head, one in events.items()},
+        },
+    }
+
+
+def _lstm_heads(answers: LstmAnswers, held: HeldOut) -> dict[str, tuple[Floats, Floats]]:
+    """Return probability and outcome of each head that is shown."""
+    return {
+        "touch_either_1": (answers.touch_either[:, 0], held.either),
+        "touch_up_1": (answers.touch_up[:, 0], held.touch[:, 0]),
+        "touch_down_1": (answers.touch_down[:, 0], held.touch[:, held.touch.shape[1] // 2]),
+        "win_long": (answers.win_long, held.win[:, 0]),
+        "win_short": (answers.win_short, held.win[:, 1]),
+        "direction": (answers.probability_up, held.direction),
+    }
+
+
+def _reliabilities(sample: Sample, said: Mapping[str, tuple[Floats, Floats]]) -> Json:
+    return {head: [one.as_dict() for one in reliability(sample, *pair)] for head, pair in said.items()}
+
+
+def _coverage(answers: LstmAnswers, held: HeldOut, sample: Sample, scopes: Scopes) -> Json:
+    """Return the coverage of the served 90 % intervals by quintile of volatility, and by month of each series."""
+    within = inside(answers.low, answers.high, held.close + held.change * held.atr)
+    quintiles, spread = coverage_by_volatility(sample, within, volatility_quintiles(held.atr, held.close, held.place))
+    spreads, by_month = {}, {}
+    for place in np.unique(held.place):
+        rows, name = held.place == place, scopes.names[place]
+        own = Sample(held.entry[rows], scopes.resamples, scopes.seed)
+        quintile = volatility_quintiles(held.atr[rows], held.close[rows], held.place[rows])
+        spreads[name] = coverage_by_volatility(own, within[rows], quintile)[1].as_dict()
+        months, figures = coverage_by_month(own, within[rows], held.entry[rows])
+        by_month[name] = [{"month": month} | one.as_dict() for month, one in zip(months, figures, strict=True)]
+    return {
+        "by_quintile": [one.as_dict() for one in quintiles],
+        "quintile_spread": spread.as_dict(),
+        "quintile_spread_by_symbol": spreads,
+        "by_month": by_month,
+    }

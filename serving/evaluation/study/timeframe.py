@@ -1,0 +1,145 @@
+"""One timeframe's part of a study: read, answer, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusiontrade.inference.contract import ModelKind
+from fusiontrade.market.timeframes import Timeframe
+from serving.bundle import Bundle, load_bundle
+from serving.card import ModelCard
+from serving.evaluation.held_out import HeldOut
+from serving.evaluation.study.judged import REFERENCE_FIVE, Candles, judged_part, read
+from serving.evaluation.study.left_out import left_out_part
+from serving.evaluation.study.sections import Scopes, lstm_part, patchtst_part
+from serving.forecasting import LstmAnswers, class_probabilities
+from serving.training.dataset import LstmBatches, PatchTstBatches, Pool
+from serving.training.judge import subjects, walked_answers
+from serving.training.prepared import prepared_as
+from serving.training.references import held_out
+
+__all__ = ["STEPS", "Plan", "study_timeframe"]
+
+Told = Callable[[str], None]
+Json = dict[str, Any]
+Rows = NDArray[np.intp]
+
+STEPS = ("candles", "baselines", "lstm", "patchtst", "symbols left out", "walk-forward")
+"""What is told as done, in this order."""
+_BATCH = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a study is made of: folders and choices, the same for every timeframe.
+
+    Parameters
+    ----------
+    data
+        Folder of candles.
+    bundles
+        By timeframe, the folders of the bundles to judge.
+    left_out
+        By timeframe, the folders of LSTM bundles trained without some symbols.
+    until
+        Bars closed after this instant (ms UTC) are not used; None: all are.
+    resamples, seed
+        Of the bootstrap.
+    """
+
+    data: Path
+    bundles: Mapping[Timeframe, Sequence[Path]]
+    left_out: Mapping[Timeframe, Sequence[Path]]
+    until: int | None
+    resamples: int
+    seed: int
+
+
+def study_timeframe(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
+    """Return one timeframe's part of the study.
+
+    Parameters
+    ----------
+    told
+        Called with each of `STEPS` when it is done.
+
+    Raises
+    ------
+    fusiontrade.errors.FusionTradeError, ValueError
+        If a bundle is refused, or the candles cannot be judged.
+    """
+    bundles = _by_kind([load_bundle(folder) for folder in plan.bundles[timeframe]])
+    candles = read(plan.data, timeframe, [bundle.card for bundle in bundles.values()], plan.until)
+    told("candles")
+    prepared = prepared_as(_leading(bundles), candles.pool)
+    held = held_out(prepared)
+    told("baselines")
+    scopes = _scopes(candles, plan)
+    part: Json = {"timeframe": str(timeframe)} | judged_part(candles, prepared, held)
+    answers = None
+    if (lstm := bundles.get("lstm")) is not None:
+        answers = lstm_answers_of(lstm, candles.pool, held)
+        part["lstm"] = lstm_part(answers, held, scopes)
+    told("lstm")
+    if (patchtst := bundles.get("patchtst")) is not None:
+        part["patchtst"] = patchtst_part(_classes(patchtst, candles.pool, prepared.slices.test), held, scopes)
+    told("patchtst")
+    folders = plan.left_out.get(timeframe, ())
+    if answers is not None and folders:
+        others = [load_bundle(folder) for folder in folders]
+        told_by = [(one.card, lstm_answers_of(one, candles.pool, held)) for one in others if one.card.kind == "lstm"]
+        part["left_out"] = left_out_part(answers, told_by, held, scopes)
+    told("symbols left out")
+    told("walk-forward")
+    return part
+
+
+def lstm_answers_of(bundle: Bundle, pool: Pool, held: HeldOut) -> LstmAnswers:
+    """Return a bundle's calibrated answers to the held-out rows, its intervals adapted as outcomes became known."""
+    prepared = prepared_as(bundle.card, pool)
+    batches = LstmBatches(pool, prepared.scaler, prepared.volatility)
+    outputs = _run(bundle, batches, ("features", "calendar", "volatility"), prepared.slices.test)
+    return walked_answers(bundle.card, outputs, held, subjects(pool))
+
+
+def _classes(bundle: Bundle, pool: Pool, rows: Rows) -> NDArray[np.float64]:
+    prepared = prepared_as(bundle.card, pool)
+    batches = PatchTstBatches(pool, prepared.volatility)
+    return class_probabilities(bundle.card, _run(bundle, batches, ("candles", "calendar", "volatility"), rows))
+
+
+def _run(
+    bundle: Bundle, batches: LstmBatches | PatchTstBatches, names: Sequence[str], rows: Rows
+) -> dict[str, NDArray[np.float32]]:
+    """Return the raw outputs of the served graph for rows of the pool."""
+    parts = []
+    for start in range(0, len(rows), _BATCH):
+        inputs = batches.inputs(rows[start : start + _BATCH])
+        parts.append(bundle.graph.run(dict(zip(names, inputs, strict=True))))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _by_kind(bundles: Sequence[Bundle]) -> dict[ModelKind, Bundle]:
+    return {bundle.card.kind: bundle for bundle in bundles}
+
+
+def _leading(bundles: Mapping[ModelKind, Bundle]) -> ModelCard:
+    """Return the card that says how rows are cut and scaled: the LSTM's, whose scaler the baselines share."""
+    return next(bundles[kind] for kind in ("lstm", "patchtst") if kind in bundles).card
+
+
+def _scopes(candles: Candles, plan: Plan) -> Scopes:
+    counted = candles.counted
+    return Scopes(
+        names=[one.symbol for one in candles.pool.series],
+        counted=candles.places(counted),
+        five=candles.places([symbol for symbol in REFERENCE_FIVE if symbol in counted]),
+        resamples=plan.resamples,
+        seed=plan.seed,
+    )
