@@ -3,14 +3,15 @@
 ``model.json`` (the card), ``model.onnx`` (the graph), ``report.json`` (how it was measured), optionally more plain
 files, and ``manifest.json`` with the sha256 of each of them. ``run.json`` (dates, timings) stands outside the
 manifest. Always true of a `Bundle`: every file was the one the manifest names, the bytes that were hashed are the
-bytes that run, the card is of this schema, asks for exactly the features this program computes, and the graph
-answered a neutral window with finite numbers of the right shapes. Anything else is `BundleRefused`, with the reason.
+bytes that run, the card is of this schema, asks for exactly the features this program computes, the report is of this
+model and these data and holds the card's metrics, and the graph answered a neutral window with finite numbers of the
+right shapes. Anything else is `BundleRefused`, with the reason.
 
 The graph contract (batch axis free, float32)::
 
-    lstm      features (N, 60, 50) scaled by the card's scaler, calendar (N, 60, C)
-              → direction (N), change (N), quantiles (N, 5), touch (N, 10), win (N, 2), log_range (N)
-    patchtst  candles (N, 120, 5), calendar (N, C)
+    lstm      features (N, 60, 50) scaled by the card's scaler, calendar (N, 60, C), volatility (N, V) scaled likewise
+              → direction (N), change (N), quantiles (N, 5), touch (N, 15), win (N, 2), log_range (N)
+    patchtst  candles (N, 120, 5), calendar (N, C), volatility (N, V)
               → classes (N, 3) logits up, flat, down
 """
 
@@ -68,7 +69,7 @@ def load_bundle(folder: Path, *, device: str = "cpu", threads: int = 1) -> Bundl
     contents = _verified_files(folder)
     card = _card(contents[CARD])
     _check_features(card)
-    _json_object(contents[REPORT], REPORT)
+    _check_report(_json_object(contents[REPORT], REPORT), card)
     if card.version != (expected := card.stamped(contents[GRAPH]).version):
         raise BundleRefused(f"{CARD} says version {card.version!r}, but its content is version {expected!r}")
     from serving.graph import open_graph
@@ -162,6 +163,22 @@ def _check_features(card: ModelCard) -> None:
         asked = getattr(card.features, field)
         if asked != value:
             raise BundleRefused(f"features.{field} of {card.model_id}: {_difference(asked, value)}")
+
+
+def _check_report(report: dict[str, Any], card: ModelCard) -> None:
+    """Refuse a report that is not of this model and these data, or does not hold the figures the card shows."""
+    named = {"model_id": card.model_id, "timeframe": card.timeframe.value, "data_fingerprint": card.data.fingerprint}
+    for field, value in named.items():
+        if report.get(field) != value:
+            raise BundleRefused(f"{REPORT} has {field} {report.get(field)!r}, {CARD} says {value!r}")
+    figures = report.get("figures")
+    pooled = figures.get("pooled") if isinstance(figures, dict) else None
+    if not isinstance(pooled, dict) or not pooled:
+        raise BundleRefused(f"{REPORT} holds no figures: a model that was not measured must not serve")
+    for name, metric in card.metrics.items():
+        figure = pooled.get(name)
+        if not isinstance(figure, dict) or figure.get("value") != metric.value:
+            raise BundleRefused(f"{REPORT} does not hold {name} {metric.value} of {CARD}")
 
 
 def _difference(asked: object, computed: object) -> str:

@@ -118,7 +118,14 @@ def lstm_answers(
         Whose window each of the n is.
     sides
         (n,) lower and (n,) upper corrections of the interval; by default the bundle's own.
+
+    Raises
+    ------
+    ValueError
+        If the card is no LSTM's.
     """
+    if card.kind != "lstm":
+        raise ValueError(f"{card.model_id} is no lstm")
     price, unit = np.asarray(close, np.float64), np.asarray(atr, np.float64)
     raw = {name: np.asarray(values, np.float64) for name, values in outputs.items()}
     probability, below, above, lower, upper = _by_subject(card, raw["direction"], subjects)

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from tiny_bundles import build_bundle, candles, item
+from tiny_bundles import build_bundle, candles, card_content, item, lstm_graph
 
 from fusiontrade.errors import BundleRefused
-from fusiontrade.inference.contract import ForecastRequest, ForecastResponse, ItemForecast
+from fusiontrade.inference.contract import ForecastItem, ForecastRequest, ForecastResponse, ItemForecast
+from fusiontrade.inference.intervals import corrected
 from serving.engine import Engine, load_engine
-from serving.features import atr, lstm_inputs
-from serving.forecasting import lstm_forecasts
+from serving.features import VOLATILITY, atr, lstm_inputs, patchtst_inputs, volatility_columns
+from serving.forecasting import lstm_forecast, patchtst_forecasts
 
 
 def ask(engine: Engine, *items: dict[str, Any]) -> list[ItemForecast]:
@@ -55,17 +57,76 @@ def test_an_answer_equals_features_graph_and_forecasting_one_after_the_other(eng
     bundle = engine.bundles["lstm", frame.timeframe]
     features, calendar = lstm_inputs(frame)
     assert bundle.card.scaler is not None
-    raw = bundle.graph.run({"features": bundle.card.scaler.apply(features), "calendar": calendar})
-    expected = lstm_forecasts(bundle.card, raw, frame.close[-1:], atr(frame)[-1:])[0]
+    usual = bundle.card.usual(frame.symbol, None)
+    volatility = bundle.card.volatility_scaler.apply(volatility_columns(frame, usual)[-1:])
+    inputs = {"features": bundle.card.scaler.apply(features), "calendar": calendar, "volatility": volatility}
+    asked = ForecastItem.model_validate_json(json.dumps(item(frame)))
+    expected = lstm_forecast(bundle.card, bundle.graph.run(inputs), frame.close[-1], atr(frame)[-1], asked)
     (answer,) = ask(engine, item(frame))
     assert answer.lstm is not None
     assert answer.lstm.model == expected.model
-    told, wanted = (
-        one.model_dump(exclude={"model", "touch_up", "touch_down", "interval_90"}) for one in (answer.lstm, expected)
+    assert answer.lstm.interval_state == expected.interval_state
+    told, wanted = (one.model_dump(exclude={"model", "interval_state"}) for one in (answer.lstm, expected))
+    for name, value in wanted.items():
+        assert told[name] == pytest.approx(value, rel=1e-9), name
+
+    candle_windows, ahead = patchtst_inputs(frame)
+    classes = engine.bundles["patchtst", frame.timeframe]
+    raw = classes.graph.run({"candles": candle_windows, "calendar": ahead, "volatility": volatility})
+    (expected_classes,) = patchtst_forecasts(classes.card, raw)
+    assert answer.patchtst is not None
+    assert answer.patchtst.model_dump(exclude={"model"}) == pytest.approx(
+        expected_classes.model_dump(exclude={"model"}), rel=1e-9
     )
-    assert told == pytest.approx(wanted, rel=1e-9)
-    assert answer.lstm.touch_down == pytest.approx(expected.touch_down, rel=1e-9)
-    assert answer.lstm.interval_90 == pytest.approx(expected.interval_90, rel=1e-9)
+
+
+def seasonal_graph() -> bytes:
+    """An LSTM's graph whose predicted change is the scaled column ``usual_now`` and nothing else."""
+    model = onnx.load_from_string(lstm_graph())
+    (last,) = [node for node in model.graph.node if "change" in node.output]
+    last.output[:] = ["no_change"]
+    place = onnx.numpy_helper.from_array(np.array(VOLATILITY.index("usual_now"), np.int64), "usual_now")
+    model.graph.initializer.append(place)
+    model.graph.node.append(onnx.helper.make_node("Gather", ["volatility", "usual_now"], ["change"], axis=1))
+    return model.SerializeToString()
+
+
+def test_the_season_of_the_symbol_or_else_of_its_market_or_else_of_any_is_used(tmp_path: Path) -> None:
+    weeks = {"any": 1.0, "fx": 2.0, "EURUSD=X": 3.0}
+    season = {name: [usual] * 168 for name, usual in weeks.items()}
+    scaler = card_content("lstm", "1h")["volatility_scaler"] | {"center": [1.0] * 28, "scale": [2.0] * 28}
+    build_bundle(tmp_path, graph=seasonal_graph(), season=season, volatility_scaler=scaler)
+    asked = [("EURUSD=X", "fx"), ("EURUSD=X", None), ("GBPUSD=X", "fx"), ("GBPUSD=X", None), ("BTC-USD", "crypto")]
+    answers = ask(load_engine(tmp_path), *[item(candles(symbol)) | {"market": market} for symbol, market in asked])
+    usual = [3.0, 3.0, 2.0, 1.0, 1.0]
+    changes = [answer.lstm.change for answer in answers if answer.lstm is not None]
+    assert changes == pytest.approx([(np.log(one) - 1) / 2 for one in usual], abs=1e-6)
+
+
+def test_an_items_interval_state_moves_its_interval_and_is_sent_back(engine: Engine) -> None:
+    version = engine.bundles["lstm", candles().timeframe].card.version
+    state = {"version": version, "lower": 0.5, "upper": -0.25, "revision": 7, "as_of": 1_704_000_000_000}
+    plain, moved, stale = ask(
+        engine,
+        item(candles()),
+        item(candles()) | {"interval": state},
+        item(candles()) | {"interval": state | {"version": "0123456789ab"}},
+    )
+    assert plain.lstm is not None
+    assert moved.lstm is not None
+    assert stale.lstm is not None
+    assert moved.lstm.interval_raw == plain.lstm.interval_raw
+    assert moved.lstm.interval_90 == pytest.approx(corrected(*moved.lstm.interval_raw, 0.5, -0.25))
+    assert moved.lstm.interval_state.model_dump() == state
+    assert plain.lstm.interval_90 == pytest.approx(corrected(*plain.lstm.interval_raw, 0.05, 0.1))
+    assert plain.lstm.interval_state.model_dump() == {
+        "version": version,
+        "lower": 0.05,
+        "upper": 0.1,
+        "revision": 0,
+        "as_of": 2,
+    }
+    assert stale.lstm == plain.lstm
 
 
 def test_an_item_answers_the_same_whatever_rides_with_it(engine: Engine) -> None:
@@ -138,7 +199,7 @@ def test_what_a_library_says_of_a_failure_stays_in_the_log(
     def fails(*_: object) -> None:
         raise ValueError("in /opt/program: https://errors.example.com")
 
-    monkeypatch.setattr("serving.engine.lstm_forecasts", fails)
+    monkeypatch.setattr("serving.engine.lstm_forecast", fails)
     (answer,) = ask(engine, item(candles()))
     assert answer.warnings == ["lstm-1h failed: ValueError"]
     assert "/opt/program" in str([vars(record).get("reason") for record in caplog.records])
@@ -190,6 +251,19 @@ def test_a_model_that_breaks_on_one_window_costs_only_that_item(tmp_path: Path, 
     assert with_other_kind.error is None
     assert with_other_kind.patchtst is not None
     assert with_other_kind.warnings == [broken.error.detail]
+
+
+def test_features_that_cannot_be_computed_cost_only_their_item(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise FloatingPointError
+
+    monkeypatch.setattr("serving.engine.volatility_columns", fails)
+    (answer,) = ask(engine, item(candles()))
+    assert answer.error is not None
+    assert answer.error.code == "model_failed"
+    assert answer.error.detail == "lstm-1h failed: FloatingPointError"
 
 
 def test_a_symbol_outside_the_universe_is_answered_with_a_warning(engine: Engine) -> None:

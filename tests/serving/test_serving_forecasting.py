@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tiny_bundles import LSTM_WIDTHS, card_content
 
+from fusiontrade.inference.contract import CandleColumns, ForecastItem, IntervalState, LstmForecast
 from serving.card import ModelCard
-from serving.forecasting import class_probabilities, lstm_answers, lstm_forecasts, patchtst_forecasts
+from serving.forecasting import Subject, class_probabilities, lstm_answers, lstm_forecast, patchtst_forecasts
+
+NO_CANDLES = CandleColumns(time=[], open=[], high=[], low=[], close=[])
+EURO: Subject = ("EURUSD=X", "fx")
 
 
 def card(kind: str = "lstm", **changes: Any) -> ModelCard:
@@ -26,11 +30,22 @@ def outputs(rows: int = 1, **given_values: Any) -> dict[str, np.ndarray]:
     return raw | {name: np.asarray(values, np.float32) for name, values in given_values.items()}
 
 
+def asked(symbol: str = "EURUSD=X", **changes: Any) -> ForecastItem:
+    return ForecastItem.model_validate({"symbol": symbol, "timeframe": "1h", "candles": NO_CANDLES} | changes)
+
+
+def forecast(
+    raw: dict[str, np.ndarray], close: float = 1.0, atr: float = 0.1, *, by: ModelCard | None = None
+) -> LstmForecast:
+    return lstm_forecast(by or card(), raw, close, atr, asked())
+
+
 def test_prices_and_interval_follow_from_close_and_atr() -> None:
     raw = outputs(change=[0.5], quantiles=[[-1.0, -0.5, 0.0, 0.5, 1.0]], log_range=[math.log(3.0)])
-    (answer,) = lstm_forecasts(card(), raw, [100.0], [2.0])
+    answer = forecast(raw, 100.0, 2.0)
     assert answer.predicted_price == pytest.approx(101.0)
-    assert answer.interval_90 == pytest.approx((100 + (-1 - 0.1) * 2, 100 + (1 + 0.2) * 2))
+    assert answer.interval_raw == pytest.approx((98.0, 102.0))
+    assert answer.interval_90 == pytest.approx((98.0 - 0.05 * 4.0, 102.0 + 0.1 * 4.0))
     assert answer.expected_range == pytest.approx(6.0, rel=1e-6)
     assert (answer.abstain_below, answer.abstain_above, answer.change_scale) == (0.48, 0.52, 0.4)
     assert answer.direction_accuracy == pytest.approx(53.0)
@@ -40,25 +55,99 @@ def test_prices_and_interval_follow_from_close_and_atr() -> None:
 
 def test_each_head_goes_through_its_own_map() -> None:
     maps = card_content("lstm", "1h")["calibration"] | {
-        "direction": {"kind": "platt", "a": 2.0, "b": 0.0},
         "touch_down_4": {"kind": "isotonic", "x": [0.0], "y": [0.01]},
+        "touch_either_1": {"kind": "isotonic", "x": [0.0], "y": [0.9]},
         "win_short": {"kind": "platt", "a": 0.0, "b": 0.0},
     }
-    raw = outputs(direction=[1.0], touch=[[1.0] * 10], win=[[1.0, 1.0]])
-    (answer,) = lstm_forecasts(card(calibration=maps), raw, [1.0], [0.1])
+    rule = {"calibration": {"kind": "platt", "a": 2.0, "b": 0.0}, "abstain_below": 0.4, "abstain_above": 0.6}
+    raw = outputs(direction=[1.0], touch=[[1.0] * 15], win=[[1.0, 1.0]])
+    answer = forecast(raw, by=card(calibration=maps, directions={"any": rule}))
     plain = 1 / (1 + math.exp(-1))
     assert answer.probability_up == pytest.approx(1 / (1 + math.exp(-2)))
     assert answer.touch_up == pytest.approx([plain] * 5)
     assert answer.touch_down == pytest.approx([plain] * 4 + [0.01])
+    assert answer.touch_either == pytest.approx([0.9, *[plain] * 4])
     assert (answer.win_long, answer.win_short) == (pytest.approx(plain), 0.5)
 
 
 def test_a_touch_farther_away_is_never_likelier() -> None:
-    raw = outputs(touch=[[0.0, 1.0, -1.0, 2.0, -2.0, 3.0, 2.0, 1.0, 0.0, 5.0]])
-    (answer,) = lstm_forecasts(card(), raw, [1.0], [0.1])
+    raw = outputs(touch=[[0.0, 1.0, -1.0, 2.0, -2.0, 3.0, 2.0, 1.0, 0.0, 5.0, 9.0, 1.0, 2.0, 0.0, 0.5]])
+    answer = forecast(raw)
     assert np.diff(answer.touch_up).max() <= 0
     assert answer.touch_up[3] == answer.touch_up[2]
     assert answer.touch_down[4] == answer.touch_down[3] == 0.5
+    assert np.diff(answer.touch_either).max() <= 0
+
+
+def test_either_side_is_no_less_than_one_side_and_no_more_than_both() -> None:
+    probability = np.array([[0.3, 0.2, 0.2, 0.1, 0.01], [0.4, 0.1, 0.1, 0.05, 0.02], [0.9, 0.15, 0.1, 0.01, 0.001]])
+    answer = forecast(outputs(touch=[np.log(probability / (1 - probability)).ravel()]))
+    assert answer.touch_either == pytest.approx([0.7, 0.2, 0.2, 0.1, 0.02], rel=1e-6)
+
+
+def test_a_trade_wins_no_more_often_than_its_target_is_touched() -> None:
+    touch = np.full((1, 15), 2.0)
+    touch[0, 2], touch[0, 7] = -1.0, 1.0  # 2 ATR above, below
+    answer = forecast(outputs(touch=touch, win=[[0.5, 0.5]]))
+    assert answer.win_long == answer.touch_up[2] == pytest.approx(1 / (1 + math.e))
+    assert answer.win_short == pytest.approx(1 / (1 + math.exp(-0.5)))
+
+
+def rule(slope: float, below: float, above: float, offset: float = 0.0) -> dict[str, Any]:
+    calibration = {"kind": "platt", "a": slope, "b": offset}
+    return {"calibration": calibration, "abstain_below": below, "abstain_above": above}
+
+
+def test_direction_and_interval_follow_the_symbol_else_its_market_else_any() -> None:
+    chosen = card(
+        directions={
+            "any": rule(0.0, 0.0, 1.0, offset=0.2),
+            "fx": rule(1.0, 0.4, 0.6),
+            "EURUSD=X": rule(3.0, 0.45, 0.55),
+        },
+        intervals={
+            "any": {"lower": 0.1, "upper": 0.2},
+            "fx": {"lower": 0.3, "upper": 0.4},
+            "EURUSD=X": {"lower": -0.1, "upper": -0.2},
+        },
+    )
+    subjects: list[Subject] = [EURO, ("GBPUSD=X", "fx"), ("BTC-USD", "crypto"), ("EURUSD=X", None), ("GBPUSD=X", None)]
+    raw = outputs(5, direction=[0.3] * 5, quantiles=[[-1.0, -0.5, 0.0, 0.5, 1.0]] * 5)
+    answers = lstm_answers(chosen, raw, np.full(5, 100.0), np.full(5, 1.0), subjects)
+    own, kind, other = (1 / (1 + math.exp(-x)) for x in (0.9, 0.3, 0.2))
+    assert answers.probability_up == pytest.approx([own, kind, other, own, other])
+    assert answers.abstain_above.tolist() == [0.55, 0.6, 1.0, 0.55, 1.0]
+    assert answers.abstain_below.tolist() == [0.45, 0.4, 0.0, 0.45, 0.0]
+    assert answers.vote.tolist() == [1, 0, 0, 1, 0]
+    assert answers.low == pytest.approx([99.2, 98.4, 98.8, 99.2, 98.8])
+    assert answers.high == pytest.approx([100.6, 101.8, 101.4, 100.6, 101.4])
+    assert answers.raw_low.tolist() == [99.0] * 5
+
+
+def test_a_vote_lies_outside_its_band_and_never_on_it() -> None:
+    chosen = card(directions={"any": rule(1.0, 0.4, 0.6)})
+    logits = [math.log(p / (1 - p)) for p in (0.39, 0.41, 0.5, 0.59, 0.61)]
+    answers = lstm_answers(chosen, outputs(5, direction=logits), np.ones(5), np.full(5, 0.1), [EURO] * 5)
+    assert answers.vote.tolist() == [-1, 0, 0, 0, 1]
+    always = card(directions={"any": rule(1.0, 0.0, 1.0)})
+    sure = lstm_answers(always, outputs(2, direction=[-1e30, 1e30]), np.ones(2), np.full(2, 0.1), [EURO] * 2)
+    assert sure.probability_up.tolist() == [0.0, 1.0]
+    assert sure.vote.tolist() == [0, 0]
+
+
+def test_an_interval_state_of_this_bundle_is_used_and_sent_back_and_another_is_not() -> None:
+    raw = outputs(quantiles=[[-1.0, -0.5, 0.0, 0.5, 1.0]])
+    state = IntervalState(version=card().version, lower=0.25, upper=-0.1, revision=3, as_of=9)
+    answer = lstm_forecast(card(), raw, 100.0, 1.0, asked(interval=state))
+    assert answer.interval_state == state
+    assert answer.interval_raw == (99.0, 101.0)
+    assert answer.interval_90 == pytest.approx((98.5, 100.8))
+
+    older = state.model_copy(update={"version": "0123456789ab"})
+    own = card(intervals={"any": {"lower": 0.05, "upper": 0.1}, "fx": {"lower": 0.5, "upper": 0.5}})
+    answer = lstm_forecast(own, raw, 100.0, 1.0, asked(interval=older, market="fx"))
+    assert answer.interval_state == IntervalState(version=own.version, lower=0.5, upper=0.5, revision=0, as_of=2)
+    assert answer.interval_90 == pytest.approx((98.0, 102.0))
 
 
 def test_class_probabilities_are_up_flat_down() -> None:
@@ -69,56 +158,80 @@ def test_class_probabilities_are_up_flat_down() -> None:
 
 def test_a_card_of_the_other_kind_is_an_error_that_names_it() -> None:
     with pytest.raises(ValueError, match="patchtst-1h is no lstm"):
-        lstm_answers(card("patchtst"), outputs(), [1.0], [0.1])
+        lstm_answers(card("patchtst"), outputs(), [1.0], [0.1], [EURO])
     with pytest.raises(ValueError, match="patchtst-1h is no lstm"):
-        lstm_forecasts(card("patchtst"), outputs(), [1.0], [0.1])
+        forecast(outputs(), by=card("patchtst"))
 
 
-ANY = st.floats(-1e4, 1e4, width=32)
+VALUE = st.floats(-1e4, 1e4, width=32)
+SIDE = st.floats(-5, 5)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    flat=arrays.arrays(np.float32, (3, 20), elements=ANY),
+    flat=arrays.arrays(np.float32, (3, 25), elements=VALUE),
     close=arrays.arrays(np.float64, 3, elements=st.floats(1e-3, 1e6)),
     share=st.floats(1e-7, 0.5),
-    shift=st.floats(-5, 5),
+    sides=st.tuples(SIDE, SIDE),
 )
 def test_any_finite_output_gives_a_lawful_answer(
-    flat: np.ndarray, close: np.ndarray, share: float, shift: float
+    flat: np.ndarray, close: np.ndarray, share: float, sides: tuple[float, float]
 ) -> None:
     raw = {
         "direction": flat[:, 0],
         "change": flat[:, 1],
         "quantiles": flat[:, 2:7],
-        "touch": flat[:, 7:17],
-        "win": flat[:, 17:19],
-        "log_range": flat[:, 19],
+        "touch": flat[:, 7:22],
+        "win": flat[:, 22:24],
+        "log_range": flat[:, 24],
     }
-    chosen = card(interval={"lower_shift": shift, "upper_shift": shift})
-    answers = lstm_answers(chosen, raw, close, close * share)
-    for probabilities in (answers.probability_up, answers.win_long, answers.win_short, answers.touch_up):
+    chosen = card(intervals={"any": {"lower": sides[0], "upper": sides[1]}})
+    answers = lstm_answers(chosen, raw, close, close * share, [EURO] * 3)
+    up, down, either = answers.touch_up, answers.touch_down, answers.touch_either
+    for probabilities in (answers.probability_up, answers.win_long, answers.win_short, up, down, either):
         assert probabilities.min() >= 0.0
         assert probabilities.max() <= 1.0
-    assert (np.diff(answers.touch_up, axis=1) <= 0).all()
-    assert (np.diff(answers.touch_down, axis=1) <= 0).all()
+    for probabilities in (up, down, either):
+        assert (np.diff(probabilities, axis=1) <= 0).all()
+    assert (either >= np.maximum(up, down)).all()
+    assert (either <= np.minimum(up + down, 1.0)).all()
+    assert (answers.win_long <= up[:, 2]).all()
+    assert (answers.win_short <= down[:, 2]).all()
     assert (np.diff(answers.quantiles, axis=1) >= 0).all()
-    assert (answers.low > 0).all()
-    assert (answers.low < answers.high).all()
+    for low, high in ((answers.low, answers.high), (answers.raw_low, answers.raw_high)):
+        assert (low > 0).all()
+        assert (low < high).all()
     assert (answers.predicted_price > 0).all()
     assert np.isfinite(answers.expected_range).all()
-    assert len(lstm_forecasts(chosen, raw, close, close * share)) == 3
+    for row in range(3):
+        one = {name: values[row : row + 1] for name, values in raw.items()}
+        forecast(one, float(close[row]), float(close[row] * share), by=chosen)
 
 
 def test_rows_of_a_batch_do_not_touch_each_other() -> None:
     random = np.random.default_rng(3)
     raw = {n: random.standard_normal((6, w) if w else 6).astype(np.float32) for n, w in LSTM_WIDTHS.items()}
     close, atr = np.linspace(1, 2, 6), np.linspace(0.1, 0.2, 6)
-    alone = [
-        lstm_forecasts(card(), {n: v[i : i + 1] for n, v in raw.items()}, close[i : i + 1], atr[i : i + 1])[0]
-        for i in range(6)
-    ]
-    assert lstm_forecasts(card(), raw, close, atr) == alone
+    chosen = card(directions={"any": rule(1.0, 0.4, 0.6), "crypto": rule(2.0, 0.3, 0.7)})
+    subjects: list[Subject] = [EURO, ("BTC-USD", "crypto")] * 3
+    together = lstm_answers(chosen, raw, close, atr, subjects)
+    for row in range(6):
+        one = {name: values[row : row + 1] for name, values in raw.items()}
+        alone = lstm_answers(chosen, one, close[row : row + 1], atr[row : row + 1], subjects[row : row + 1])
+        for name, values in vars(alone).items():
+            np.testing.assert_array_equal(values[0], vars(together)[name][row], err_msg=name)
+
+
+def test_what_goes_over_the_wire_is_what_the_vectorised_answers_say() -> None:
+    random = np.random.default_rng(5)
+    raw = {n: random.standard_normal((1, w) if w else 1).astype(np.float32) for n, w in LSTM_WIDTHS.items()}
+    answer, wire = lstm_answers(card(), raw, [3.0], [0.2], [EURO]), forecast(raw, 3.0, 0.2)
+    for name in ("probability_up", "change", "predicted_price", "expected_range", "win_long", "win_short"):
+        assert getattr(wire, name) == getattr(answer, name)[0]
+    for name in ("touch_up", "touch_down", "touch_either"):
+        assert getattr(wire, name) == getattr(answer, name)[0].tolist()
+    assert wire.interval_90 == (answer.low[0], answer.high[0])
+    assert wire.interval_raw == (answer.raw_low[0], answer.raw_high[0])
 
 
 def test_vectorised_classes_sum_to_one() -> None:

@@ -29,14 +29,14 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import GRAPH, REPORT, write_card, write_manifest
 from serving.card import HEADS, ModelCard
-from serving.features import CALENDAR, CANDLE_CHANNELS, FEATURE_VERSION, INDICATORS, WINDOW
+from serving.features import CALENDAR, CANDLE_CHANNELS, FEATURE_VERSION, INDICATORS, VOLATILITY, WINDOW
 
 ROOT = Path(__file__).resolve().parents[2]
 Behaviour = Literal["calm", "nan", "raises", "slow"]
 TIMEFRAMES = ("15m", "30m", "1h", "4h")
 MONDAY = 1_704_067_200_000
 
-LSTM_WIDTHS = {"direction": 0, "change": 0, "quantiles": 5, "touch": 2 * len(TOUCH_LEVELS), "win": 2, "log_range": 0}
+LSTM_WIDTHS = {"direction": 0, "change": 0, "quantiles": 5, "touch": 3 * len(TOUCH_LEVELS), "win": 2, "log_range": 0}
 
 
 def lstm_graph(behaviour: Behaviour = "calm", *, widths: dict[str, int] | None = None) -> bytes:
@@ -53,8 +53,10 @@ def lstm_graph(behaviour: Behaviour = "calm", *, widths: dict[str, int] | None =
         helper.make_node("Gather", ["features", "rsi"], ["picked"], axis=2),
         helper.make_node("ReduceMean", ["picked", "all_but_batch"], ["mean"], keepdims=0),
         helper.make_node("ReduceMean", ["calendar", "all_but_batch"], ["season"], keepdims=0),
-        helper.make_node("Add", ["mean", "season"], ["both"]),
-        helper.make_node("Sub", ["both", "season"], ["raw_signal"]),
+        helper.make_node("ReduceMean", ["volatility", "column_axis"], ["activity"], keepdims=0),
+        helper.make_node("Add", ["season", "activity"], ["unused"]),
+        helper.make_node("Add", ["mean", "unused"], ["both"]),
+        helper.make_node("Sub", ["both", "unused"], ["raw_signal"]),
         *_misbehaviour(behaviour, constants),
         helper.make_node("Unsqueeze", ["signal", "column_axis"], ["column"]),
     ]
@@ -68,7 +70,7 @@ def lstm_graph(behaviour: Behaviour = "calm", *, widths: dict[str, int] | None =
             )
         )
         nodes.append(helper.make_node("Add", [f"{name}_raw", f"{name}_bias"], [name]))
-    inputs = {"features": (60, len(INDICATORS)), "calendar": (60, len(CALENDAR))}
+    inputs = {"features": (60, len(INDICATORS)), "calendar": (60, len(CALENDAR)), "volatility": (len(VOLATILITY),)}
     return _model(nodes, inputs, widths or LSTM_WIDTHS, constants)
 
 
@@ -80,6 +82,7 @@ def patchtst_graph(channels: int = 5) -> bytes:
         "column_axis": np.array([1], np.int64),
         "slope": np.array([[-0.3, 0.0, 0.3]], np.float32),
         "no_season": np.zeros((len(CALENDAR), 3), np.float32),
+        "no_activity": np.zeros((len(VOLATILITY), 3), np.float32),
     }
     nodes = [
         helper.make_node("Gather", ["candles", "close"], ["closes"], axis=2),
@@ -87,9 +90,12 @@ def patchtst_graph(channels: int = 5) -> bytes:
         helper.make_node("Unsqueeze", ["mean", "column_axis"], ["column"]),
         helper.make_node("MatMul", ["column", "slope"], ["leaning"]),
         helper.make_node("MatMul", ["calendar", "no_season"], ["season"]),
-        helper.make_node("Add", ["leaning", "season"], ["classes"]),
+        helper.make_node("MatMul", ["volatility", "no_activity"], ["activity"]),
+        helper.make_node("Add", ["leaning", "season"], ["seasonal"]),
+        helper.make_node("Add", ["seasonal", "activity"], ["classes"]),
     ]
-    return _model(nodes, {"candles": (120, channels), "calendar": (len(CALENDAR),)}, {"classes": 3}, constants)
+    inputs = {"candles": (120, channels), "calendar": (len(CALENDAR),), "volatility": (len(VOLATILITY),)}
+    return _model(nodes, inputs, {"classes": 3}, constants)
 
 
 def _misbehaviour(behaviour: Behaviour, constants: dict[str, Any]) -> list[onnx.NodeProto]:
@@ -176,7 +182,7 @@ def card_content(kind: str, timeframe: str) -> dict[str, Any]:
     columns = INDICATORS if is_lstm else CANDLE_CHANNELS
     plain: dict[str, Any] = {"kind": "identity"} if is_lstm else {"kind": "temperature", "t": 2.0}
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "model_id": f"{kind}-{timeframe}",
         "kind": kind,
         "timeframe": timeframe,
@@ -188,13 +194,19 @@ def card_content(kind: str, timeframe: str) -> dict[str, Any]:
             "window": WINDOW,
             "columns": list(columns),
             "calendar": list(CALENDAR),
+            "volatility": list(VOLATILITY),
             "sequence": 60 if is_lstm else 120,
         },
         "config": {"layers": [1]},
         "scaler": {"center": [0.0] * len(columns), "scale": [1.0] * len(columns), "clip": 5.0} if is_lstm else None,
         "calibration": dict.fromkeys(HEADS[kind], plain),
-        "interval": {"lower_shift": 0.1, "upper_shift": 0.2} if is_lstm else None,
-        "thresholds": {"abstain_below": 0.48, "abstain_above": 0.52, "change_scale": 0.4} if is_lstm else None,
+        "season": {"any": [1.0] * (7 * 86_400_000 // Timeframe(timeframe).milliseconds)},
+        "volatility_scaler": {"center": [0.0] * len(VOLATILITY), "scale": [1.0] * len(VOLATILITY), "clip": 5.0},
+        "directions": {"any": {"calibration": {"kind": "identity"}, "abstain_below": 0.48, "abstain_above": 0.52}}
+        if is_lstm
+        else {},
+        "intervals": {"any": {"lower": 0.05, "upper": 0.1}} if is_lstm else {},
+        "thresholds": {"change_scale": 0.4} if is_lstm else None,
         "metrics": {"direction_accuracy": {"value": 0.53, "low": 0.5, "high": 0.56, "n": 1000}},
         "data": {
             "fingerprint": "tiny",
@@ -204,6 +216,16 @@ def card_content(kind: str, timeframe: str) -> dict[str, Any]:
         "code_version": "test",
         "seed": 1,
         "libraries": {"onnx": onnx.__version__},
+    }
+
+
+def report_content(card: dict[str, Any]) -> dict[str, Any]:
+    """The least report that a bundle with this card may have."""
+    return {
+        "model_id": card["model_id"],
+        "timeframe": card["timeframe"],
+        "data_fingerprint": card["data"]["fingerprint"],
+        "figures": {"pooled": {"rows": {"value": 1.0}} | card["metrics"]},
     }
 
 
@@ -223,7 +245,7 @@ def build_bundle(
     if graph is None:
         graph = lstm_graph(behaviour) if kind == "lstm" else patchtst_graph()
     (place / GRAPH).write_bytes(graph)
-    (place / REPORT).write_text(json.dumps({"rows": 1}))
+    (place / REPORT).write_text(json.dumps(report_content(content)))
     write_card(place, ModelCard.model_validate_json(json.dumps(content)))
     write_manifest(place)
     return place

@@ -79,10 +79,10 @@ def test_rollover_follows_new_yorks_clock_changes(instant: str, is_rollover: boo
     ],
 )
 def test_the_clock_changes_at_its_very_hour(instant: str, new_york_open: float) -> None:
-    from serving.features.calendar import _offsets
+    from serving.features.calendar import offsets
 
     opens = np.array([parse_iso(instant)])
-    local_hours = (opens + _offsets(opens, "America/New_York")) % 86_400_000 / 3_600_000
+    local_hours = (opens + offsets(opens, "America/New_York")) % 86_400_000 / 3_600_000
     assert local_hours.tolist() == [new_york_open]
 
 
@@ -90,7 +90,7 @@ def test_offsets_equal_the_zone_database_at_every_hour_of_many_years() -> None:
     from datetime import UTC, datetime
     from zoneinfo import ZoneInfo
 
-    from serving.features.calendar import _offsets
+    from serving.features.calendar import offsets
 
     opens = np.arange(parse_iso("2015-12-01T00:00:00Z"), parse_iso("2027-02-01T00:00:00Z"), 7 * 3_600_000 + 60_000)
     for zone in ("Europe/London", "America/New_York", "Asia/Tokyo"):
@@ -98,7 +98,7 @@ def test_offsets_equal_the_zone_database_at_every_hour_of_many_years() -> None:
             datetime.fromtimestamp(int(instant) / 1000, UTC).astimezone(ZoneInfo(zone)).utcoffset().total_seconds()
             for instant in opens
         ]
-        np.testing.assert_array_equal(_offsets(opens, zone) / 1000, expected)
+        np.testing.assert_array_equal(offsets(opens, zone) / 1000, expected)
 
 
 def test_a_long_bar_counts_the_share_of_it_inside_a_session() -> None:
