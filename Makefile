@@ -3,7 +3,7 @@ PYTHON ?= python3
 ENV = $(PYTHON) infra/environment.py
 DEV = .venv/dev/bin
 
-.PHONY: run test lint train bench build deploy openapi lock clean
+.PHONY: run test lint train evaluate bench build deploy openapi lock clean
 
 run:            ## the whole platform on this machine
 	@$(ENV) run emulator && exec .venv/run/bin/python -m infra.local $(ARGS)
@@ -16,6 +16,9 @@ lint:           ## format, style, types, security, template
 
 train:          ## bundles from real candles: make train MARKET_DATA_DIR=folder [OUT=folder]
 	@$(ENV) train && .venv/train/bin/python -m serving.training --data "$(MARKET_DATA_DIR)" --out "$(or $(OUT),.local/bundles)" $(ARGS)
+
+evaluate:       ## bundles judged on the untouched slice: make evaluate MARKET_DATA_DIR=folder [BUNDLES=folder] [OUT=folder]
+	@$(ENV) train && .venv/train/bin/python -m serving.evaluation --data "$(MARKET_DATA_DIR)" --bundles "$(or $(BUNDLES),serving/starter)" --out "$(or $(OUT),.local/evaluation)" $(ARGS)
 
 bench:          ## speed as ratios, both sides in one run
 	@$(ENV) dev && $(DEV)/python -m infra.bench $(ARGS)

@@ -1,4 +1,4 @@
-"""The JSON of a small study, made up: what `serving.evaluation.study.running.study` returns, for tests of its readers."""
+"""The JSON of a small study, made up: what `serving.evaluation.study.running.study` returns."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def lstm_part() -> dict[str, Any]:
             "pr": {"direction": {"recall": curve, "precision": curve}},
             "sweep": {
                 "direction": {"share": curve, "half_width": curve, "accuracy": curve, "standard_error": curve},
-                "win_long": {name: curve for name in ("threshold", "share", "precision", "recall", "f1", "accuracy")},
+                "win_long": dict.fromkeys(("threshold", "share", "precision", "recall", "f1", "accuracy"), curve),
             },
         },
     }

@@ -145,7 +145,7 @@ def _pinball(axis: Axes, ratios: Mapping[str, Mapping[str, Json]]) -> None:
     axis.axvline(1.0, color=_INK, linestyle=":", linewidth=0.8)
     axis.set_yticks(range(len(rows)), [label for label, _, _ in reversed(rows)])
     axis.set_xlabel("pinball ratio (below 1: better than rolling-500 quantiles)")
-    axis.margins(y=0.01)
+    axis.set_ylim(-0.6, len(rows) - 0.4)
 
 
 def _folds(axis: Axes, name: str, folds: Sequence[Json]) -> None:
@@ -211,4 +211,6 @@ def _months(axis: Axes, by_symbol: Mapping[str, Sequence[Json]]) -> None:
     axis.axhline(0.9, color=_INK, linestyle=":", linewidth=0.8)
     axis.set_xticks(range(len(months)), months, rotation=30, ha="right")
     axis.set_ylabel("coverage")
+    low, high = axis.get_ylim()
+    axis.set_ylim(min(low, 0.85), max(high, 0.95))
     axis.legend(ncols=2, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -234,11 +234,15 @@ def comparison_table(name: str, part: Json, kind: str) -> Table | None:
         series = {symbol: one for symbol, one in sorted(test["by_symbol"].items()) if one["adjusted"] is not None}
         better = [symbol for symbol, one in series.items() if one["adjusted"] <= _LEVEL]
         worse = [symbol for symbol, one in series.items() if 1 - one["p_better"] <= _LEVEL]
-        cells = ", ".join(f"{symbol} {one['adjusted']:.3f}" for symbol, one in series.items())
+        cells = ", ".join(f"{symbol} {_chance(one['adjusted'])}" for symbol, one in series.items())
         counted = [f"{len(found)} of {len(test['by_symbol'])}" for found in (better, worse)]
         rows.append([test["loss"], BASELINES.get(test["baseline"], test["baseline"]), *counted, cells or MISSING])
     caption = f"{kind}, {name}: Diebold-Mariano tests at 5 %; p that the loss is smaller, after Benjamini-Hochberg"
     return _table(caption, ("loss", "baseline", "better", "worse (uncorrected)", "adjusted p"), rows)
+
+
+def _chance(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def data_table(name: str, part: Json) -> Table:

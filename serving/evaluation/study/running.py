@@ -45,7 +45,6 @@ _LIBRARIES = (
     "statsmodels",
     "TA-Lib",
 )
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _queue: Any = None  # of a worker: where it tells its steps
 
 
@@ -149,10 +148,8 @@ def _longest_first(timeframes: Mapping[Timeframe, object]) -> list[Timeframe]:
 
 
 def _begin(queue: Any) -> None:
-    """Make a worker ready: one thread each, told where to tell."""
+    """Tell a worker where to tell its steps."""
     global _queue  # noqa: PLW0603 - a process pool hands its workers nothing else before their work
-    for name in _THREADS:
-        os.environ[name] = "1"
     _queue = queue
 
 

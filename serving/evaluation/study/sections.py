@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = ["Scopes", "lstm_part", "patchtst_part"]
 
 Floats = NDArray[np.float64]
 Json = dict[str, Any]
+Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +58,18 @@ class Scopes:
 
 def lstm_part(answers: LstmAnswers, held: HeldOut, scopes: Scopes) -> Json:
     """Return what is published of an LSTM's calibrated answers to the held-out rows."""
-    by_symbol = judge_lstm(answers, held, scopes.names, **scopes.bootstrap)["by_symbol"]
+
+    def judged(rows: Rows) -> Json:
+        return judge_lstm(taken(answers, rows), taken(held, rows), scopes.names, **scopes.bootstrap)
+
+    figures = _by_scope(judged, held, scopes)
     rows = np.isin(held.place, scopes.counted)
     answers, held = taken(answers, rows), taken(held, rows)
-    figures: Json = {"all": judge_lstm(answers, held, scopes.names, **scopes.bootstrap)["pooled"]}
-    five = np.isin(held.place, scopes.five)
-    if five.any():
-        of_five = judge_lstm(taken(answers, five), taken(held, five), scopes.names, **scopes.bootstrap)
-        figures["reference_five"] = of_five["pooled"]
     sample = Sample(held.entry, scopes.resamples, scopes.seed)
     said = _lstm_heads(answers, held)
     events = {head: (probability, truth > 0) for head, (probability, truth) in said.items()}
     return {
-        "figures": figures | {"by_symbol": by_symbol},
+        "figures": figures,
         "against": tested(lstm_contests(answers, held), held, scopes.names),
         "reliability": _reliabilities(sample, said),
         "coverage": _coverage(answers, held, sample, scopes),
@@ -88,21 +88,20 @@ def lstm_part(answers: LstmAnswers, held: HeldOut, scopes: Scopes) -> Json:
 
 def patchtst_part(probability: Floats, held: HeldOut, scopes: Scopes) -> Json:
     """Return what is published of (n, 3) calibrated probabilities of up, flat and down."""
-    by_symbol = judge_patchtst(probability, held, scopes.names, **scopes.bootstrap)["by_symbol"]
+
+    def judged(rows: Rows) -> Json:
+        return judge_patchtst(probability[rows], taken(held, rows), scopes.names, **scopes.bootstrap)
+
+    figures = _by_scope(judged, held, scopes)
     rows = np.isin(held.place, scopes.counted)
     probability, held = probability[rows], taken(held, rows)
-    figures: Json = {"all": judge_patchtst(probability, held, scopes.names, **scopes.bootstrap)["pooled"]}
-    five = np.isin(held.place, scopes.five)
-    if five.any():
-        of_five = judge_patchtst(probability[five], taken(held, five), scopes.names, **scopes.bootstrap)
-        figures["reference_five"] = of_five["pooled"]
     said = {
         name: (probability[:, column], (held.classes == column).astype(np.float64))
         for column, name in enumerate(("up", "flat", "down"))
     }
     events = {head: (one, truth > 0) for head, (one, truth) in said.items()}
     return {
-        "figures": figures | {"by_symbol": by_symbol},
+        "figures": figures,
         "against": tested(patchtst_contests(probability, held), held, scopes.names),
         "reliability": _reliabilities(Sample(held.entry, scopes.resamples, scopes.seed), said),
         "curves": {
@@ -110,6 +109,16 @@ def patchtst_part(probability: Floats, held: HeldOut, scopes: Scopes) -> Json:
             "pr": {head: precision_recall_points(*one) for head, one in events.items()},
         },
     }
+
+
+def _by_scope(judged: Callable[[Rows], Json], held: HeldOut, scopes: Scopes) -> Json:
+    """Return the figures of all counted series, of the reference five, and of each series, counted or not."""
+    counted, five = np.isin(held.place, scopes.counted), np.isin(held.place, scopes.five)
+    every = judged(np.ones(len(held), np.bool_))
+    found: Json = {"all": every["pooled"] if counted.all() else judged(counted)["pooled"]}
+    if five.any():
+        found["reference_five"] = found["all"] if (five == counted).all() else judged(five)["pooled"]
+    return found | {"by_symbol": every["by_symbol"]}
 
 
 def _lstm_heads(answers: LstmAnswers, held: HeldOut) -> dict[str, tuple[Floats, Floats]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fusiontrade.inference.contract import ModelKind
 from fusiontrade.market.timeframes import Timeframe
@@ -62,7 +63,7 @@ class Plan:
 
 
 def study_timeframe(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
-    """Return one timeframe's part of the study.
+    """Return one timeframe's part of the study, reckoned on one thread: the same digits beside other processes.
 
     Parameters
     ----------
@@ -74,6 +75,11 @@ def study_timeframe(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
     fusiontrade.errors.FusionTradeError, ValueError
         If a bundle is refused, or the candles cannot be judged.
     """
+    with threadpool_limits(1):
+        return _studied(timeframe, plan, told)
+
+
+def _studied(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
     bundles = _by_kind([load_bundle(folder) for folder in plan.bundles[timeframe]])
     candles = read(plan.data, timeframe, [bundle.card for bundle in bundles.values()], plan.until)
     told("candles")

@@ -1,0 +1,102 @@
+"""Targets are met, missed or not known by what the figures say, and by nothing else."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from sample_study import figure, timeframe_part
+
+from serving.evaluation.study.acceptance import acceptance
+
+
+@pytest.fixture
+def part() -> dict[str, Any]:
+    return deepcopy(timeframe_part())
+
+
+def rows(part: dict[str, Any], row_id: str, name: str = "1h") -> list[dict[str, Any]]:
+    return [row for row in acceptance({name: part}) if row["id"] == row_id]
+
+
+def test_a_pooled_figure_is_held_against_its_limit_and_its_aim_for_each_scope(part: dict[str, Any]) -> None:
+    five, every = rows(part, "pinball_ratio")
+    assert (five["scope"], five["value"], five["met"], five["aim_met"]) == ("the reference five", 0.94, True, True)
+    assert (every["scope"], every["value"], every["met"], every["aim_met"]) == ("all series", 0.95, True, False)
+    part["lstm"]["figures"]["all"]["pinball_ratio"] = figure(0.956)
+    assert [row["met"] for row in rows(part, "pinball_ratio")] == [True, False]
+
+
+def test_a_skill_whose_interval_reaches_zero_misses_its_target(part: dict[str, Any]) -> None:
+    part["lstm"]["figures"]["all"]["either_touch_skill_over_climatology"] = figure(0.06, half=0.07)
+    assert [row["met"] for row in rows(part, "either_touch_skill_over_climatology")] == [True, False]
+
+
+def test_every_series_has_to_stay_below_one_and_the_worst_is_named(part: dict[str, Any]) -> None:
+    (row,) = rows(part, "pinball_ratio_each")
+    assert (row["met"], row["worst"], row["exceptions"]) == (True, "EURUSD=X", [])
+    part["lstm"]["figures"]["by_symbol"]["BTC-USD"]["pinball_ratio"] = figure(0.995)
+    (row,) = rows(part, "pinball_ratio_each")
+    assert (row["met"], row["worst"], row["exceptions"]) == (False, "BTC-USD", ["BTC-USD"])
+
+
+@pytest.mark.parametrize(
+    ("value", "n", "met"), [(0.912, 6000, False), (0.888, 6000, False), (0.912, 5000, True), (0.865, 5000, False)]
+)
+def test_coverage_may_stray_further_in_a_small_series(part: dict[str, Any], value: float, n: int, met: bool) -> None:
+    part["lstm"]["figures"]["by_symbol"]["BTC-USD"]["coverage_90"] = figure(value, n=n)
+    (row,) = rows(part, "coverage_each")
+    assert row["met"] is met
+    assert row["worst"] == "BTC-USD" or met
+
+
+def test_direction_may_not_lose_anywhere(part: dict[str, Any]) -> None:
+    by_symbol = part["lstm"]["figures"]["by_symbol"]
+    by_symbol["EURUSD=X"]["direction_log_loss_skill"] = figure(-0.00003)
+    assert rows(part, "direction_skill_each")[0]["met"] is True
+    by_symbol["EURUSD=X"]["direction_log_loss_skill"] = figure(-0.0002)
+    (row,) = rows(part, "direction_skill_each")
+    assert (row["met"], row["exceptions"]) == (False, ["EURUSD=X"])
+
+
+def test_calibration_is_held_against_its_noise_floor_head_by_head(part: dict[str, Any]) -> None:
+    (row,) = rows(part, "ece")
+    assert row["met"] is True
+    assert row["value"] == pytest.approx(0.006)
+    assert row["worst"] == "touch_either_1"
+    part["lstm"]["figures"]["all"]["direction_ece"] = {"value": 0.02, "noise_floor": 0.004, "n": 6000}
+    (row,) = rows(part, "ece")
+    assert (row["met"], row["exceptions"]) == (False, ["direction"])
+
+
+def test_each_decile_of_p_win_has_to_lie_in_its_interval(part: dict[str, Any]) -> None:
+    assert [row["met"] for row in rows(part, "win_long_reliability")] == [True]
+    (own,), (joint,) = rows(part, "win_short_reliability"), rows(part, "win_short_joint_reliability")
+    assert (own["met"], own["value"]) == (False, 9)  # 0.03 off, intervals reach 0.02
+    assert (joint["met"], joint["value"]) == (True, 0)
+
+
+def test_a_symbol_never_seen_loses_where_the_interval_of_the_difference_lies_below_zero(part: dict[str, Any]) -> None:
+    (row,) = rows(part, "unseen_either_touch_auc")
+    assert (row["scope"], row["met"]) == ("BTC-USD", False)
+    part["left_out"]["by_symbol"]["BTC-USD"]["either_touch_auc"]["difference"] = figure(-0.005)
+    assert rows(part, "unseen_either_touch_auc")[0]["met"] is True
+    part["left_out"]["by_symbol"]["BTC-USD"]["pinball_ratio"] = {"difference": figure(0.02)}
+    assert rows(part, "unseen_pinball_ratio")[0]["met"] is False
+
+
+def test_a_missing_figure_is_not_known_rather_than_met_or_missed(part: dict[str, Any]) -> None:
+    for figures in (part["lstm"]["figures"]["all"], part["lstm"]["figures"]["by_symbol"]["BTC-USD"]):
+        del figures["pinball_ratio"]
+    del part["lstm"]["coverage"]["quintile_spread"]
+    part["lstm"]["reliability"] = {}
+    assert rows(part, "pinball_ratio")[1]["met"] is None
+    assert rows(part, "pinball_ratio_each")[0]["met"] is None
+    assert rows(part, "coverage_quintiles")[0]["met"] is None
+    assert rows(part, "win_long_reliability")[0]["met"] is None
+
+
+def test_targets_are_set_for_the_short_timeframes_alone(part: dict[str, Any]) -> None:
+    del part["left_out"]
+    assert acceptance({"4h": part}) == []
