@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
-from serving.models.lstm import QUANTILES, pinball
+from serving.models.lstm import QUANTILES, _harmonics, pinball
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_the_lstm_answers_every_head_with_its_shape(lstm: LstmModel) -> None:
         "direction": (7,),
         "change": (7,),
         "quantiles": (7, 5),
-        "touch": (7, 10),
+        "touch": (7, 15),
         "win": (7, 2),
         "log_range": (7,),
     }
@@ -43,8 +43,8 @@ def test_the_lstm_answers_every_head_with_its_shape(lstm: LstmModel) -> None:
 def test_the_layers_are_sixty_four_thirty_two_and_sixteen_wide(lstm: LstmModel) -> None:
     assert [layer.hidden_size for layer in lstm.recurrent] == [64, 32, 16]
     assert lstm.recurrent[0].input_size == 50 + 8
-    assert (lstm.dense_1.out_features, lstm.dense_2.out_features) == (32, 16)
-    assert lstm.dropout.p == 0.2
+    assert (lstm.dense_1.out_features, lstm.dense_2.out_features) == lstm.config.dense == (64, 32)
+    assert lstm.dropout.p == lstm.config.dropout == 0.1
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -61,7 +61,7 @@ def test_an_absent_calendar_is_neutral_and_finite(lstm: LstmModel, patchtst: Pat
     for model in (lstm, patchtst):
         inputs = random_like(model, 2)
         with torch.no_grad():
-            answers = model(inputs[0], torch.zeros_like(inputs[1]))
+            answers = model(inputs[0], torch.zeros_like(inputs[1]), inputs[2])
         assert all(bool(torch.isfinite(values).all()) for values in answers)
 
 
@@ -72,7 +72,37 @@ def test_earlier_bars_reach_the_answer_and_not_the_newest_alone(lstm: LstmModel,
             changed = inputs[0].clone()
             changed[0, place] += 1
             with torch.no_grad():
-                assert not torch.equal(model(*inputs)[0], model(changed, inputs[1])[0])
+                assert not torch.equal(model(*inputs)[0], model(changed, *inputs[1:])[0])
+
+
+def test_the_volatility_reaches_every_head_and_those_of_volatility_directly(lstm: LstmModel) -> None:
+    inputs = random_like(lstm, 1)
+    moved = [*inputs[:2], inputs[2] + 1]
+    with torch.no_grad():
+        before, after = lstm(*inputs), lstm(*moved)
+        assert all(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
+        kept = [weight.clone() for weight in lstm.dense_2.parameters()]
+        for weight in lstm.dense_2.parameters():
+            weight.zero_()
+        direct = zip(lstm.outputs, lstm(*inputs), lstm(*moved), strict=True)
+        changed = {name for name, one, other in direct if not torch.equal(one, other)}
+        for weight, value in zip(lstm.dense_2.parameters(), kept, strict=True):
+            weight.copy_(value)
+    assert changed == {"quantiles", "touch", "win", "log_range"}
+
+
+def test_the_volatility_reaches_the_patchtst(patchtst: PatchTstForecaster) -> None:
+    inputs = random_like(patchtst, 1)
+    with torch.no_grad():
+        assert not torch.equal(patchtst(*inputs)[0], patchtst(*inputs[:2], inputs[2] + 1)[0])
+
+
+def test_the_harmonics_are_those_of_the_times_of_day_and_of_the_week() -> None:
+    angle = torch.tensor([0.3, 2.0, -1.1], dtype=torch.float64)
+    found = _harmonics(torch.sin(angle), torch.cos(angle), 4)
+    wanted = [curve(n * angle)[:, None] for n in (1, 2, 3, 4) for curve in (torch.sin, torch.cos)]
+    assert torch.allclose(torch.cat(found, dim=1), torch.cat(wanted, dim=1))
+    assert not torch.cat(_harmonics(torch.zeros(2), torch.zeros(2), 4)).any()
 
 
 def test_the_pinball_loss_is_least_at_the_quantiles_of_the_sample() -> None:
@@ -90,7 +120,7 @@ def test_the_lstm_loss_falls_towards_the_truth(lstm: LstmModel) -> None:
     targets = {
         "direction": torch.ones(4),
         "change": torch.full((4,), 0.5),
-        "touch": torch.ones(4, 10),
+        "touch": torch.ones(4, 15),
         "win": torch.zeros(4, 2),
         "log_range": torch.zeros(4),
     }
@@ -98,7 +128,7 @@ def test_the_lstm_loss_falls_towards_the_truth(lstm: LstmModel) -> None:
         "direction": torch.full((4,), 5.0),
         "change": torch.full((4,), 0.5),
         "quantiles": torch.full((4, 5), 0.5),
-        "touch": torch.full((4, 10), 5.0),
+        "touch": torch.full((4, 15), 5.0),
         "win": torch.full((4, 2), -5.0),
         "log_range": torch.zeros(4),
     }

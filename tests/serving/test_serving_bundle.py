@@ -11,12 +11,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
-from tiny_bundles import LSTM_WIDTHS, build_bundle, card_content, lstm_graph, patchtst_graph
+from tiny_bundles import LSTM_WIDTHS, build_bundle, card_content, lstm_graph, patchtst_graph, report_content
 
 from fusiontrade.errors import BundleRefused
-from serving.bundle import CARD, MANIFEST, load_bundle, write_card, write_manifest
+from serving.bundle import CARD, MANIFEST, REPORT, load_bundle, write_card, write_manifest
 from serving.card import ModelCard
-from serving.features import CALENDAR, INDICATORS
+from serving.features import CALENDAR, INDICATORS, VOLATILITY
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -48,7 +48,8 @@ def test_a_valid_bundle_loads_and_answers(tmp_path: Path, kind: str) -> None:
         if kind == "lstm"
         else {"candles": np.ones((3, 120, 5), np.float32)}
     )
-    raw = bundle.graph.run(first | {"calendar": calendar})
+    volatility = np.zeros((3, len(VOLATILITY)), np.float32)
+    raw = bundle.graph.run(first | {"calendar": calendar, "volatility": volatility})
     assert {name: values.shape[0] for name, values in raw.items()} == dict.fromkeys(raw, 3)
 
 
@@ -127,7 +128,8 @@ def test_a_version_that_its_content_does_not_have_is_refused(tmp_path: Path) -> 
 
 
 REFUSED_CARDS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
-    ("schema", lambda c: c.update(schema_version=2), "schema version 2, this program reads 1"),
+    ("older schema", lambda c: c.update(schema_version=1), "schema version 1, this program reads 2: train it anew"),
+    ("newer schema", lambda c: c.update(schema_version=3), "schema version 3, this program reads 2"),
     ("no schema", lambda c: c.pop("schema_version"), "schema version None"),
     ("field", lambda c: c.update(surprise=1), "surprise"),
     ("kind", lambda c: c.update(kind="gru"), "kind"),
@@ -137,12 +139,34 @@ REFUSED_CARDS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("scaler zero", lambda c: c["scaler"]["scale"].__setitem__(0, 0.0), "scaler.scale.0"),
     ("no scaler", lambda c: c.update(scaler=None), "needs scaler"),
     ("no thresholds", lambda c: c.update(thresholds=None), "needs thresholds"),
-    ("threshold range", lambda c: c["thresholds"].update(abstain_above=1.5), "thresholds.abstain_above"),
-    ("threshold order", lambda c: c["thresholds"].update(abstain_below=0.9), "abstain_below must not exceed"),
+    ("volatility scaler", lambda c: c["volatility_scaler"]["center"].pop(), "one length"),
+    (
+        "volatility scaler length",
+        lambda c: c.update(volatility_scaler={"center": [0.0], "scale": [1.0]}),
+        "volatility_scaler has 1 columns, the features have 28",
+    ),
+    ("no volatility scaler", lambda c: c.pop("volatility_scaler"), "volatility_scaler"),
+    ("no season", lambda c: c.pop("season"), "season"),
+    ("season without any", lambda c: c.update(season={"fx": [1.0] * 168}), "season needs 'any' and one figure for"),
+    ("season length", lambda c: c["season"].update(fx=[1.0] * 167), "one figure for each 1h slot of a week"),
+    ("season of other bars", lambda c: c["season"].update(any=[1.0] * 42), "one figure for each 1h slot of a week"),
+    ("season below 0", lambda c: c["season"]["any"].__setitem__(5, -0.1), "season.any.5"),
+    ("no directions", lambda c: c.pop("directions"), "directions of an lstm needs 'any'"),
+    ("directions without any", lambda c: c["directions"].update(fx=c["directions"].pop("any")), "directions of an"),
+    ("no intervals", lambda c: c.pop("intervals"), "intervals of an lstm needs 'any'"),
+    ("intervals without any", lambda c: c.update(intervals={"fx": {"lower": 0, "upper": 0}}), "intervals of an lstm"),
+    ("band range", lambda c: c["directions"]["any"].update(abstain_above=1.5), "directions.any.abstain_above"),
+    ("band order", lambda c: c["directions"]["any"].update(abstain_below=0.9), "abstain_below must not exceed"),
+    (
+        "direction map",
+        lambda c: c["directions"]["any"].update(calibration={"kind": "temperature", "t": 1.0}),
+        "directions.any.calibration",
+    ),
+    ("interval side", lambda c: c["intervals"]["any"].pop("upper"), "intervals.any.upper"),
     ("change scale", lambda c: c["thresholds"].update(change_scale=0), "thresholds.change_scale"),
     ("missing head", lambda c: c["calibration"].pop("win_long"), "missing .'win_long'"),
     ("unknown head", lambda c: c["calibration"].update(luck={"kind": "identity"}), "unknown .'luck'"),
-    ("wrong map", lambda c: c["calibration"].update(direction={"kind": "temperature", "t": 1.0}), "cannot be"),
+    ("wrong map", lambda c: c["calibration"].update(win_long={"kind": "temperature", "t": 1.0}), "cannot be"),
     ("percent", lambda c: c["metrics"]["direction_accuracy"].update(value=53.0), "share in"),
     ("window", lambda c: c["windows"].update(test=[3, 3]), "test must end after it starts"),
     ("identifier", lambda c: c.update(model_id="../x"), "model_id"),
@@ -169,6 +193,7 @@ REFUSED_FEATURES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("unknown", lambda f: f["columns"].__setitem__(3, "astrology"), "features.columns .* unknown 'astrology'"),
     ("order", lambda f: f["columns"].reverse(), "features.columns .* asks for"),
     ("calendar", lambda f: f["calendar"].append("moon"), "features.calendar .* unknown 'moon'"),
+    ("volatility", lambda f: f["volatility"].__setitem__(0, "mood"), "features.volatility .* unknown 'mood'"),
 ]
 
 
@@ -182,6 +207,57 @@ def test_features_that_this_program_does_not_compute_are_refused(
     reseal(folder, lambda c: change(c["features"]))
     with pytest.raises(BundleRefused, match=reason):
         load_bundle(folder)
+
+
+REFUSED_REPORTS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
+    ("empty", lambda r: r.clear(), r"report\.json has model_id None, model\.json says 'lstm-1h'"),
+    ("model", lambda r: r.update(model_id="lstm-4h"), "has model_id 'lstm-4h', model.json says 'lstm-1h'"),
+    ("timeframe", lambda r: r.update(timeframe="4h"), "has timeframe '4h', model.json says '1h'"),
+    ("data", lambda r: r.update(data_fingerprint="other"), "has data_fingerprint 'other', model.json says 'tiny'"),
+    ("no data", lambda r: r.pop("data_fingerprint"), "has data_fingerprint None"),
+    ("no figures", lambda r: r.pop("figures"), "holds no figures"),
+    ("figures are none", lambda r: r.update(figures=[]), "holds no figures"),
+    ("no pooled figures", lambda r: r.update(figures={"pooled": {}}), "holds no figures"),
+    ("metric missing", lambda r: r["figures"]["pooled"].pop("direction_accuracy"), "hold direction_accuracy 0.53"),
+    (
+        "metric differs",
+        lambda r: r["figures"]["pooled"]["direction_accuracy"].update(value=0.54),
+        "does not hold direction_accuracy 0.53 of model.json",
+    ),
+    ("metric is none", lambda r: r["figures"]["pooled"].update(direction_accuracy=0.53), "hold direction_accuracy"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [row[1:] for row in REFUSED_REPORTS], ids=[row[0] for row in REFUSED_REPORTS]
+)
+def test_a_report_that_is_not_of_this_bundle_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    folder = build_bundle(tmp_path)
+    edit(folder / REPORT, change)
+    write_manifest(folder)
+    with pytest.raises(BundleRefused, match=reason):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b'"measured"', b"NaN"])
+def test_a_report_that_is_no_object_is_refused(tmp_path: Path, content: bytes) -> None:
+    folder = build_bundle(tmp_path)
+    (folder / REPORT).write_bytes(content)
+    write_manifest(folder)
+    with pytest.raises(BundleRefused, match=r"report\.json is no JSON"):
+        load_bundle(folder)
+
+
+def test_a_card_that_shows_another_figure_than_its_report_is_refused(tmp_path: Path) -> None:
+    folder = build_bundle(tmp_path)
+    reseal(folder, lambda c: c["metrics"]["direction_accuracy"].update(value=0.6))
+    with pytest.raises(BundleRefused, match=r"does not hold direction_accuracy 0\.6"):
+        load_bundle(folder)
+    (folder / REPORT).write_text(json.dumps(report_content(json.loads((folder / CARD).read_text()))))
+    write_manifest(folder)
+    assert load_bundle(folder).card.metrics["direction_accuracy"].value == 0.6
 
 
 def test_a_patchtst_with_a_scaler_is_refused(tmp_path: Path) -> None:
@@ -207,11 +283,12 @@ def external_weights() -> bytes:
         ("lstm", b"not a graph", "cannot read the graph"),
         ("lstm", patchtst_graph(), "the graph takes"),
         ("patchtst", patchtst_graph(channels=4), "input 'candles' is"),
+        ("lstm", lstm_graph(volatility=27), r"input 'volatility' is .* \['batch', 28\]"),
         ("lstm", lstm_graph(widths={k: v for k, v in LSTM_WIDTHS.items() if k != "win"}), "the graph answers"),
-        ("lstm", lstm_graph(widths=LSTM_WIDTHS | {"touch": 8}), r"output 'touch' of 1 windows has shape \(1, 8\)"),
+        ("lstm", lstm_graph(widths=LSTM_WIDTHS | {"touch": 10}), r"output 'touch' of 1 windows has shape \(1, 10\)"),
         ("lstm", external_weights(), "files outside itself"),
     ],
-    ids=["no graph", "other kind", "channels", "missing output", "width", "external weights"],
+    ids=["no graph", "other kind", "channels", "volatility", "missing output", "width", "external weights"],
 )
 def test_a_graph_that_breaks_its_contract_is_refused(tmp_path: Path, kind: str, graph: bytes, reason: str) -> None:
     with pytest.raises(BundleRefused, match=reason):

@@ -253,9 +253,7 @@ def test_a_model_that_breaks_on_one_window_costs_only_that_item(tmp_path: Path, 
     assert with_other_kind.warnings == [broken.error.detail]
 
 
-def test_features_that_cannot_be_computed_cost_only_their_item(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_features_that_cannot_be_computed_cost_only_their_item(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise FloatingPointError
 

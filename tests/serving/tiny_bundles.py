@@ -39,7 +39,9 @@ MONDAY = 1_704_067_200_000
 LSTM_WIDTHS = {"direction": 0, "change": 0, "quantiles": 5, "touch": 3 * len(TOUCH_LEVELS), "win": 2, "log_range": 0}
 
 
-def lstm_graph(behaviour: Behaviour = "calm", *, widths: dict[str, int] | None = None) -> bytes:
+def lstm_graph(
+    behaviour: Behaviour = "calm", *, widths: dict[str, int] | None = None, volatility: int = len(VOLATILITY)
+) -> bytes:
     """An LSTM's inputs and outputs; every output is affine in the mean of the rsi column."""
     rsi = INDICATORS.index("rsi")
     constants = {
@@ -70,7 +72,7 @@ def lstm_graph(behaviour: Behaviour = "calm", *, widths: dict[str, int] | None =
             )
         )
         nodes.append(helper.make_node("Add", [f"{name}_raw", f"{name}_bias"], [name]))
-    inputs = {"features": (60, len(INDICATORS)), "calendar": (60, len(CALENDAR)), "volatility": (len(VOLATILITY),)}
+    inputs = {"features": (60, len(INDICATORS)), "calendar": (60, len(CALENDAR)), "volatility": (volatility,)}
     return _model(nodes, inputs, widths or LSTM_WIDTHS, constants)
 
 
