@@ -16,7 +16,7 @@ from serving.bundle import REPORT, Bundle
 from serving.features import WINDOW
 from serving.lookahead.bundles import check_answers, check_card, check_counts, check_data, cut_like, opened
 from serving.lookahead.checks.altering import invented
-from serving.lookahead.checks.answering import check_model, row_model
+from serving.lookahead.checks.answering import RowModel, check_model, row_model
 from serving.lookahead.checks.findings import Check, Outcome, Unusable
 from serving.lookahead.checks.futures import FeatureSet, check_features
 from serving.lookahead.checks.scaling import Statistics, check_scaler_of_rows
@@ -112,23 +112,29 @@ def _features(asked: Asked, material: _Material) -> Iterator[Step]:
         sets = our_features(asked.timeframe)
     if not sets:
         yield _left_out("features", "none named: --features package.module:function")
+    option = "--features " if asked.features else ""
     for one in sets:
-        yield Step(
-            f"features: {one.name}",
-            lambda one=one: check_features(one, material.recent, moments=asked.moments, seed=asked.seed),  # type: ignore[misc]
-        )
+        yield Step(f"features: {one.name}", partial(_feature_set, asked, material, one, option))
+
+
+def _feature_set(asked: Asked, material: _Material, features: FeatureSet, option: str) -> list[Check]:
+    try:
+        return check_features(features, material.recent, moments=asked.moments, seed=asked.seed)
+    except Unusable as error:
+        raise Unusable(f"{option}{error}") from error
 
 
 def _models(asked: Asked, material: _Material) -> Iterator[Step]:
     if not asked.models:
         yield _left_out("models", "none named: --model package.module:function, or --bundle FOLDER")
     for text in asked.models:
-        model = row_model(text, function_of(text, "--model"))
+        model = row_model(f"--model {text}", function_of(text, "--model"))
 
-        def run(text: str = text, model=model) -> list[Check]:  # type: ignore[no-untyped-def]
-            return check_model(text, model, material.recent, first=asked.window, moments=asked.moments, seed=asked.seed)
+        yield Step(f"model: {text}", partial(_model, asked, material, text, model))
 
-        yield Step(f"model: {text}", run)
+
+def _model(asked: Asked, material: _Material, name: str, model: RowModel) -> list[Check]:
+    return check_model(name, model, material.recent, first=asked.window, moments=asked.moments, seed=asked.seed)
 
 
 def _datasets(asked: Asked, material: _Material) -> Iterator[Step]:

@@ -78,15 +78,15 @@ def check_model(
     for frame in frames:
         if len(frame) > first + 2 * _AFTER:
             rows = spread(moments, first, len(frame) - 1 - _AFTER)
-            before = {row: model(copied(frame), row) for row in rows}
-            again = before[rows[0]], model(copied(frame), rows[0])
+            again = model(copied(frame), rows[0]), model(copied(frame), rows[0])
             if unsteady := list(_differences(frame, rows[0], again, _AGAIN)):
                 return [Check.judged(f"{name}: the same bars, the same answers", unsteady, proved="")]
+            before = {row: model(copied(frame), row) for row in rows}
             for row in rows:
                 for done, other in altered_futures(frame, row, random):
                     words = (f"when later bars are {done}", _CUT)
                     altered += _differences(frame, row, (before[row], model(other, row)), words)
-                    model(other, len(frame) - 1)  # shown to it, not compared
+                    model(other, len(frame) - _AFTER // 2)  # shown to it, not compared
                 memory += _differences(frame, row, (before[row], model(copied(frame), row)), _SHOWN)
             tried, outputs = tried + 1, sum(np.size(part) for part in before[rows[0]].values())
         advance()

@@ -165,14 +165,14 @@ def _embargo(rows: DatasetRows, name: str, embargo: int) -> Check:
         inside = first & (rows.entry < begins)
         if not inside.any():
             continue
-        gap = begins - int(rows.label_end[inside].max())
+        gap = max(0, begins - int(rows.label_end[inside].max()))  # overlap is a check of its own
         shortest = min(shortest, gap / rows.bar)
         if gap < embargo * rows.bar:
             short = first & (rows.label_end > begins - embargo * rows.bar)
             findings.append(
                 Finding(
                     f"{before} and {after}",
-                    f"{span_of(max(gap, 0), rows.bar)} between the last label of {before} and {after}, "
+                    f"{span_of(gap, rows.bar)} between the last label of {before} and {after}, "
                     f"{embargo} were asked for",
                     f"leave out {short.sum()} more rows at the end of {before} (one window of inputs is usual)",
                     row=rows.row(short),
