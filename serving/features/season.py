@@ -76,7 +76,7 @@ def usual_activity(
     """
     week, found = slots_a_week(timeframe), {}
     sums = {
-        symbol: np.stack((np.bincount(slot, values, week), np.bincount(slot, minlength=week).astype(np.float64)))
+        symbol: np.asarray((np.bincount(slot, values, week), np.bincount(slot, minlength=week)), np.float64)
         for symbol, _, slot, values in series
     }
     kinds = {of: [sums[symbol] for symbol, kind, _, _ in series if kind == of] for _, of, _, _ in series}

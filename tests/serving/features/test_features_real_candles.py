@@ -10,7 +10,19 @@ import pytest
 
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
-from serving.features import BARS_NEEDED, WINDOW, CandleWindows, LstmWindows, indicators, lstm_inputs, patchtst_inputs
+from serving.features import (
+    BARS_NEEDED,
+    WINDOW,
+    CandleWindows,
+    LstmWindows,
+    activity,
+    indicators,
+    lstm_inputs,
+    patchtst_inputs,
+    slots,
+    usual_activity,
+    volatility_columns,
+)
 
 FOLDER = Path(os.environ.get("FUSIONTRADE_REAL_DATA", Path(__file__).parents[4] / "shared" / "data"))
 SERIES = {
@@ -49,3 +61,16 @@ def test_real_bars_give_finite_features_that_serving_repeats(history: CandleFram
         np.testing.assert_allclose(served[0], trained[place], atol=1e-6)
         np.testing.assert_array_equal(calendar[0], trained_calendar[place])
         np.testing.assert_allclose(patchtst_inputs(known)[0][0], trained_candles[place], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.real_data
+def test_real_bars_give_volatility_columns_that_serving_repeats(history: CandleFrame) -> None:
+    busy = activity(history)
+    seen = np.isfinite(busy)
+    series = (history.symbol, "any kind", slots(history.time[seen], history.timeframe), busy[seen])
+    usual = usual_activity([series], history.timeframe)["any"]
+    trained = volatility_columns(history, usual)
+    assert np.isfinite(trained[WINDOW - 1 :]).all()
+    for row in np.random.default_rng(8).integers(WINDOW, len(history), 25).tolist():
+        served = volatility_columns(history.rows(slice(0, row + 1)).tail(WINDOW), usual)
+        np.testing.assert_allclose(served[-1], trained[row], rtol=0, atol=1e-6)
