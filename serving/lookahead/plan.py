@@ -88,20 +88,27 @@ class _Material:
         self._read: dict[Timeframe, list[CandleFrame]] = {}
 
     def history(self, timeframe: Timeframe) -> list[CandleFrame]:
-        """Return the series of the folder, whole; without a folder invented ones."""
+        """Return the series of the folder at a timeframe, whole; none where it has no such bars."""
+        if self._asked.data is None:
+            return []
         if timeframe not in self._read:
-            asked = self._asked
-            self._read[timeframe] = (
-                [invented(symbol, timeframe, _BARS, asked.seed + place) for place, symbol in enumerate(_INVENTED)]
-                if asked.data is None
-                else frames_in(asked.data, timeframe, asked.symbols)
-            )
+            self._read[timeframe] = frames_in(self._asked.data, timeframe, self._asked.symbols)
         return self._read[timeframe]
 
+    def recent(self, timeframe: Timeframe) -> list[CandleFrame]:
+        """Return the newest bars of each series to try features and models on; invented ones without a folder."""
+        bars, history = max(_BARS, 4 * self._asked.window), self.history(timeframe)
+        if history:
+            return [frame.tail(bars) for frame in history]
+        return [invented(symbol, timeframe, bars, self._asked.seed + place) for place, symbol in enumerate(_INVENTED)]
+
     @cached_property
-    def recent(self) -> list[CandleFrame]:
-        """The newest bars of each series at the timeframe asked for."""
-        return [frame.tail(_BARS) for frame in self.history(self._asked.timeframe)]
+    def asked_for(self) -> list[CandleFrame]:
+        """`recent` at the timeframe asked for; raises `Unusable` where the folder has none."""
+        asked = self._asked
+        if asked.data is not None and not self.history(asked.timeframe):
+            raise Unusable(f"--data {asked.data}: no series has {asked.timeframe} bars; choose another --timeframe")
+        return self.recent(asked.timeframe)
 
 
 def _features(asked: Asked, material: _Material) -> Iterator[Step]:
@@ -119,7 +126,7 @@ def _features(asked: Asked, material: _Material) -> Iterator[Step]:
 
 def _feature_set(asked: Asked, material: _Material, features: FeatureSet, option: str) -> list[Check]:
     try:
-        return check_features(features, material.recent, moments=asked.moments, seed=asked.seed)
+        return check_features(features, material.asked_for, moments=asked.moments, seed=asked.seed)
     except Unusable as error:
         raise Unusable(f"{option}{error}") from error
 
@@ -134,7 +141,7 @@ def _models(asked: Asked, material: _Material) -> Iterator[Step]:
 
 
 def _model(asked: Asked, material: _Material, name: str, model: RowModel) -> list[Check]:
-    return check_model(name, model, material.recent, first=asked.window, moments=asked.moments, seed=asked.seed)
+    return check_model(name, model, material.asked_for, first=asked.window, moments=asked.moments, seed=asked.seed)
 
 
 def _datasets(asked: Asked, material: _Material) -> Iterator[Step]:
@@ -219,13 +226,12 @@ def _bundle(asked: Asked, material: _Material, folder: Path) -> list[Check]:
     bundle, files = opened(folder)
     if bundle is None:
         return [files]
-    history = material.history(bundle.card.timeframe)
-    recent = [frame.tail(_BARS) for frame in history]
+    timeframe = bundle.card.timeframe
     return [
         files,
         *check_card(bundle, embargo=asked.embargo),
-        *_bundle_data(asked, bundle, history),
-        *check_answers(bundle, recent, moments=asked.moments, seed=asked.seed),
+        *_bundle_data(asked, bundle, material.history(timeframe)),
+        *check_answers(bundle, material.recent(timeframe), moments=asked.moments, seed=asked.seed),
     ]
 
 
@@ -233,6 +239,9 @@ def _bundle_data(asked: Asked, bundle: Bundle, history: Sequence[CandleFrame]) -
     name = bundle.card.model_id
     if asked.data is None:
         yield Check.skipped(f"{name}: data", "give the bars it was trained on: --data FOLDER")
+        return
+    if not history:
+        yield Check.skipped(f"{name}: data", f"{asked.data} has no {bundle.card.timeframe} bars")
         return
     try:
         from serving.lookahead import pools

@@ -20,7 +20,7 @@ from serving.lookahead.checks.findings import Check, Finding, Unusable, instant,
 from serving.lookahead.checks.futures import TOLERANCE, differences
 from serving.lookahead.checks.scaling import Statistics, check_scaler
 from serving.lookahead.checks.slices import DatasetRows
-from serving.training.config import HORIZON_BARS, TrainingConfig
+from serving.training.config import HORIZON_BARS, instant_of
 from serving.training.dataset import (
     Pool,
     Scaler,
@@ -30,11 +30,10 @@ from serving.training.dataset import (
     pool_of,
     robust_scaler,
     slices_at,
-    split,
     volatility_of,
 )
 
-__all__ = ["check_known_at_entry", "check_pool_scalers", "pool_in", "rows_of_pool", "slices_like", "split_by_default"]
+__all__ = ["check_known_at_entry", "check_pool_scalers", "pool_in", "rows_of_pool", "slices_like"]
 
 Rows = NDArray[np.intp]
 _NAMES = ("train", "validation", "calibration", "test")
@@ -51,20 +50,15 @@ def pool_in(frames: Sequence[CandleFrame], timeframe: Timeframe) -> Pool:
     return pool_of(timeframe, [(frame, rolls_over(parse_symbol(frame.symbol))) for frame in long])
 
 
-def split_by_default(pool: Pool) -> Slices:
-    """Return the slices training cuts by default; raises `Unusable` where one would be empty."""
-    try:
-        return split(pool, TrainingConfig())
-    except ValueError as error:
-        raise Unusable(f"--data: {error}") from error
-
-
 def slices_like(card: ModelCard, pool: Pool) -> Slices | None:
     """Return the slices at the cuts of a card, or None where the pool has no rows for one of them."""
     if card.windows.validation is None:
         return None
+    training = card.config.get("training")
+    judged_from = training.get("judged_from") if isinstance(training, dict) else None
+    last_cut = instant_of(judged_from) if isinstance(judged_from, str) and judged_from else card.windows.test[0]
     try:
-        return slices_at(pool, (card.windows.validation[0], card.windows.calibration[0], card.windows.test[0]))
+        return slices_at(pool, (card.windows.validation[0], card.windows.calibration[0], last_cut))
     except ValueError:
         return None
 

@@ -65,12 +65,12 @@ def function_of(text: str, option: str) -> Callable[..., object]:
 
 
 def frames_in(folder: Path, timeframe: Timeframe, symbols: Sequence[str]) -> list[CandleFrame]:
-    """Return every series of a folder of Parquet bars at one timeframe.
+    """Return every series of a folder of Parquet bars at one timeframe; none where it answers other timeframes only.
 
     Raises
     ------
     Unusable
-        If the folder cannot be read, has none of them, or lacks one of the ``symbols``.
+        If the folder cannot be read, or lacks one of the ``symbols``.
     """
     from fusiontrade.market.providers.files import FilesProvider
 
@@ -81,12 +81,9 @@ def frames_in(folder: Path, timeframe: Timeframe, symbols: Sequence[str]) -> lis
             known = ", ".join(provider.symbols()[:12])
             raise Unusable(f"--symbols {', '.join(missing)}: not in {folder}, which has {known}, …")
         answered = [parse_symbol(code) for code in codes]
-        frames = [provider.history(one, timeframe) for one in answered if timeframe in provider.timeframes(one)]
+        return [provider.history(one, timeframe) for one in answered if timeframe in provider.timeframes(one)]
     except FusionTradeError as error:
         raise Unusable(f"--data {folder}: {error}") from error
-    if not frames:
-        raise Unusable(f"--data {folder}: no series has {timeframe} bars; choose another --timeframe")
-    return frames
 
 
 def bundle_folders(path: Path) -> list[Path]:
