@@ -10,6 +10,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from fusiontrade.clock import parse_iso
@@ -34,13 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data=chosen.data,
             bundles=find_bundles(chosen.bundles, timeframes),
             left_out={} if chosen.left_out is None else find_bundles(chosen.left_out),
-            until=None if chosen.until is None else parse_iso(chosen.until),
+            until=None if chosen.until is None else _instant(chosen.until),
             resamples=chosen.resamples,
             seed=chosen.seed,
         )
-        with shown(list(plan.bundles), STEPS) as told:
+        with shown(list(plan.bundles), STEPS, sys.stderr) as told:
             found = study(plan, _command(arguments), told, chosen.processes)
         paths = write(found, chosen.out)
+    except BrokenProcessPool:
+        print("evaluation stopped: a process was ended from outside, out of memory? Use --processes 1", file=sys.stderr)
+        return 2
     except (FusionTradeError, ValueError, OSError) as error:
         print(f"evaluation stopped: {error}", file=sys.stderr)
         return 2
@@ -65,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=20240, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--processes", type=_positive, default=2, help="timeframes at a time (default: %(default)s)")
     return parser
+
+
+def _instant(text: str) -> int:
+    try:
+        return parse_iso(text)
+    except ValueError:
+        raise ValueError(f"--until is no instant with a zone, e.g. 2025-03-01T00:00:00Z: {text!r}") from None
 
 
 def _positive(text: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
@@ -15,7 +14,7 @@ Told = Callable[[Timeframe, str], None]
 
 
 @contextmanager
-def shown(timeframes: Sequence[Timeframe], steps: Sequence[str], stream: TextIO = sys.stderr) -> Iterator[Told]:
+def shown(timeframes: Sequence[Timeframe], steps: Sequence[str], stream: TextIO) -> Iterator[Told]:
     """Give the function that is told each step of each timeframe when it is done."""
     if not stream.isatty():
         yield lambda timeframe, step: print(f"{timeframe}: {step} done", file=stream, flush=True)

@@ -20,7 +20,7 @@ from queue import Empty
 from typing import Any
 
 import fusiontrade
-from fusiontrade.errors import InvalidInput
+from fusiontrade.errors import FusionTradeError, InvalidInput
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import CARD, MANIFEST, load_bundle
 from serving.evaluation.study.acceptance import acceptance
@@ -127,7 +127,7 @@ def _side_by_side(
     context = get_context("spawn")
     queue = context.Queue()
     with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(queue,)) as pool:
-        begun: dict[Future[tuple[Json, float]], Timeframe] = {
+        begun: dict[Future[tuple[Json | str, float]], Timeframe] = {
             pool.submit(_part, timeframe, plan): timeframe for timeframe in _longest_first(plan.bundles)
         }
         waiting = set(begun)
@@ -135,9 +135,10 @@ def _side_by_side(
             done, waiting = wait(waiting, timeout=0.2, return_when="FIRST_COMPLETED")
             _tell(queue, told)
             for future in done:
-                if future.exception() is not None:
-                    pool.shutdown(wait=False, cancel_futures=True)
                 part, seconds[str(begun[future])] = future.result()
+                if isinstance(part, str):
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise InvalidInput("data", part)
                 yield begun[future], part
 
 
@@ -153,9 +154,14 @@ def _begin(queue: Any) -> None:
     _queue = queue
 
 
-def _part(timeframe: Timeframe, plan: Plan) -> tuple[Json, float]:
+def _part(timeframe: Timeframe, plan: Plan) -> tuple[Json | str, float]:
+    """Return the part, or why there is none (the product's errors do not travel between processes), and the seconds."""
     clock = time.monotonic()
-    part = study_timeframe(timeframe, plan, lambda step: _queue.put((timeframe, step)))
+    part: Json | str
+    try:
+        part = study_timeframe(timeframe, plan, lambda step: _queue.put((timeframe, step)))
+    except (FusionTradeError, ValueError) as error:
+        part = str(error)
     return part, round(time.monotonic() - clock, 1)
 
 
