@@ -1,7 +1,4 @@
-"""What anyone could have said without a model: the references every figure is set against.
-
-Each sees only what was known when it spoke: rates come from the training span, quantiles from the bars before.
-"""
+"""What anyone could have said without a model: rates of the training span, quantiles of the bars before."""
 
 from __future__ import annotations
 
