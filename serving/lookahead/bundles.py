@@ -80,11 +80,13 @@ def cut_like(card: ModelCard, frames: Sequence[CandleFrame]) -> list[CandleFrame
     return [frame for frame in cut if len(frame)]
 
 
-def check_answers(bundle: Bundle, frames: Sequence[CandleFrame], *, moments: int, seed: int) -> list[Check]:
+def check_answers(
+    bundle: Bundle, frames: Sequence[CandleFrame], *, moments: int, seed: int, advance: Callable[[], None]
+) -> list[Check]:
     """Return the checks that the graph's answers for a bar stay the same whatever comes after it."""
     name = f"{bundle.card.model_id}: answers"
     model = bundle_model(bundle)
-    return check_model(name, model, frames, first=BARS_NEEDED, moments=moments, seed=seed)
+    return check_model(name, model, frames, first=BARS_NEEDED, moments=moments, seed=seed, advance=advance)
 
 
 def bundle_model(bundle: Bundle) -> RowModel:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from serving.lookahead.checks.findings import Check
@@ -107,6 +110,10 @@ def _run(asked: Asked) -> list[Check]:
         checks: list[Check] = []
         for step in todo:
             bar.update(task, description=step.told)
-            checks += step.run()
+            checks += step.run(partial(_tell, bar, task, step.told, count(1)))
             bar.advance(task)
     return checks
+
+
+def _tell(bar: Progress, task: TaskID, told: str, series: Iterator[int]) -> None:
+    bar.update(task, description=f"{told}, {next(series)} series")

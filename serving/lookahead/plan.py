@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +25,12 @@ from serving.lookahead.checks.slices import check_rows
 from serving.lookahead.ours import our_features
 from serving.lookahead.reading import UserRows, bundle_folders, frames_in, function_of, rows_in, scaler_in
 
-__all__ = ["Asked", "Step", "steps"]
+if TYPE_CHECKING:
+    from serving.training.dataset import Pool
+
+__all__ = ["Advance", "Asked", "Step", "steps"]
+
+Advance = Callable[[], None]
 
 _BARS = 2400
 _INVENTED = ("EURUSD=X", "BTC-USD")
@@ -57,10 +63,10 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One piece of work: what it is called while it runs, and what it returns."""
+    """One piece of work: what it is called while it runs, and what it returns; it calls back after each series."""
 
     told: str
-    run: Callable[[], Sequence[Check]]
+    run: Callable[[Advance], Sequence[Check]]
 
 
 def steps(asked: Asked) -> list[Step]:
@@ -86,6 +92,7 @@ class _Material:
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._read: dict[Timeframe, list[CandleFrame]] = {}
+        self._pool: tuple[str, Pool] | None = None
 
     def history(self, timeframe: Timeframe) -> list[CandleFrame]:
         """Return the series of the folder at a timeframe, whole; none where it has no such bars."""
@@ -101,6 +108,15 @@ class _Material:
         if history:
             return [frame.tail(bars) for frame in history]
         return [invented(symbol, timeframe, bars, self._asked.seed + place) for place, symbol in enumerate(_INVENTED)]
+
+    def pool(self, fingerprint: str, frames: Sequence[CandleFrame], timeframe: Timeframe) -> Pool:
+        """Return the pool of a bundle's bars; the last one is kept, for the next bundle of the same bars."""
+        from serving.lookahead.pools import pool_in
+
+        if self._pool is None or self._pool[0] != fingerprint:
+            self._pool = None  # free the last one first
+            self._pool = fingerprint, pool_in(frames, timeframe)
+        return self._pool[1]
 
     @cached_property
     def asked_for(self) -> list[CandleFrame]:
@@ -124,9 +140,9 @@ def _features(asked: Asked, material: _Material) -> Iterator[Step]:
         yield Step(f"features: {one.name}", partial(_feature_set, asked, material, one, option))
 
 
-def _feature_set(asked: Asked, material: _Material, features: FeatureSet, option: str) -> list[Check]:
+def _feature_set(asked: Asked, material: _Material, features: FeatureSet, option: str, advance: Advance) -> list[Check]:
     try:
-        return check_features(features, material.asked_for, moments=asked.moments, seed=asked.seed)
+        return check_features(features, material.asked_for, moments=asked.moments, seed=asked.seed, advance=advance)
     except Unusable as error:
         raise Unusable(f"{option}{error}") from error
 
@@ -140,8 +156,9 @@ def _models(asked: Asked, material: _Material) -> Iterator[Step]:
         yield Step(f"model: {text}", partial(_model, asked, material, text, model))
 
 
-def _model(asked: Asked, material: _Material, name: str, model: RowModel) -> list[Check]:
-    return check_model(name, model, material.asked_for, first=asked.window, moments=asked.moments, seed=asked.seed)
+def _model(asked: Asked, material: _Material, name: str, model: RowModel, advance: Advance) -> list[Check]:
+    frames, first = material.asked_for, asked.window
+    return check_model(name, model, frames, first=first, moments=asked.moments, seed=asked.seed, advance=advance)
 
 
 def _datasets(asked: Asked, material: _Material) -> Iterator[Step]:
@@ -165,10 +182,10 @@ def _bundles(asked: Asked, material: _Material) -> Iterator[Step]:
 
 
 def _left_out(name: str, reason: str) -> Step:
-    return Step(name, lambda: [Check.skipped(name, reason)])
+    return Step(name, lambda _: [Check.skipped(name, reason)])
 
 
-def _user_rows(asked: Asked, path: Path) -> list[Check]:
+def _user_rows(asked: Asked, path: Path, _: Advance) -> list[Check]:
     found = rows_in(path, asked.timeframe)
     name = path.stem
     return [
@@ -195,7 +212,7 @@ def _user_scaler(asked: Asked, found: UserRows, name: str) -> Check:
     return check_scaler_of_rows(name, stored, seen, found.columns, kind=kind)
 
 
-def _our_dataset(asked: Asked, material: _Material) -> list[Check]:
+def _our_dataset(asked: Asked, material: _Material, _: Advance) -> list[Check]:
     try:
         from serving.lookahead import pools
         from serving.training.config import TrainingConfig
@@ -222,7 +239,7 @@ def _our_dataset(asked: Asked, material: _Material) -> list[Check]:
     ]
 
 
-def _bundle(asked: Asked, material: _Material, folder: Path) -> list[Check]:
+def _bundle(asked: Asked, material: _Material, folder: Path, advance: Advance) -> list[Check]:
     bundle, files = opened(folder)
     if bundle is None:
         return [files]
@@ -230,13 +247,13 @@ def _bundle(asked: Asked, material: _Material, folder: Path) -> list[Check]:
     return [
         files,
         *check_card(bundle, embargo=asked.embargo),
-        *_bundle_data(asked, bundle, material.history(timeframe)),
-        *check_answers(bundle, material.recent(timeframe), moments=asked.moments, seed=asked.seed),
+        *_bundle_data(asked, bundle, material),
+        *check_answers(bundle, material.recent(timeframe), moments=asked.moments, seed=asked.seed, advance=advance),
     ]
 
 
-def _bundle_data(asked: Asked, bundle: Bundle, history: Sequence[CandleFrame]) -> Iterator[Check]:
-    name = bundle.card.model_id
+def _bundle_data(asked: Asked, bundle: Bundle, material: _Material) -> Iterator[Check]:
+    name, history = bundle.card.model_id, material.history(bundle.card.timeframe)
     if asked.data is None:
         yield Check.skipped(f"{name}: data", "give the bars it was trained on: --data FOLDER")
         return
@@ -255,7 +272,7 @@ def _bundle_data(asked: Asked, bundle: Bundle, history: Sequence[CandleFrame]) -
     if data.outcome is not Outcome.PASS:
         yield Check.skipped(f"{name}: dataset and scalers", "other bars than those it was trained on")
         return
-    pool = pools.pool_in(frames, card.timeframe)
+    pool = material.pool(card.data.fingerprint, frames, card.timeframe)
     slices = pools.slices_like(card, pool)
     if slices is None:
         yield Check.skipped(

@@ -87,15 +87,15 @@ def frames_in(folder: Path, timeframe: Timeframe, symbols: Sequence[str]) -> lis
 
 
 def bundle_folders(path: Path) -> list[Path]:
-    """Return the bundle that ``path`` is, or the bundles in it."""
+    """Return the bundle that ``path`` is, or the bundles in it, those of one timeframe beside each other."""
     if (path / "manifest.json").is_file():
         return [path]
-    found = sorted(one.parent for one in path.glob("*/manifest.json"))
+    found = [one.parent for one in path.glob("*/manifest.json")]
     if not found:
         raise Unusable(
             f"--bundle {path}: no manifest.json in it or in a folder below; give a bundle, or a folder of them"
         )
-    return found
+    return sorted(found, key=lambda one: (one.name.rpartition("-")[2], one.name))
 
 
 def rows_in(path: Path, timeframe: Timeframe) -> UserRows:
