@@ -12,22 +12,29 @@ from serving.evaluation.held_out import HeldOut, taken
 from serving.evaluation.metrics import Figure, Sample, brier, calibration_error, log_loss, pinball, published
 from serving.forecasting import LstmAnswers
 
-__all__ = ["LSTM_HEADLINES", "judge_lstm"]
+__all__ = ["LSTM_HEADLINES", "SERVED_LEVELS", "judge_lstm", "served_quantiles"]
 
 LSTM_HEADLINES = (
     *("direction_accuracy", "direction_votes", "direction_auc", "direction_log_loss_skill", "direction_ece"),
     *("pinball_ratio", "coverage_90", "touch_up_1_auc", "touch_down_1_auc", "either_touch_auc"),
-    *("either_touch_skill_over_climatology", "touch_skill_over_climatology", "touch_up_1_ece", "touch_down_1_ece"),
-    *("win_long_auc", "win_short_auc", "win_skill_over_climatology", "log_range_r2"),
+    *(
+        "either_touch_skill_over_climatology",
+        "touch_skill_over_climatology",
+        "touch_either_1_ece",
+        "touch_up_1_ece",
+        "touch_down_1_ece",
+    ),
+    *("win_long_ece", "win_short_ece", "win_long_auc", "win_short_auc", "win_skill_over_climatology", "log_range_r2"),
 )
 """The pooled figures that the model card carries."""
-_LEVELS = (0.05, 0.25, 0.50, 0.75, 0.95)
+SERVED_LEVELS = (0.05, 0.50, 0.95)
+"""Levels of `served_quantiles`."""
 
 Numbers = dict[str, dict[str, float | int]]
 
 
 def judge_lstm(
-    answers: LstmAnswers, band: tuple[float, float], held: HeldOut, names: Sequence[str], *, resamples: int, seed: int
+    answers: LstmAnswers, held: HeldOut, names: Sequence[str], *, resamples: int, seed: int
 ) -> dict[str, Numbers | dict[str, Numbers]]:
     """Return ``{"pooled": figures, "by_symbol": {symbol: figures}}``.
 
@@ -35,32 +42,30 @@ def judge_lstm(
     ----------
     answers
         Calibrated answers of the held-out rows.
-    band
-        The direction head votes outside it.
     names
         Symbol of each series number.
     """
-    pooled = _figures(answers, band, held, resamples, seed) | _more(answers, held, resamples, seed)
+    pooled = _figures(answers, held, resamples, seed) | _more(answers, held, resamples, seed)
     by_symbol = {}
     for place in np.unique(held.place):
         rows = held.place == place
-        by_symbol[names[place]] = _figures(taken(answers, rows), band, taken(held, rows), resamples, seed)
+        by_symbol[names[place]] = _figures(taken(answers, rows), taken(held, rows), resamples, seed)
     return {"pooled": pooled, "by_symbol": by_symbol}
 
 
-def _figures(answers: LstmAnswers, band: tuple[float, float], held: HeldOut, resamples: int, seed: int) -> Numbers:
+def _figures(answers: LstmAnswers, held: HeldOut, resamples: int, seed: int) -> Numbers:
     """Return the figures that are given for every symbol and for all."""
     sample = Sample(held.entry, resamples, seed)
     probability, truth = answers.probability_up, held.direction
-    votes = (probability < band[0]) | (probability > band[1])
-    hits = ((probability > band[1]) == (truth > 0)).astype(np.float64)
+    votes = answers.vote != 0
+    hits = ((answers.vote > 0) == (truth > 0)).astype(np.float64)
     scale = held.atr / held.close
-    width = pinball(answers.quantiles, _LEVELS, held.change) * scale
-    usual = pinball(held.rolling, _LEVELS, held.change) * scale
+    width = pinball(served_quantiles(answers, held), SERVED_LEVELS, held.change) * scale
+    usual = pinball(held.rolling[:, [0, 2, 4]], SERVED_LEVELS, held.change) * scale
     next_close = held.close + held.change * held.atr
     inside = (answers.low <= next_close) & (next_close <= answers.high)
     up, down = answers.touch_up[:, 0], answers.touch_down[:, 0]
-    either = up + down - up * down
+    either = answers.touch_either[:, 0]
     found = {
         "direction_votes": sample.ratio(votes.astype(np.float64)),
         "direction_auc": sample.auc(probability, truth > 0),
@@ -120,6 +125,12 @@ def _more(answers: LstmAnswers, held: HeldOut, resamples: int, seed: int) -> Num
     return published(found)
 
 
+def served_quantiles(answers: LstmAnswers, held: HeldOut) -> NDArray[np.float64]:
+    """Return (n, 3) in ATR: the corrected 90 % interval and the median between its bounds, as they are served."""
+    low, high = (answers.low - held.close) / held.atr, (answers.high - held.close) / held.atr
+    return np.stack((low, np.clip(answers.quantiles[:, 2], low, high), high), axis=1)
+
+
 def _r2(sample: Sample, answers: LstmAnswers, held: HeldOut) -> Figure:
     """Return R² of the log of the range over the horizon."""
     predicted = np.log(answers.expected_range / held.atr)
@@ -129,6 +140,7 @@ def _r2(sample: Sample, answers: LstmAnswers, held: HeldOut) -> Figure:
 def _calibration(answers: LstmAnswers, held: HeldOut, seed: int) -> Numbers:
     pairs: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {
         "direction": (answers.probability_up, held.direction),
+        "touch_either_1": (answers.touch_either[:, 0], held.either),
         "touch_up_1": (answers.touch_up[:, 0], held.touch[:, 0]),
         "touch_down_1": (answers.touch_down[:, 0], held.touch[:, len(TOUCH_LEVELS)]),
         "win_long": (answers.win_long, held.win[:, 0]),
@@ -139,3 +151,6 @@ def _calibration(answers: LstmAnswers, held: HeldOut, seed: int) -> Numbers:
         error, floor = calibration_error(probability, truth, seed)
         figures[f"{name}_ece"] = {"value": round(error, 6), "noise_floor": round(floor, 6), "n": len(truth)}
     return figures
+
+
+_LEVELS, _served = SERVED_LEVELS, served_quantiles

@@ -119,6 +119,21 @@ class Sample:
 
     def auc(self, score: Floats, truth: NDArray[np.bool_]) -> Figure:
         """Return the area under the ROC curve (ties count half)."""
+        whole, drawn = self._areas(score, truth)
+        return _figure(whole, drawn, len(score))
+
+    def auc_difference(self, score: Floats, other: Floats, truth: NDArray[np.bool_]) -> Figure:
+        """Return the area under the ROC curve of ``score`` less that of ``other``, both on the same draws."""
+        (whole, drawn), (least, drawn_least) = self._areas(score, truth), self._areas(other, truth)
+        return _figure(whole - least, drawn - drawn_least, len(score))
+
+    def share(self, values: Floats, rows: NDArray[np.bool_]) -> Figure:
+        """Return the mean of ``values`` (n,) over some of the rows."""
+        figure = self.ratio(values * rows, rows.astype(np.float64))
+        return Figure(figure.value, figure.low, figure.high, int(rows.sum()))
+
+    def _areas(self, score: Floats, truth: NDArray[np.bool_]) -> tuple[float, NDArray[np.float64]]:
+        """Return the area under the ROC curve, and (resamples,) the same of each resample."""
         order = np.argsort(score, kind="stable")
         ranked = score[order]
         starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
@@ -133,13 +148,7 @@ class Sample:
             pairs = up.sum() * down.sum()
             return float(up @ (np.cumsum(down) - down / 2) / pairs) if pairs > 0 else float("nan")
 
-        drawn = np.asarray([area(weights[day]) for weights in self._weights])
-        return _figure(area(np.ones(len(score))), drawn, len(score))
-
-    def share(self, values: Floats, rows: NDArray[np.bool_]) -> Figure:
-        """Return the mean of ``values`` (n,) over some of the rows."""
-        figure = self.ratio(values * rows, rows.astype(np.float64))
-        return Figure(figure.value, figure.low, figure.high, int(rows.sum()))
+        return area(np.ones(len(score))), np.asarray([area(weights[day]) for weights in self._weights])
 
     def _by_day(self, values: Floats) -> NDArray[np.float64]:
         return np.bincount(self._day, weights=values, minlength=self._days).astype(np.float64)

@@ -63,27 +63,32 @@ def held(leaning: np.ndarray, spread: np.ndarray) -> HeldOut:
     )
 
 
-def answers(leaning: np.ndarray, spread: np.ndarray) -> LstmAnswers:
+def answers(leaning: np.ndarray, spread: np.ndarray, band: tuple[float, float] = (0.4, 0.6)) -> LstmAnswers:
     """What a forecaster with these beliefs says."""
     quantiles = np.asarray([-1.645, -0.674, 0.0, 0.674, 1.645]) * spread[:, None]
     touch = np.stack([2 * sigmoid(-1.7 * level / (1.5 * spread)) for level in LEVELS], axis=1)
     return LstmAnswers(
         probability_up=sigmoid(leaning),
+        abstain_below=np.full(N, band[0]),
+        abstain_above=np.full(N, band[1]),
         change=quantiles[:, 2],
         quantiles=quantiles,
         predicted_price=np.full(N, 100.0),
+        raw_low=100 + 2 * quantiles[:, 0],
+        raw_high=100 + 2 * quantiles[:, 4],
         low=100 + 2 * quantiles[:, 0],
         high=100 + 2 * quantiles[:, 4],
         expected_range=2 * np.exp(np.log(2.4 * spread)),
         touch_up=touch,
         touch_down=touch,
+        touch_either=2 * touch - touch * touch,
         win_long=touch[:, 2],
         win_short=touch[:, 2],
     )
 
 
 def test_a_forecaster_that_knows_beats_every_baseline(held: HeldOut, leaning: np.ndarray, spread: np.ndarray) -> None:
-    figures = judge_lstm(answers(leaning, spread), (0.4, 0.6), held, NAMES, **SETTINGS)["pooled"]
+    figures = judge_lstm(answers(leaning, spread), held, NAMES, **SETTINGS)["pooled"]
     votes = np.abs(sigmoid(leaning) - 0.5) > 0.1
     hits = (leaning > 0) == (held.direction > 0)
     assert figures["direction_accuracy"]["value"] == pytest.approx(hits[votes].mean(), abs=1e-6)
@@ -100,7 +105,7 @@ def test_a_forecaster_that_knows_beats_every_baseline(held: HeldOut, leaning: np
 
 def test_a_guess_shows_no_skill_and_its_overconfidence(held: HeldOut, spread: np.ndarray) -> None:
     rng = np.random.default_rng(9)
-    guess = judge_lstm(answers(rng.normal(0, 1, N), rng.permutation(spread)), (0.4, 0.6), held, NAMES, **SETTINGS)
+    guess = judge_lstm(answers(rng.normal(0, 1, N), rng.permutation(spread)), held, NAMES, **SETTINGS)
     figures = guess["pooled"]
     assert figures["direction_auc"]["low"] < 0.5 < figures["direction_auc"]["high"]
     assert figures["direction_log_loss_skill"]["high"] < 0
@@ -109,7 +114,7 @@ def test_a_guess_shows_no_skill_and_its_overconfidence(held: HeldOut, spread: np
 
 
 def test_a_head_that_abstains_has_no_accuracy(held: HeldOut, leaning: np.ndarray, spread: np.ndarray) -> None:
-    figures = judge_lstm(answers(leaning, spread), (0.0, 1.0), held, NAMES, **SETTINGS)["pooled"]
+    figures = judge_lstm(answers(leaning, spread, (0.0, 1.0)), held, NAMES, **SETTINGS)["pooled"]
     assert figures["direction_votes"]["value"] == 0
     assert "direction_accuracy" not in figures
 
@@ -117,7 +122,7 @@ def test_a_head_that_abstains_has_no_accuracy(held: HeldOut, leaning: np.ndarray
 def test_each_symbol_is_judged_on_its_own_rows(held: HeldOut, leaning: np.ndarray, spread: np.ndarray) -> None:
     mixed = leaning.copy()
     mixed[N // 2 :] *= -1
-    by_symbol = judge_lstm(answers(mixed, spread), (0.4, 0.6), held, NAMES, **SETTINGS)["by_symbol"]
+    by_symbol = judge_lstm(answers(mixed, spread), held, NAMES, **SETTINGS)["by_symbol"]
     assert by_symbol["BTC-USD"]["direction_auc"]["value"] > 0.7
     assert by_symbol["EURUSD=X"]["direction_auc"]["value"] < 0.3
     assert by_symbol["EURUSD=X"]["direction_auc"]["n"] == N // 2

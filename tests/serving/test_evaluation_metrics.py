@@ -109,6 +109,18 @@ def test_auc_equals_scikit_learn_with_ties(sample: Sample, random: np.random.Gen
     assert figure.n == N
 
 
+def test_the_difference_of_two_auc_is_measured_on_the_same_draws(sample: Sample, random: np.random.Generator) -> None:
+    score = random.normal(size=N)
+    truth = random.random(N) < 1 / (1 + np.exp(-score))
+    near = score + random.normal(0, 0.1, N)
+    figure = sample.auc_difference(near, score, truth)
+    assert figure.value == pytest.approx(roc_auc_score(truth, near) - roc_auc_score(truth, score), abs=1e-12)
+    alone = sample.auc(score, truth)
+    assert figure.high - figure.low < 0.3 * (alone.high - alone.low)
+    nothing = sample.auc_difference(score, score, truth)
+    assert (nothing.value, nothing.low, nothing.high) == (0.0, 0.0, 0.0)
+
+
 def test_the_interval_of_a_mean_holds_the_truth_and_has_the_expected_width(
     sample: Sample, random: np.random.Generator
 ) -> None:
