@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.calibration import CalibrationMap, Platt
+from serving.calibration import CalibrationMap, Platt, sigmoid
 from serving.card import ANY, DirectionRule
 from serving.evaluation.metrics import log_loss
 from serving.evaluation.significance import Comparison, adjusted, compare
 from serving.training.calibrate import abstention_band, at_base_rate, fit_binary
 
-__all__ = ["Directions", "direction_rules"]
+__all__ = ["Directions", "base_rates", "direction_rules"]
 
 Floats = NDArray[np.float64]
 _FALSE_DISCOVERIES = 0.01
@@ -108,6 +108,15 @@ def _compared(chosen: CalibrationMap, given: Directions, name: str) -> Compariso
     return compare(loss, usual, given.instants[rows], horizon=1)
 
 
+def base_rates(rates: Floats) -> Floats:
+    """Return (n,) base rates to the last bit as a market that abstains answers them: its map keeps a rounded logit."""
+    return sigmoid(_logits(rates))
+
+
 def _base_rate(rate: float) -> DirectionRule:
-    constant = Platt(a=0.0, b=round(float(np.log(rate / (1 - rate))), 6))
+    constant = Platt(a=0.0, b=float(_logits(np.array([rate]))[0]))
     return DirectionRule(calibration=constant, abstain_below=0.0, abstain_above=1.0)
+
+
+def _logits(rates: Floats) -> Floats:
+    return np.asarray(np.round(np.log(rates / (1 - rates)), 6), np.float64)

@@ -9,6 +9,7 @@ from serving.evaluation import HeldOut
 from serving.evaluation.baselines import climatology, logistic, rates_by_series, rolling_quantiles
 from serving.models.lstm import QUANTILES
 from serving.training.dataset import Pool
+from serving.training.directions import base_rates
 from serving.training.prepared import Prepared
 
 __all__ = ["held_out"]
@@ -47,7 +48,9 @@ def held_out(prepared: Prepared) -> HeldOut:
         **{name: values[rows].astype(np.float64) for name, values in truth.items() if name != "classes"},
         classes=truth["classes"][rows],
         last_change=change[rows] / atr[rows],
-        rate_direction=rates_by_series(seen, truth["direction"][span][:, None].astype(np.float64), place)[:, 0],
+        rate_direction=base_rates(
+            rates_by_series(seen, truth["direction"][span][:, None].astype(np.float64), place)[:, 0]
+        ),
         rate_touch=rates_by_series(seen, truth["touch"][span].astype(np.float64), place),
         rate_classes=rates_by_series(seen, classes[span], place),
         climate_touch=climate[:, :10],

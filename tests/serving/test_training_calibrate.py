@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, sigmoid
-from serving.training.calibrate import abstention_band, at_base_rate, fit_binary, fit_temperature, interval_shift
+from serving.training.calibrate import abstention_band, at_base_rate, fit_binary, fit_temperature
 
 N = 12_000
 
@@ -59,18 +59,6 @@ def test_the_temperature_of_sharpened_logits_is_found() -> None:
     scores = rng.normal(0, 1, (N, 3))
     classes = (scores + rng.gumbel(size=(N, 3))).argmax(axis=1)
     assert fit_temperature(3 * scores, classes).t == pytest.approx(3.0, rel=0.06)
-
-
-def test_shifted_intervals_cover_ninety_percent_with_five_in_each_tail() -> None:
-    rng = np.random.default_rng(5)
-    change = rng.standard_t(4, 5000)
-    quantiles = np.tile([-0.5, -0.2, 0.0, 0.2, 3.0], (5000, 1))
-    shift = interval_shift(quantiles, change)
-    below = (change < quantiles[:, 0] - shift.lower_shift).mean()
-    above = (change > quantiles[:, -1] + shift.upper_shift).mean()
-    assert below == pytest.approx(0.05, abs=0.001)
-    assert above == pytest.approx(0.05, abs=0.001)
-    assert shift.lower_shift > 0 > shift.upper_shift
 
 
 def test_the_band_lies_around_one_half_and_leaves_the_votes_that_come_true() -> None:
