@@ -120,7 +120,7 @@ def check_counts(card: ModelCard, report: Mapping[str, Any], counted: Mapping[st
 
 
 def _rollover(card: ModelCard, report: Mapping[str, Any]) -> Check:
-    name = f"{card.model_id}: rollover hours"
+    name = f"{card.model_id}: rollover hours in the report"
     left_out = report.get("rollover_hours_left_out")
     if not isinstance(left_out, list):
         return Check.skipped(name, "the report does not say of which series rollover hours were left out")

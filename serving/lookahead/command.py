@@ -7,8 +7,10 @@ stdout, everything else to stderr.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -110,7 +112,8 @@ def _run(asked: Asked) -> list[Check]:
         checks: list[Check] = []
         for step in todo:
             bar.update(task, description=step.told)
-            checks += step.run(partial(_tell, bar, task, step.told, count(1)))
+            with redirect_stdout(sys.stderr):  # what a user's function prints is no part of the result
+                checks += step.run(partial(_tell, bar, task, step.told, count(1)))
             bar.advance(task)
     return checks
 

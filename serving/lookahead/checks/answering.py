@@ -92,7 +92,7 @@ def check_model(
         advance()
     if not tried:
         return [Check.skipped(one, f"no series has {first + 2 * _AFTER + 1} bars; give longer ones") for one in names]
-    told = f"{outputs} numbers, {tried} series, {moments} moments each"
+    told = f"{outputs} number{'' if outputs == 1 else 's'}, {tried} series, {moments} moments each"
     return [
         Check.judged(names[0], _worst(altered), proved=f"answers stay the same bit for bit ({told})"),
         Check.judged(names[1], _worst(memory), proved="answers stay the same after it was shown other futures"),

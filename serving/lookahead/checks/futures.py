@@ -127,9 +127,11 @@ def check_features(
                 return [_unsteady(features, whole, unsteady)]
             at = spread(moments, features.window, len(frame) - 1 - _AFTER)
             empty |= {whole.columns[place] for place in np.flatnonzero(~np.isfinite(whole.values[at]).any(axis=0))}
-            cut += _findings(frame, whole, _cut_futures(features, frame, whole, at))
-            altered += _findings(frame, whole, _altered_futures(features, frame, whole, at, seed))
-            past += _past(features, frame, whole, at)
+            ahead = list(_cut_futures(features, frame, whole, at))
+            cut += _findings(frame, whole, ahead)
+            ahead += (others := list(_altered_futures(features, frame, whole, at, seed)))
+            altered += _findings(frame, whole, others)
+            past += _past(features, frame, whole, at, {place for place, _ in ahead})
             columns, tried = len(whole.columns), tried + 1
         advance()
     names = [f"{features.name}: {what}" for what in ("cut the future", "alter the future", "cut the far past")]
@@ -195,7 +197,7 @@ def differences(before: Floats, after: Floats) -> Floats:
     return size
 
 
-def _findings(frame: CandleFrame, whole: Table, changes: Iterator[tuple[int, _Worst]]) -> list[Finding]:
+def _findings(frame: CandleFrame, whole: Table, changes: Sequence[tuple[int, _Worst]]) -> list[Finding]:
     """Return one finding per column: its largest change, and the farthest it was seen to look."""
     worst: dict[int, _Worst] = {}
     for place, change in changes:
@@ -215,13 +217,14 @@ def _findings(frame: CandleFrame, whole: Table, changes: Iterator[tuple[int, _Wo
     ]
 
 
-def _past(features: FeatureSet, frame: CandleFrame, whole: Table, at: Sequence[int]) -> list[Finding]:
+def _past(features: FeatureSet, frame: CandleFrame, whole: Table, at: Sequence[int], ahead: set[int]) -> list[Finding]:
+    """Return one finding per column that remembers too much, but for those that look ``ahead`` anyway."""
     worst: dict[int, tuple[float, int]] = {}
     for moment in at:
         short = features.table(copied(frame, slice(moment - features.window + 1, moment + 1)))
         size = differences(whole.values[moment], short.values[-1])
-        for place in np.flatnonzero(size > TOLERANCE):
-            worst[int(place)] = max(worst.get(int(place), (0.0, 0)), (float(size[place]), moment))
+        for place in set(np.flatnonzero(size > TOLERANCE).tolist()) - ahead:
+            worst[place] = max(worst.get(place, (0.0, 0)), (float(size[place]), moment))
     return [
         Finding(
             where=f"{frame.symbol} {whole.columns[place]}",

@@ -105,6 +105,7 @@ def test_a_bundle_as_training_makes_it_is_clean(
         "rollover hours",
         "known at the entry",
         "rows",
+        "rollover hours in the report",
         "busy hours",
         "volatility scaler",
         "answers: alter the future",

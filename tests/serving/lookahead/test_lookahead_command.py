@@ -135,6 +135,14 @@ def test_a_users_model_is_tried_on_other_futures(lookahead: Any) -> None:
     assert checks["tried_model:leaky: alter the future"]["outcome"] == "FOUND"
 
 
+def test_what_a_users_function_prints_is_no_part_of_the_result(lookahead: Any) -> None:
+    lookahead.write("talkative.py", "def model(frame):\n    print('thinking')\n    return frame.close[-1]\n")
+    result = lookahead.run("--model", "talkative:model", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["clean"] is True
+    assert "thinking" in result.stderr
+
+
 def test_with_nothing_named_the_products_features_are_checked_and_the_rest_is_said_to_be_left_out(
     lookahead: Any,
 ) -> None:
