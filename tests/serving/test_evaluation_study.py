@@ -19,6 +19,7 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import load_bundle
 from serving.evaluation.__main__ import main
+from serving.evaluation.baselines import BoostingSettings
 from serving.evaluation.study.judged import read
 from serving.evaluation.study.running import find_bundles, study
 from serving.evaluation.study.timeframe import STEPS, Plan, lstm_answers_of
@@ -88,7 +89,7 @@ def bundles(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plan_of(data: Path, bundles: Path, **changes: Any) -> Plan:
     known = {"data": data, "bundles": find_bundles(bundles), "left_out": {}, "until": None, "resamples": 8, "seed": 3}
-    return Plan(**known | changes)
+    return Plan(**known | {"boosting": BoostingSettings(rounds=4, threads=1)} | changes)
 
 
 def quiet(timeframe: Timeframe, step: str) -> None:
@@ -125,7 +126,8 @@ def test_figures_are_given_for_all_for_the_reference_five_and_for_each_series(fo
 
 def test_the_study_holds_tests_reliability_coverage_and_curves(found: dict[str, Any]) -> None:
     lstm = found["timeframes"]["1h"]["lstm"]
-    assert {"rolling", "climatology", "logistic", "base_rate"} <= {one["baseline"] for one in lstm["against"]}
+    whom = {one["baseline"] for one in lstm["against"]}
+    assert whom == {"rolling", "ewma", "garch", "lightgbm", "climatology", "logistic", "base_rate"}
     assert set(lstm["against"][0]["by_symbol"]) == {"BTC-USD", "EURUSD=X"}
     assert sum(one["n"] for one in lstm["reliability"]["win_long"]) == found["timeframes"]["1h"]["judged"]["rows"]
     assert len(lstm["coverage"]["by_quintile"]) == 5

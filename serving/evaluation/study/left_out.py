@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serving.card import ModelCard
 from serving.evaluation.held_out import HeldOut, taken
-from serving.evaluation.lstm import _LEVELS, _served
+from serving.evaluation.lstm import SERVED_LEVELS, served_quantiles
 from serving.evaluation.metrics import Figure, Sample, brier, pinball
 from serving.evaluation.study.sections import Scopes
 from serving.forecasting import LstmAnswers
@@ -49,8 +49,8 @@ def left_out_part(
 def _compared(sample: Sample, full: LstmAnswers, other: LstmAnswers, held: HeldOut) -> Json:
     """Return each figure of both, and the other's less the full one's."""
     scale = held.atr / held.close
-    usual = pinball(held.rolling[:, [0, 2, 4]], _LEVELS, held.change) * scale
-    widths = [pinball(_served(answers, held), _LEVELS, held.change) * scale for answers in (full, other)]
+    usual = pinball(held.rolling[:, [0, 2, 4]], SERVED_LEVELS, held.change) * scale
+    widths = [pinball(served_quantiles(answers, held), SERVED_LEVELS, held.change) * scale for answers in (full, other)]
     touched = [answers.touch_either[:, 0] for answers in (full, other)]
     losses = [brier(said, held.either) for said in touched]
     climate = brier(held.climate_either, held.either)
@@ -62,7 +62,9 @@ def _compared(sample: Sample, full: LstmAnswers, other: LstmAnswers, held: HeldO
             sample.ratio(widths[1] - widths[0], usual),
         ),
         "either_touch_auc": _sides(
-            sample.auc(touched[0], came), sample.auc(touched[1], came), sample.auc_difference(*reversed(touched), came)
+            sample.auc(touched[0], came),
+            sample.auc(touched[1], came),
+            sample.auc_difference(touched[1], touched[0], came),
         ),
         "either_touch_skill_over_climatology": _sides(
             sample.skill(losses[0], climate),

@@ -22,7 +22,7 @@ def shown(timeframes: Sequence[Timeframe], steps: Sequence[str], stream: TextIO)
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description:<4}"), BarColumn(), TextColumn("{task.fields[step]:<18}"))
+    columns = (TextColumn("{task.description:<4}"), BarColumn(), TextColumn("{task.fields[step]:<22}"))
     with Progress(*columns, TimeElapsedColumn(), console=Console(file=stream)) as progress:
         tasks = {one: progress.add_task(str(one), total=len(steps), step=steps[0]) for one in timeframes}
 

@@ -21,6 +21,7 @@ from serving.evaluation.curves import (
 from serving.evaluation.held_out import taken
 from serving.evaluation.metrics import Sample
 from serving.evaluation.study.contests import lstm_contests, patchtst_contests, tested
+from serving.evaluation.study.rivals import Rivals, lstm_rival_figures, patchtst_rival_figures
 from serving.forecasting import LstmAnswers
 
 __all__ = ["Scopes", "lstm_part", "patchtst_part"]
@@ -56,21 +57,24 @@ class Scopes:
         return {"resamples": self.resamples, "seed": self.seed}
 
 
-def lstm_part(answers: LstmAnswers, held: HeldOut, scopes: Scopes) -> Json:
+def lstm_part(answers: LstmAnswers, held: HeldOut, told: Rivals, scopes: Scopes) -> Json:
     """Return what is published of an LSTM's calibrated answers to the held-out rows."""
 
     def judged(rows: Rows) -> Json:
-        return judge_lstm(taken(answers, rows), taken(held, rows), scopes.names, **scopes.bootstrap)
+        own = taken(held, rows)
+        found = judge_lstm(taken(answers, rows), own, scopes.names, **scopes.bootstrap)
+        rivals = lstm_rival_figures(taken(told, rows), own, **scopes.bootstrap)
+        return found | {"pooled": found["pooled"] | rivals}
 
     figures = _by_scope(judged, held, scopes)
     rows = np.isin(held.place, scopes.counted)
-    answers, held = taken(answers, rows), taken(held, rows)
+    answers, held, told = taken(answers, rows), taken(held, rows), taken(told, rows)
     sample = Sample(held.entry, scopes.resamples, scopes.seed)
     said = _lstm_heads(answers, held)
     events = {head: (probability, truth > 0) for head, (probability, truth) in said.items()}
     return {
         "figures": figures,
-        "against": tested(lstm_contests(answers, held), held, scopes.names),
+        "against": tested(lstm_contests(answers, held, told), held, scopes.names),
         "reliability": _reliabilities(sample, said),
         "coverage": _coverage(answers, held, sample, scopes),
         "curves": {
@@ -86,15 +90,18 @@ def lstm_part(answers: LstmAnswers, held: HeldOut, scopes: Scopes) -> Json:
     }
 
 
-def patchtst_part(probability: Floats, held: HeldOut, scopes: Scopes) -> Json:
+def patchtst_part(probability: Floats, held: HeldOut, told: Rivals, scopes: Scopes) -> Json:
     """Return what is published of (n, 3) calibrated probabilities of up, flat and down."""
 
     def judged(rows: Rows) -> Json:
-        return judge_patchtst(probability[rows], taken(held, rows), scopes.names, **scopes.bootstrap)
+        own = taken(held, rows)
+        found = judge_patchtst(probability[rows], own, scopes.names, **scopes.bootstrap)
+        rivals = patchtst_rival_figures(taken(told, rows), own, **scopes.bootstrap)
+        return found | {"pooled": found["pooled"] | rivals}
 
     figures = _by_scope(judged, held, scopes)
     rows = np.isin(held.place, scopes.counted)
-    probability, held = probability[rows], taken(held, rows)
+    probability, held, told = probability[rows], taken(held, rows), taken(told, rows)
     said = {
         name: (probability[:, column], (held.classes == column).astype(np.float64))
         for column, name in enumerate(("up", "flat", "down"))
@@ -102,7 +109,7 @@ def patchtst_part(probability: Floats, held: HeldOut, scopes: Scopes) -> Json:
     events = {head: (one, truth > 0) for head, (one, truth) in said.items()}
     return {
         "figures": figures,
-        "against": tested(patchtst_contests(probability, held), held, scopes.names),
+        "against": tested(patchtst_contests(probability, held, told), held, scopes.names),
         "reliability": _reliabilities(Sample(held.entry, scopes.resamples, scopes.seed), said),
         "curves": {
             "roc": {head: roc_points(*one) for head, one in events.items()},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from fusiontrade.inference.contract import ModelKind
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import Bundle, load_bundle
 from serving.card import ModelCard
+from serving.evaluation.baselines import BoostingSettings
 from serving.evaluation.held_out import HeldOut
 from serving.evaluation.study.judged import REFERENCE_FIVE, Candles, judged_part, read
 from serving.evaluation.study.left_out import left_out_part
+from serving.evaluation.study.rivals import rivals
 from serving.evaluation.study.sections import Scopes, lstm_part, patchtst_part
 from serving.forecasting import LstmAnswers, class_probabilities
 from serving.training.dataset import LstmBatches, PatchTstBatches, Pool
@@ -31,7 +34,7 @@ Told = Callable[[str], None]
 Json = dict[str, Any]
 Rows = NDArray[np.intp]
 
-STEPS = ("candles", "baselines", "lstm", "patchtst", "symbols left out", "walk-forward")
+STEPS = ("candles", "plain baselines", "LightGBM, EWMA, GARCH", "lstm", "patchtst", "symbols left out", "walk-forward")
 """What is told as done, in this order."""
 _BATCH = 1024
 
@@ -52,6 +55,8 @@ class Plan:
         Bars closed after this instant (ms UTC) are not used; None: all are.
     resamples, seed
         Of the bootstrap.
+    boosting
+        How LightGBM, the baseline, is grown.
     """
 
     data: Path
@@ -60,6 +65,7 @@ class Plan:
     until: int | None
     resamples: int
     seed: int
+    boosting: BoostingSettings = field(default_factory=partial(BoostingSettings, threads=1))
 
 
 def study_timeframe(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
@@ -85,21 +91,23 @@ def _studied(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
     told("candles")
     prepared = prepared_as(_leading(bundles), candles.pool)
     held = held_out(prepared)
-    told("baselines")
+    told("plain baselines")
+    others = rivals(prepared, held, plan.boosting)
+    told("LightGBM, EWMA, GARCH")
     scopes = _scopes(candles, plan)
     part: Json = {"timeframe": str(timeframe)} | judged_part(candles, prepared, held)
     answers = None
     if (lstm := bundles.get("lstm")) is not None:
         answers = lstm_answers_of(lstm, candles.pool, held)
-        part["lstm"] = lstm_part(answers, held, scopes)
+        part["lstm"] = lstm_part(answers, held, others, scopes)
     told("lstm")
     if (patchtst := bundles.get("patchtst")) is not None:
-        part["patchtst"] = patchtst_part(_classes(patchtst, candles.pool, prepared.slices.test), held, scopes)
+        part["patchtst"] = patchtst_part(_classes(patchtst, candles.pool, prepared.slices.test), held, others, scopes)
     told("patchtst")
     folders = plan.left_out.get(timeframe, ())
     if answers is not None and folders:
-        others = [load_bundle(folder) for folder in folders]
-        told_by = [(one.card, lstm_answers_of(one, candles.pool, held)) for one in others if one.card.kind == "lstm"]
+        unseen = [load_bundle(folder) for folder in folders]
+        told_by = [(one.card, lstm_answers_of(one, candles.pool, held)) for one in unseen if one.card.kind == "lstm"]
         part["left_out"] = left_out_part(answers, told_by, held, scopes)
     told("symbols left out")
     told("walk-forward")
