@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from serving.evaluation.baselines.season import one_bar_returns, seasonal_sizes, slots_to_come
 from serving.evaluation.metrics import pinball
 
-__all__ = ["NextBar", "ewma_quantiles", "garch_quantiles"]
+__all__ = ["FEWEST_BARS", "NextBar", "ewma_quantiles", "garch_quantiles"]
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.intp]
 
+FEWEST_BARS = 1000
+"""A training span with fewer bars fits no season of the week and no variance."""
 _DECAYS = (0.80, 0.85, 0.90, 0.92, 0.94, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
 _USUAL_DECAY = 0.94  # of RiskMetrics: for a series without a validation slice
-_FEWEST = 1000
 _WARM_UP = 500
 _SMALLEST = 1e-8  # of the close: the size of returns in a market that does not move
 _DECIDING = (0.05, 0.95)
@@ -161,8 +162,10 @@ def _size(alpha: float, beta: float, omega: float, squares: NDArray[np.float64])
 
 
 def _check(bars: int, rows: Rows, span_end: int, learned_end: int) -> None:
-    if span_end < _FEWEST:
-        raise ValueError(f"span_end must leave {_FEWEST} bars or more to learn from, got {span_end}: give more history")
+    if span_end < FEWEST_BARS:
+        raise ValueError(
+            f"span_end must leave {FEWEST_BARS} bars or more to learn from, got {span_end}: give more history"
+        )
     if not span_end <= learned_end <= bars:
         raise ValueError(f"the span must end before the validation slice and the bars, got {span_end}, {learned_end}")
     if len(rows) and rows.min() < learned_end - 1:
