@@ -173,7 +173,11 @@ def lstm_forecast(card: ModelCard, outputs: Outputs, close: float, atr: float, i
     if state is None or state.version != card.version:
         own = row_of(card.intervals, item.symbol, item.market)
         state = IntervalState(
-            version=card.version, lower=own.lower, upper=own.upper, revision=0, as_of=card.windows.calibration[1]
+            version=card.version,
+            lower=own.lower,
+            upper=own.upper,
+            revision=0,
+            as_of=card.windows.calibration[1] + card.timeframe.milliseconds,
         )
     subjects: list[Subject] = [(item.symbol, item.market)]
     answers = lstm_answers(card, outputs, [close], [atr], subjects, sides=([state.lower], [state.upper]))

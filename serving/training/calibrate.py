@@ -1,6 +1,6 @@
 """From raw outputs on the calibration slice to the maps, band and interval sides that a bundle carries.
 
-Always true: a head's map is chosen on the later part of the slice among maps fitted on its earlier part, identity
+Always true: a head's map is chosen by what it says of stretches of the slice that it was not fitted on, identity
 included, and only then fitted on all of it; a more flexible map has to be better, not merely equal.
 """
 
@@ -22,7 +22,7 @@ from serving.evaluation.metrics import log_loss
 __all__ = ["abstention_band", "at_base_rate", "fit_binary", "fit_temperature", "interval_sides"]
 
 Floats = NDArray[np.floating]
-_EARLIER = 0.6
+_STRETCHES = 5
 _BETTER = 1e-5  # nats per row by which a more flexible map has to win
 _FEWEST_FOR_ISOTONIC = 1000
 _KNOTS = 40
@@ -33,29 +33,38 @@ _SMALLEST_DISTANCE = 1e-6  # a constant probability is no vote, whatever its las
 _Fit = Callable[[Floats, Floats], CalibrationMap]
 
 
-def fit_binary(logits: Floats, truth: Floats) -> tuple[CalibrationMap, dict[str, float]]:
+def fit_binary(logits: Floats, truth: Floats, *, isotonic: bool = True) -> tuple[CalibrationMap, dict[str, float]]:
     """Return the map of a head of one logit, and the held log loss (nats) of each kind of map that was tried.
 
     Parameters
     ----------
     logits, truth
         (n,) in the order of time; truth is 0 or 1.
+    isotonic
+        Whether an isotonic map may be chosen.
     """
-    cut = int(len(logits) * _EARLIER)
     kinds: dict[str, _Fit] = {"identity": lambda _logits, _truth: Identity(), "platt": _platt}
-    if cut >= _FEWEST_FOR_ISOTONIC:
+    if isotonic and len(logits) >= _FEWEST_FOR_ISOTONIC:
         kinds["isotonic"] = _isotonic
-    if len(np.unique(truth[:cut])) < 2 or len(np.unique(truth)) < 2:
+    stretch = np.arange(len(logits)) * _STRETCHES // max(len(logits), 1)
+    if any(len(np.unique(truth[stretch != held])) < 2 for held in range(_STRETCHES)):
         kinds = {"identity": kinds["identity"]}
-    held = {
-        kind: float(log_loss(make(logits[:cut], truth[:cut]).apply(logits[cut:]), truth[cut:]).mean())
-        for kind, make in kinds.items()
-    }
+    held = {kind: _held_loss(make, logits, truth, stretch) for kind, make in kinds.items()}
     best = "identity"
     for kind in kinds:
         if held[kind] < held[best] - _BETTER:
             best = kind
     return kinds[best](logits, truth), held
+
+
+def _held_loss(make: _Fit, logits: Floats, truth: Floats, stretch: NDArray[np.intp]) -> float:
+    """Return the mean log loss of each stretch under the map fitted on all the others."""
+    total = 0.0
+    for held in np.unique(stretch):
+        inside = stretch == held
+        chosen = make(logits[~inside], truth[~inside])
+        total += float(log_loss(chosen.apply(logits[inside]), truth[inside]).sum())
+    return total / max(len(logits), 1)
 
 
 def fit_temperature(logits: Floats, classes: NDArray[np.int64]) -> Temperature:

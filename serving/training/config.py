@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from fusiontrade.clock import parse_iso
 from fusiontrade.market.timeframes import Timeframe
 
-__all__ = ["HORIZON_BARS", "PURGE_BARS", "TrainingConfig"]
+__all__ = ["HORIZON_BARS", "PURGE_BARS", "TrainingConfig", "instant_of"]
 
 HORIZON_BARS = 4
 """Bars ahead that touch, win, range and class labels look."""
@@ -54,9 +54,9 @@ class TrainingConfig:
     halve_after: int = 5
     rows_per_epoch: int = 0
     rows_per_evaluation: int = 0
-    train: float = 0.62
-    validation: float = 0.08
-    calibration: float = 0.12
+    train: float = 0.58
+    validation: float = 0.06
+    calibration: float = 0.18
     judged_from: str = ""
     averaging: float = 0.998
     gradient_norm: float = 1.0
@@ -74,12 +74,18 @@ class TrainingConfig:
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging must be at least 0 and below 1, got {self.averaging}")
         if self.judged_from:
-            try:
-                parse_iso(self.judged_from)
-            except ValueError:
-                raise ValueError(
-                    f"judged_from is no instant with a zone, e.g. 2024-11-01T00:00:00Z: {self.judged_from!r}"
-                ) from None
+            instant_of(self.judged_from)
 
 
 DEFAULT_TIMEFRAMES = (Timeframe.M15, Timeframe.M30, Timeframe.H1, Timeframe.H4)
+
+
+def instant_of(text: str) -> int:
+    """Return the instant that an ISO-8601 text with a zone names, ms since 1970-01-01 UTC."""
+    try:
+        instant = datetime.fromisoformat(text)
+        if instant.tzinfo is None:
+            raise ValueError(text)
+    except ValueError:
+        raise ValueError(f"judged_from is no instant with a zone, e.g. 2024-11-01T00:00:00Z: {text!r}") from None
+    return round(instant.timestamp() * 1000)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusiontrade.clock import parse_iso
 from fusiontrade.inference.contract import Market
 from fusiontrade.market.candles import CandleFrame, Floats, Instants
 from fusiontrade.market.symbols import parse_symbol
@@ -35,7 +34,7 @@ from serving.features import (
     usual_activity,
     volatility_columns,
 )
-from serving.training.config import PURGE_BARS, TrainingConfig
+from serving.training.config import PURGE_BARS, TrainingConfig, instant_of
 from serving.training.labels import Labels, label
 
 __all__ = [
@@ -175,7 +174,7 @@ def split(pool: Pool, config: TrainingConfig) -> Slices:
     shares = np.cumsum([config.train, config.validation, config.calibration])
     cuts = [int(instants[int(share * len(instants))]) for share in shares]
     if config.judged_from:
-        judged = parse_iso(config.judged_from)
+        judged = instant_of(config.judged_from)
         before = instants[instants < judged]
         if not len(before) or judged > instants[-1]:
             raise ValueError(f"{pool.timeframe}: judged_from {config.judged_from} leaves no rows on one of its sides")

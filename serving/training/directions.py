@@ -1,9 +1,10 @@
 """Which markets the direction head may vote on, and what it says of the others: their base rate, and no vote.
 
 Direction is barely predictable, and on most series not at all. One map is fitted for all rows of the calibration
-slice and moved to each market's base rate of the training span. A symbol keeps it only where it beats that base rate
-on the slice beyond doubt: one-sided Diebold-Mariano test of the log losses, Benjamini-Hochberg over the symbols. The
-others answer the base rate itself, so their log-loss skill is zero by construction, not negative by chance.
+slice, its slope halved (what was found on one span comes back weaker on the next), and moved to each market's base
+rate of the training span. A symbol keeps it only where it beats that base rate on the slice beyond doubt, one-sided
+Diebold-Mariano test of the log losses, Benjamini-Hochberg over the symbols, and in each third of the slice. The others
+answer the base rate itself, so their log-loss skill is zero by construction, not negative by chance.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from serving.training.calibrate import abstention_band, at_base_rate, fit_binary
 __all__ = ["Directions", "base_rates", "direction_rules"]
 
 Floats = NDArray[np.float64]
-_FALSE_DISCOVERIES = 0.01
+_FALSE_DISCOVERIES = 1e-4
+_KEPT = 0.5  # of the slope
+_PARTS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +62,17 @@ class Directions:
 
 def direction_rules(given: Directions) -> tuple[dict[str, DirectionRule], dict[str, Any]]:
     """Return the rule of every market with a base rate, and how it was found, for the report."""
-    common, tried = fit_binary(given.logits, given.truth)
+    fitted, tried = fit_binary(given.logits, given.truth, isotonic=False)
+    common = _halved(fitted)
     maps = {name: _moved(common, given, name) for name in given.rates}
     tests = {name: _compared(maps[name], given, name) for name in given.rates}
     symbols = [name for name in given.rates if name in set(given.symbol)]
     tests |= adjusted({name: tests[name] for name in symbols})
-    skilled = {name for name, test in tests.items() if test.adjusted < _FALSE_DISCOVERIES}
+    skilled = {
+        name
+        for name, test in tests.items()
+        if test.adjusted < _FALSE_DISCOVERIES and _everywhere_better(maps[name], given, name)
+    }
     rows = np.isin(given.symbol, sorted(skilled & set(symbols)))
     probability = np.empty(len(given.logits))
     for name in symbols:
@@ -78,7 +86,7 @@ def direction_rules(given: Directions) -> tuple[dict[str, DirectionRule], dict[s
         for name in given.rates
     }
     report = {
-        "chosen": common.kind,
+        "chosen": fitted.kind,
         "held_log_loss": {kind: round(loss, 6) for kind, loss in tried.items()},
         "band": band,
         **chosen_by,
@@ -94,23 +102,41 @@ def direction_rules(given: Directions) -> tuple[dict[str, DirectionRule], dict[s
     return rules, report
 
 
+def base_rates(rates: Floats) -> Floats:
+    """Return (n,) base rates to the last bit as a market that abstains answers them: its map keeps a rounded logit."""
+    return sigmoid(_logits(rates))
+
+
 def _moved(common: CalibrationMap, given: Directions, name: str) -> CalibrationMap:
     rows = given.rows_of(name)
     return at_base_rate(common, given.logits[rows], given.rates[name]) if rows.any() else common
 
 
+def _halved(fitted: CalibrationMap) -> Platt:
+    """Return the logistic map nearest to ``fitted`` with half its slope."""
+    slope = fitted.a if isinstance(fitted, Platt) else 1.0
+    return Platt(a=round(slope * _KEPT, 6), b=0.0)
+
+
 def _compared(chosen: CalibrationMap, given: Directions, name: str) -> Comparison:
     """Return the test of the map against the base rate; undefined where the market has no rows."""
-    rows = given.rows_of(name)
-    truth = given.truth[rows]
-    loss = log_loss(chosen.apply(given.logits[rows]), truth)
-    usual = log_loss(np.full(len(truth), given.rates[name]), truth)
+    loss, usual, rows = _losses(chosen, given, name)
     return compare(loss, usual, given.instants[rows], horizon=1)
 
 
-def base_rates(rates: Floats) -> Floats:
-    """Return (n,) base rates to the last bit as a market that abstains answers them: its map keeps a rounded logit."""
-    return sigmoid(_logits(rates))
+def _everywhere_better(chosen: CalibrationMap, given: Directions, name: str) -> bool:
+    """Tell whether the map beats the base rate in each part of the slice."""
+    loss, usual, _ = _losses(chosen, given, name)
+    return all(part.mean() < 0 for part in np.array_split(loss - usual, _PARTS))
+
+
+def _losses(
+    chosen: CalibrationMap, given: Directions, name: str
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.bool_]]:
+    rows = given.rows_of(name)
+    truth = given.truth[rows]
+    usual = log_loss(np.full(len(truth), given.rates[name]), truth)
+    return log_loss(chosen.apply(given.logits[rows]), truth), usual, rows
 
 
 def _base_rate(rate: float) -> DirectionRule:
