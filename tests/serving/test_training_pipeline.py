@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_data import candles, two_series
+from training_data import candles, two_series, write_folder
 
+from fusiontrade.errors import BundleRefused
+from fusiontrade.inference.contract import CandleColumns, ForecastItem, ForecastRequest
+from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import Bundle, load_bundle
 from serving.card import HEADS
-from serving.features import BARS_NEEDED, lstm_inputs, patchtst_inputs
-from serving.forecasting import lstm_forecasts, patchtst_forecasts
+from serving.engine import Engine
+from serving.features import BARS_NEEDED, lstm_inputs, patchtst_inputs, volatility_columns
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
 from serving.training import TrainingConfig, pool_of, prepare, train_bundle
 from serving.training.__main__ import main
-from serving.training.prepared import Prepared
+from serving.training.bundle import Finished, write_bundle
+from serving.training.dataset import LstmBatches, PatchTstBatches
+from serving.training.judge import subjects, walked_answers
+from serving.training.prepared import Prepared, prepared_as
+from serving.training.references import held_out
 
 CONFIG = TrainingConfig(batch=128, epochs=1, rows_per_epoch=512, bootstrap=10)
 
@@ -46,32 +53,39 @@ def manifest(folder: Path) -> dict[str, str]:
     return json.loads((folder / "manifest.json").read_text())["files"]
 
 
+def inputs_of(bundle: Bundle, frame: CandleFrame, rows: list[int]) -> dict[str, np.ndarray]:
+    """The graph's inputs of some rows, as serving makes them."""
+    card = bundle.card
+    volatility = volatility_columns(frame, card.usual(frame.symbol, "crypto"))[rows]
+    scaled = {"volatility": card.volatility_scaler.apply(volatility)}
+    if card.scaler is None:
+        return dict(zip(("candles", "calendar"), patchtst_inputs(frame, rows), strict=True)) | scaled
+    features, calendar = lstm_inputs(frame, rows)
+    return {"features": card.scaler.apply(features), "calendar": calendar} | scaled
+
+
 def test_an_lstm_bundle_loads_and_its_graph_answers_what_torch_answers(lstm: Path) -> None:
     bundle = load_bundle(lstm)
-    model = LstmModel(LstmConfig(calendar=8))
+    model = LstmModel(LstmConfig(**bundle.card.config["model"]))
     model.load_state_dict(load_file(lstm / "weights.safetensors"))
-    features, calendar = lstm_inputs(candles("BTC-USD", 900, 9), list(range(700, 764)))
-    assert bundle.card.scaler is not None
-    scaled = bundle.card.scaler.apply(features)
-    answers = bundle.graph.run({"features": scaled, "calendar": calendar})
-    _assert_equal_to_torch(model, (scaled, calendar), answers)
+    inputs = inputs_of(bundle, candles("BTC-USD", 900, 9), list(range(700, 764)))
+    _assert_equal_to_torch(model, inputs, bundle.graph.run(inputs))
 
 
 def test_a_patchtst_bundle_loads_and_its_graph_answers_what_torch_answers(patchtst: Path) -> None:
     bundle = load_bundle(patchtst)
-    model = PatchTstForecaster(PatchTstConfig(calendar=8))
+    model = PatchTstForecaster(PatchTstConfig(**bundle.card.config["model"]))
     model.load_state_dict(load_file(patchtst / "weights.safetensors"))
-    inputs = patchtst_inputs(candles("BTC-USD", 900, 9), list(range(700, 764)))
-    answers = bundle.graph.run(dict(zip(model.inputs, inputs, strict=True)))
-    _assert_equal_to_torch(model, inputs, answers)
+    inputs = inputs_of(bundle, candles("BTC-USD", 900, 9), list(range(700, 764)))
+    _assert_equal_to_torch(model, inputs, bundle.graph.run(inputs))
 
 
 def _assert_equal_to_torch(
-    model: torch.nn.Module, inputs: tuple[np.ndarray, ...], answers: dict[str, np.ndarray]
+    model: torch.nn.Module, inputs: dict[str, np.ndarray], answers: dict[str, np.ndarray]
 ) -> None:
     model.eval()
     with torch.no_grad():
-        expected = model(*map(torch.from_numpy, inputs))
+        expected = model(*(torch.from_numpy(inputs[name]) for name in model.inputs))
     for name, values in zip(model.outputs, expected, strict=True):
         assert np.abs(answers[name] - values.numpy()).max() <= 1e-4
         assert answers[name].std() > 0
@@ -101,9 +115,8 @@ def test_bars_of_the_test_slice_change_neither_weights_nor_calibration(
     after = train_bundle(prepare(pool_of(Timeframe.H1, altered), CONFIG), "lstm", CONFIG, tmp_path)
     assert manifest(after)["weights.safetensors"] == manifest(lstm)["weights.safetensors"]
     before_card, after_card = load_bundle(lstm).card, load_bundle(after).card
-    assert after_card.scaler == before_card.scaler
-    assert after_card.calibration == before_card.calibration
-    assert (after_card.thresholds, after_card.interval) == (before_card.thresholds, before_card.interval)
+    for name in ("scaler", "season", "volatility_scaler", "calibration", "directions", "intervals", "thresholds"):
+        assert getattr(after_card, name) == getattr(before_card, name), name
     assert after_card.metrics != before_card.metrics
 
 
@@ -124,6 +137,97 @@ def test_the_card_tells_what_was_trained_and_how(lstm: Path, prepared: Prepared)
     assert [one.sha256 for one in card.data.series] == [one.sha256 for one in prepared.data.series]
     assert set(card.calibration) == set(HEADS["lstm"])
     assert {"coverage_90", "pinball_ratio", "touch_up_1_auc", "direction_log_loss_skill"} <= set(card.metrics)
+    assert set(card.season) == set(card.directions) == set(card.intervals) == {"any", "fx", "crypto", *card.universe}
+    assert card.season["BTC-USD"] == tuple(prepared.season["BTC-USD"].tolist())
+    assert card.volatility_scaler.center == pytest.approx(prepared.volatility_scaler.center, abs=1e-9)
+
+
+def test_a_pool_prepared_by_the_card_alone_is_the_pool_the_bundle_was_made_of(lstm: Path, prepared: Prepared) -> None:
+    again = prepared_as(load_bundle(lstm).card, prepared.pool)
+    for name in ("train", "validation", "calibration", "test"):
+        np.testing.assert_array_equal(getattr(again.slices, name), getattr(prepared.slices, name))
+    assert again.data == prepared.data
+    rows = prepared.slices.test
+    ours, theirs = (LstmBatches(one.pool, one.scaler, one.volatility).inputs(rows) for one in (prepared, again))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "patchtst"])
+def test_what_the_engine_answers_is_what_was_judged(
+    kind: str, prepared: Prepared, request: pytest.FixtureRequest
+) -> None:
+    """One row of the test slice: candles over the wire give the raw numbers that evaluation saw."""
+    bundle: Bundle = load_bundle(request.getfixturevalue(kind))
+    pool, row = prepared.pool, prepared.slices.test[[7]]
+    series = pool.series[int(pool.series_of(row)[0])]
+    place = int(row[0] - pool.starts[pool.series_of(row)[0]])
+    frame = series.frame.rows(slice(0, place + 1)).tail(720)
+    item = ForecastItem(
+        symbol=series.symbol, timeframe=frame.timeframe, candles=CandleColumns.of(frame), market=series.market
+    )
+    (answer,) = Engine({(bundle.card.kind, frame.timeframe): bundle}).answer(ForecastRequest(items=[item])).items
+    if kind == "patchtst":
+        names, batches = ("candles", "calendar", "volatility"), PatchTstBatches(pool, prepared.volatility)
+        raw = bundle.graph.run(dict(zip(names, batches.inputs(row), strict=True)))
+        expected = bundle.card.calibration["classes"].apply(raw["classes"])[0]
+        assert answer.patchtst is not None
+        assert (answer.patchtst.up, answer.patchtst.flat, answer.patchtst.down) == pytest.approx(expected, abs=1e-5)
+        return
+    names = ("features", "calendar", "volatility")
+    inputs = LstmBatches(pool, prepared.scaler, prepared.volatility).inputs(row)
+    raw = bundle.graph.run(dict(zip(names, inputs, strict=True)))
+    assert answer.lstm is not None
+    assert answer.lstm.change == pytest.approx(float(raw["change"][0]), abs=1e-5)
+    assert answer.lstm.interval_state.as_of == bundle.card.windows.calibration[1]
+    assert answer.lstm.interval_state.lower == bundle.card.intervals[series.symbol].lower
+    quantiles = np.sort(raw["quantiles"][0].astype(np.float64))[[0, -1]]
+    assert answer.lstm.interval_raw == pytest.approx(frame.close[-1] + quantiles * series.atr[place], rel=1e-6)
+
+
+def test_a_market_that_abstains_has_no_log_loss_skill_at_all(lstm: Path, prepared: Prepared) -> None:
+    card, held = load_bundle(lstm).card, held_out(prepared)
+    assert {rule.abstain_above for rule in card.directions.values()} == {1.0}  # coins thrown: nothing to vote on
+    names = ("features", "calendar", "volatility")
+    inputs = LstmBatches(prepared.pool, prepared.scaler, prepared.volatility).inputs(prepared.slices.test)
+    outputs = load_bundle(lstm).graph.run(dict(zip(names, inputs, strict=True)))
+    answers = walked_answers(card, outputs, held, subjects(prepared.pool))
+    np.testing.assert_array_equal(answers.probability_up, held.rate_direction)
+    assert not answers.vote.any()
+    figures = json.loads((lstm / "report.json").read_text())["figures"]
+    for name in ("pooled", *figures["by_symbol"]):
+        one = figures["pooled"] if name == "pooled" else figures["by_symbol"][name]
+        assert one["direction_log_loss_skill"] == {
+            "value": 0.0,
+            "low": 0.0,
+            "high": 0.0,
+            "n": one["direction_log_loss_skill"]["n"],
+        }
+
+
+REPORTS: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
+    ("model_id", lambda report: report.update(model_id="lstm-4h")),
+    ("timeframe", lambda report: report.update(timeframe="4h")),
+    ("data_fingerprint", lambda report: report.update(data_fingerprint="0" * 64)),
+    ("figures", lambda report: report.pop("figures")),
+    ("coverage_90", lambda report: report["figures"]["pooled"]["coverage_90"].update(value=0.5)),
+    ("model_id", lambda report: report.clear()),
+]
+
+
+@pytest.mark.parametrize(("named", "change"), REPORTS)
+def test_a_bundle_whose_report_is_not_its_own_is_not_written_and_the_older_one_stays(
+    named: str, change: Callable[[dict[str, Any]], object], lstm: Path, tmp_path: Path
+) -> None:
+    card, graph = load_bundle(lstm).card, (lstm / "model.onnx").read_bytes()
+    report = json.loads((lstm / "report.json").read_text())
+    folder = write_bundle(Finished(card, graph, report, {}), tmp_path)
+    change(wrong := json.loads(json.dumps(report)))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(BundleRefused, match=rf"report\.json .*{named}"):
+        write_bundle(Finished(card, graph, wrong, {}), tmp_path)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert load_bundle(folder).card == card
 
 
 def test_the_report_sets_figures_beside_baselines_and_excludes_rollover_for_pairs_only(lstm: Path) -> None:
@@ -138,32 +242,24 @@ def test_the_report_sets_figures_beside_baselines_and_excludes_rollover_for_pair
 
 
 @pytest.mark.parametrize("kind", ["lstm", "patchtst"])
-def test_the_bundle_answers_through_serving(kind: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("symbol", ["BTC-USD", "DOGE-USD", "^GSPC"])
+def test_the_bundle_answers_markets_it_knows_and_others(kind: str, symbol: str, request: pytest.FixtureRequest) -> None:
     bundle: Bundle = load_bundle(request.getfixturevalue(kind))
-    frame = candles("BTC-USD", BARS_NEEDED, 11)
+    frame = candles(symbol, BARS_NEEDED, 11)
+    item = ForecastItem(symbol=symbol, timeframe=frame.timeframe, candles=CandleColumns.of(frame))
+    (answer,) = Engine({(bundle.card.kind, frame.timeframe): bundle}).answer(ForecastRequest(items=[item])).items
+    assert answer.error is None
     if kind == "patchtst":
-        one = patchtst_forecasts(bundle.card, bundle.graph.run(_named(bundle, patchtst_inputs(frame))))[0]
-        assert one.up + one.flat + one.down == pytest.approx(1)
+        assert answer.patchtst is not None
+        assert answer.patchtst.up + answer.patchtst.flat + answer.patchtst.down == pytest.approx(1)
         return
-    assert bundle.card.scaler is not None
-    features, calendar = lstm_inputs(frame)
-    outputs = bundle.graph.run({"features": bundle.card.scaler.apply(features), "calendar": calendar})
-    answer = lstm_forecasts(bundle.card, outputs, frame.close[-1:], np.asarray([1.0]))[0]
-    assert answer.interval_90[0] < answer.interval_90[1]
-    assert sorted(answer.touch_up, reverse=True) == answer.touch_up
-
-
-def _named(bundle: Bundle, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
-    return dict(zip(("candles", "calendar"), inputs, strict=True))
+    assert answer.lstm is not None
+    assert answer.lstm.interval_90[0] < answer.lstm.interval_90[1]
+    assert sorted(answer.lstm.touch_up, reverse=True) == answer.lstm.touch_up
 
 
 def test_the_command_trains_from_a_folder_of_parquet_bars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    frame = candles("BTC-USD", 2600, 2)
-    table = {name: getattr(frame, name) for name in ("open", "high", "low", "close", "volume")}
-    pq.write_table(pa.table({"timestamp": frame.time.astype("datetime64[ms]"), **table}), data / "btc.parquet")
-    (data / "instruments.toml").write_text('[symbols."BTC-USD"]\nfiles = { "1h" = "btc.parquet" }\n')
+    data = write_folder(tmp_path / "data", candles("BTC-USD", 2600, 2))
     arguments = ["--data", str(data), "--out", str(tmp_path / "out"), "--models", "lstm", "--timeframes", "1h"]
     small = ["--epochs", "1", "--rows-per-epoch", "256", "--batch", "128", "--bootstrap", "10", "--without-weights"]
     assert main(arguments + small) == 0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
@@ -33,3 +36,18 @@ def candles(symbol: str, bars: int, seed: int, *, volume: bool = True, start: in
 def two_series() -> list[tuple[CandleFrame, bool]]:
     """What `serving.training.candles.read_candles` returns for such a folder; both series end in the same week."""
     return [(candles("EURUSD=X", 2400, 1, volume=False), True), (candles("BTC-USD", 3300, 2), False)]
+
+
+def write_folder(folder: Path, *frames: CandleFrame) -> Path:
+    """Write hourly frames as a user's folder of Parquet bars and return it."""
+    folder.mkdir(parents=True)
+    table = []
+    for frame in frames:
+        columns = {name: getattr(frame, name) for name in ("open", "high", "low", "close")}
+        volume = np.zeros(len(frame)) if frame.volume is None else frame.volume
+        bars = {"timestamp": frame.time.astype("datetime64[ms]"), **columns, "volume": volume}
+        name = f"{frame.symbol.replace('=', '-')}.parquet"
+        pq.write_table(pa.table(bars), folder / name)
+        table.append(f'[symbols."{frame.symbol}"]\nfiles = {{ "1h" = "{name}" }}\n')
+    (folder / "instruments.toml").write_text("\n".join(table))
+    return folder
