@@ -127,6 +127,8 @@ def fit(
         rate = state.learning_rate
         with _averaged(model, state):
             held_loss = _loss(model, batches, held, config.batch)
+            if not math.isfinite(held_loss):
+                raise FloatingPointError(f"the validation loss is not finite in epoch {number + 1}")
             _advance(state, model, optimiser, held_loss, config)
         state.epochs.append(Epoch(number + 1, trained, held_loss, rate, time.perf_counter() - started))
         if checkpoint is not None:

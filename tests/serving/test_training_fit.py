@@ -84,6 +84,53 @@ def test_a_run_killed_after_any_epoch_resumes_to_the_same_weights(tmp_path: Path
     assert [e.validation_loss for e in epochs] == [e.validation_loss for e in expected]
 
 
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_with_and_without_averaging_a_resumed_run_ends_with_the_same_bytes(tmp_path: Path, averaging: float) -> None:
+    config = replace(CONFIG, averaging=averaging)
+    straight, resumed = line(), line()
+    with deterministic(1):
+        expected = fit(straight, Points(), TRAIN, HELD, config)
+        path = tmp_path / "state.safetensors"
+        fit(line(), Points(), TRAIN, HELD, replace(config, epochs=2), checkpoint=path, identity="a")
+        epochs = fit(resumed, Points(), TRAIN, HELD, config, checkpoint=path, identity="a")
+    assert weights(resumed) == weights(straight)
+    assert [replace(e, seconds=0) for e in epochs] == [replace(e, seconds=0) for e in expected]
+
+
+def test_the_weights_kept_are_the_average_over_the_steps_by_hand() -> None:
+    """One epoch of five steps: early steps weigh less and less, by min(decay, (1 + t) / (10 + t)) at step t."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    class Watched(Points):
+        model: Line
+
+        def inputs(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+            seen.append({name: value.clone() for name, value in self.model.state_dict().items()})
+            return super().inputs(rows)
+
+    points, model = Watched(), line()
+    points.model = model
+    fit(model, points, TRAIN, HELD, replace(CONFIG, epochs=1, averaging=0.25))
+    after_each_step = [*seen[1:5], None]  # the weights a batch sees are those after the step before it
+    plain = line()
+    fit(plain, Points(), TRAIN, HELD, replace(CONFIG, epochs=1, averaging=0.0))
+    after_each_step[-1] = dict(plain.state_dict())
+    average = after_each_step[0]
+    for step, now in enumerate(after_each_step[1:], start=2):
+        keep = min(0.25, (1 + step) / (10 + step))
+        average = {name: keep * average[name] + (1 - keep) * now[name] for name in now}
+    for name, value in model.state_dict().items():
+        assert torch.allclose(value, average[name], atol=1e-6), name
+        assert not torch.equal(value, plain.state_dict()[name])
+
+
+def test_what_is_judged_each_epoch_is_the_average_and_training_goes_on_from_the_last_step() -> None:
+    """With averaging the training losses are those without it: only what is judged and kept differs."""
+    averaged, plain = (fit(line(), Points(), TRAIN, HELD, replace(CONFIG, averaging=a)) for a in (0.95, 0.0))
+    assert [e.training_loss for e in averaged] == [e.training_loss for e in plain]
+    assert all(one.validation_loss != other.validation_loss for one, other in zip(averaged, plain, strict=True))
+
+
 def test_a_checkpoint_of_another_run_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     fit(line(), Points(slope=-9), TRAIN, HELD, replace(CONFIG, epochs=2), checkpoint=path, identity="other")
@@ -145,6 +192,13 @@ def test_an_empty_slice_is_refused() -> None:
 def test_a_loss_that_is_no_number_stops_the_run() -> None:
     points = Points()
     points.y[:] = np.inf
+    with pytest.raises(FloatingPointError, match="not finite in epoch 1"):
+        fit(line(), points, TRAIN, HELD, CONFIG)
+
+
+def test_a_validation_loss_that_is_no_number_stops_the_run() -> None:
+    points = Points()
+    points.y[HELD] = np.nan
     with pytest.raises(FloatingPointError, match="not finite in epoch 1"):
         fit(line(), points, TRAIN, HELD, CONFIG)
 
