@@ -132,8 +132,8 @@ def check_features(
             cut += _findings(frame, whole, shorter)
             altered += _findings(frame, whole, others)
             past += _past(features, frame, whole, at, {place for place, _ in (*shorter, *others)})
-            known = np.isfinite(whole.values[at]).any(axis=0).tolist()
-            empty.append({name for name, there in zip(whole.columns, known, strict=True) if not there})
+            silent = np.flatnonzero(~np.isfinite(whole.values[at]).any(axis=0))
+            empty.append({whole.columns[place] for place in silent})
             columns = len(whole.columns)
         advance()
     names = [f"{features.name}: {what}" for what in ("cut the future", "alter the future", "cut the far past")]

@@ -258,6 +258,12 @@ def test_a_small_series_is_judged_by_its_interval_and_baselines_not_at_all() -> 
     assert check_figures(baseline).outcome is Outcome.SKIPPED
 
 
+@pytest.mark.parametrize(("skill", "outcome"), [(0.02, Outcome.PASS), (0.3, Outcome.FOUND), (None, Outcome.FOUND)])
+def test_a_touch_that_the_hour_of_the_week_foretells_is_no_leak(skill: float | None, outcome: Outcome) -> None:
+    over_climatology = {} if skill is None else {"either_touch_skill_over_climatology": skill}
+    assert check_figures(pooled(either_touch_auc=0.84, touch_up_1_auc=0.74, **over_climatology)).outcome is outcome
+
+
 def test_a_suspicious_report_ends_with_one(lookahead: Any, tmp_path: Path) -> None:
     metrics = {"direction_accuracy": {"value": 0.61, "low": 0.58, "high": 0.64, "n": 1000}}
     build_bundle(tmp_path / "bundles", metrics=metrics)
