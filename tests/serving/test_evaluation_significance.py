@@ -66,10 +66,31 @@ def test_the_smaller_loss_is_better_and_its_mirror_worse() -> None:
     assert worse.p_value == pytest.approx(better.p_value)
 
 
-def test_at_least_the_overlap_of_horizons_is_counted() -> None:
-    noise = np.random.default_rng(4).normal(size=50)
-    assert compare(noise, np.zeros(50), np.arange(50) * HOUR, horizon=4).lags == 3
-    assert compare(noise, np.zeros(50), np.arange(50) * HOUR, horizon=12).lags == 11
+def test_two_days_of_lags_are_counted_and_at_least_the_overlap_of_horizons() -> None:
+    noise = np.random.default_rng(4).normal(size=2000)
+
+    def lags(n: int, bar: int, horizon: int) -> int:
+        return compare(noise[:n], np.zeros(n), np.arange(n) * bar, horizon=horizon).lags
+
+    assert lags(2000, HOUR, 4) == 48
+    assert lags(1920, HOUR // 4, 4) == 192
+    assert lags(200, HOUR, 4) == 20
+    assert lags(48, 24 * HOUR, 4) == 3
+    assert lags(48, 24 * HOUR, 12) == 11
+    assert lags(1000, 24 * HOUR, 1) == int(4 * 10 ** (2 / 9)) == 6
+
+
+def test_volatile_days_do_not_make_a_test_too_sure() -> None:
+    """Differences whose mean drifts from day to day: counting the lags of the horizon alone rejects far too often."""
+    rng = np.random.default_rng(7)
+    instants = np.arange(60 * 96) * HOUR // 4
+    rejected = short = 0
+    for _ in range(300):
+        difference = rng.normal(size=60 * 96) + np.repeat(rng.normal(0, 0.5, 60), 96)
+        rejected += compare(difference, np.zeros(len(difference)), instants, horizon=1).p_value < 0.05
+        short += compare(difference, np.zeros(len(difference)), instants, horizon=1, lags=11).p_value < 0.05
+    assert rejected / 300 < 0.12
+    assert short / 300 > 0.3
 
 
 def test_a_test_that_cannot_be_made_is_null_in_json_and_never_significant() -> None:
