@@ -151,6 +151,3 @@ def _calibration(answers: LstmAnswers, held: HeldOut, seed: int) -> Numbers:
         error, floor = calibration_error(probability, truth, seed)
         figures[f"{name}_ece"] = {"value": round(error, 6), "noise_floor": round(floor, 6), "n": len(truth)}
     return figures
-
-
-_LEVELS, _served = SERVED_LEVELS, served_quantiles

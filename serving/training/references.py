@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.evaluation import HeldOut
-from serving.evaluation.baselines import climatology, logistic, rates_by_series, rolling_quantiles
+from serving.evaluation.baselines import climatology, logistic, rates_by_series
+from serving.evaluation.baselines.pooled import rolling_in_atr
 from serving.models.lstm import QUANTILES
-from serving.training.dataset import Pool
 from serving.training.directions import base_rates
 from serving.training.prepared import Prepared
 
 __all__ = ["held_out"]
-
-Rows = NDArray[np.intp]
-Floats = NDArray[np.float64]
 
 
 def held_out(prepared: Prepared) -> HeldOut:
@@ -57,7 +53,7 @@ def held_out(prepared: Prepared) -> HeldOut:
         climate_either=climate[:, 10],
         climate_win=climate[:, 11:13],
         climate_log_range=climate[:, 13],
-        rolling=_rolling(pool, rows) * (close / atr)[rows, None],
+        rolling=rolling_in_atr(pool, rows, QUANTILES),
         logistic_direction=logistic(inputs[span], truth["direction"][span].astype(np.int64), inputs[rows])[:, 1],
         logistic_either=logistic(inputs[span], either[span].astype(np.int64), inputs[rows])[:, 1],
         logistic_classes=logistic(inputs[span], truth["classes"][span], inputs[rows]),
@@ -65,14 +61,3 @@ def held_out(prepared: Prepared) -> HeldOut:
 
 
 _TARGETS = ("direction", "change", "touch", "win", "log_range", "classes")
-
-
-def _rolling(pool: Pool, rows: Rows) -> Floats:
-    """Return (n, 5) empirical quantiles of each row's last 500 returns; ``rows`` come series after series."""
-    place = pool.series_of(rows)
-    return np.concatenate(
-        [
-            rolling_quantiles(pool.series[one].frame.close, rows[place == one] - pool.starts[one], QUANTILES)
-            for one in np.unique(place)
-        ]
-    )
