@@ -78,7 +78,7 @@ def inputs_of(bundle: Bundle) -> dict[str, NDArray[Any]]:
     width = len(features.calendar)
     calendar = (1, features.sequence, width) if bundle.card.kind == "lstm" else (1, width)
     name = "features" if bundle.card.kind == "lstm" else "candles"
-    shapes = {name: shape, "calendar": calendar}
+    shapes = {name: shape, "calendar": calendar, "volatility": (1, len(features.volatility))}
     return {key: random.normal(0, 1, size).astype(np.float32) for key, size in shapes.items()}
 
 
@@ -91,9 +91,8 @@ def eager_models(bundles: Sequence[Bundle]) -> list[Callable[[Mapping[str, NDArr
     torch.set_num_threads(1)
 
     def eager(bundle: Bundle) -> Callable[[Mapping[str, NDArray[Any]]], object]:
-        width = len(bundle.card.features.calendar)
-        lstm = bundle.card.kind == "lstm"
-        chosen = LstmModel(LstmConfig(calendar=width)) if lstm else PatchTstForecaster(PatchTstConfig(calendar=width))
+        sizes, lstm = bundle.card.config["model"], bundle.card.kind == "lstm"
+        chosen = LstmModel(LstmConfig(**sizes)) if lstm else PatchTstForecaster(PatchTstConfig(**sizes))
         model = chosen.eval()
 
         def run(feed: Mapping[str, NDArray[Any]]) -> object:

@@ -113,7 +113,7 @@ def read_series(folder: Path, symbol: str) -> dict[Timeframe, Series]:
 
 def resampled(table: pd.DataFrame, rule: str, zone: str, origin: str) -> pd.DataFrame:
     """Return coarser bars on the wall clock of ``zone``, counted from ``origin``."""
-    local = table.tz_localize("UTC") if table.index.tz is None else table
+    local = table.tz_localize("UTC") if pd.DatetimeIndex(table.index).tz is None else table
     wall = local.tz_convert(zone).tz_localize(None)
     start = pd.Timestamp("2000-01-01 17:00") if origin == "17:00" else origin
     rules = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
@@ -122,7 +122,8 @@ def resampled(table: pd.DataFrame, rule: str, zone: str, origin: str) -> pd.Data
 
 
 def _frame(symbol: str, timeframe: Timeframe, table: pd.DataFrame) -> CandleFrame:
-    index = table.index.tz_localize(None) if table.index.tz is not None else table.index
+    index = pd.DatetimeIndex(table.index)
+    index = index if index.tz is None else index.tz_localize(None)
     time = index.to_numpy().astype("datetime64[ms]").astype(np.int64)
     columns = {name: table[name].to_numpy(np.float64) for name in COLUMNS}
     frame = CandleFrame(symbol, timeframe, time, **columns)
