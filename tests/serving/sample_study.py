@@ -107,8 +107,9 @@ def timeframe_part() -> dict[str, Any]:
         "judged": {"rows": 6000, "from": "2024-11-01T00:00:00Z", "to": "2025-05-31T00:00:00Z", "cuts": []},
         "lstm": lstm_part(),
         "walk_forward": [
-            {"from": "2023-01-01T00:00:00Z", "to": "2023-07-01T00:00:00Z", "figures": {"LightGBM touch": figure(0.1)}},
-            {"from": "2023-07-01T00:00:00Z", "to": "2024-01-01T00:00:00Z", "figures": {"LightGBM touch": figure(0.2)}},
+            {"from": f"202{year}-01-01T00:00:00Z", "to": f"202{year}-07-01T00:00:00Z", "rows": 500, "trained_on": 900}
+            | {"figures": {"baseline_lightgbm_pinball_ratio": figure(0.95 + year / 1000)}}
+            for year in (2, 3)
         ],
         "left_out": {
             "by_symbol": {

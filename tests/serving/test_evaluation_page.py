@@ -125,6 +125,13 @@ def test_a_figure_in_words(figure: dict[str, Any] | None, words: str) -> None:
     assert told(figure) == words
 
 
+def test_folds_are_columns_and_their_figures_are_named_in_words(study: dict[str, Any]) -> None:
+    (table,) = [t for t in timeframe_tables("1h", study["timeframes"]["1h"]) if "walk-forward" in t.caption]
+    assert table.columns == ("figure", "2022-01-01 to 2022-07-01", "2023-01-01 to 2023-07-01")
+    assert table.rows[1][0].text == "LightGBM: next bar: pinball loss / rolling-500 quantiles"
+    assert table.rows[1][2].text == "0.9530 [0.9430, 0.9630]"
+
+
 def test_baselines_stand_under_the_figure_they_belong_to(study: dict[str, Any]) -> None:
     (table,) = [t for t in headline_tables(study) if t.caption.startswith("lstm, all series")]
     names = [row[0].text for row in table.rows]

@@ -141,6 +141,16 @@ def test_the_study_holds_tests_reliability_coverage_and_curves(found: dict[str, 
     }
 
 
+def test_folds_follow_one_another_before_the_judged_slice(found: dict[str, Any]) -> None:
+    part = found["timeframes"]["1h"]
+    folds = part["walk_forward"]
+    assert len(folds) == 4
+    assert [fold["to"] for fold in folds[:-1]] == [fold["from"] for fold in folds[1:]]
+    assert folds[-1]["to"] == part["judged"]["cuts"][2] <= part["judged"]["from"]
+    assert [fold["trained_on"] for fold in folds] == sorted(fold["trained_on"] for fold in folds)
+    assert "baseline_lightgbm_pinball_ratio" in folds[0]["figures"]
+
+
 def test_the_same_inputs_give_the_same_study_apart_from_the_run(
     found: dict[str, Any], data: Path, bundles: Path
 ) -> None:

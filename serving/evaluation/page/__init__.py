@@ -40,7 +40,7 @@ class Part:
 
 
 def headline_tables(study: Json) -> Iterator[Table]:
-    """Yield the tables over all timeframes: targets, figures of each kind, symbols left out, walk-forward, bundles."""
+    """Yield the tables over all timeframes: targets, figures of each kind, symbols left out, bundles."""
     timeframes = study["timeframes"]
     if study["acceptance"]:
         yield acceptance_table(study["acceptance"])
@@ -48,18 +48,19 @@ def headline_tables(study: Json) -> Iterator[Table]:
         for scope, words in (("reference_five", "the reference five"), ("all", "all series")):
             if table := figure_table(timeframes, kind, scope, words):
                 yield table
-    for found in (left_out_table(timeframes), walk_forward_table(timeframes)):
-        if found:
-            yield found
+    if unseen := left_out_table(timeframes):
+        yield unseen
     yield bundle_table(study["bundles"])
 
 
 def timeframe_tables(name: str, part: Json) -> Iterator[Table]:
-    """Yield the tables of one timeframe: each series, tests against the baselines, candles."""
+    """Yield the tables of one timeframe: each series, tests against the baselines, folds, candles."""
     for kind in KINDS:
         for table in (series_table(name, part, kind), comparison_table(name, part, kind)):
             if table:
                 yield table
+    if folds := walk_forward_table(name, part):
+        yield folds
     yield data_table(name, part)
 
 

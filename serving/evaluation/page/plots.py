@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from serving.evaluation.page.tables import baseline_words
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -61,6 +63,7 @@ def all_plots(timeframes: Json) -> Iterator[Plot]:
         yield _drawn(
             [partial(_folds, name=name, folds=found) for name, found in folds.items()],
             "Walk-forward: skill of refitted baselines, fold after fold before the judged slice",
+            height=3.8,
         )
 
 
@@ -149,19 +152,32 @@ def _pinball(axis: Axes, ratios: Mapping[str, Mapping[str, Json]]) -> None:
 
 
 def _folds(axis: Axes, name: str, folds: Sequence[Json]) -> None:
-    days = [fold["from"][:10] for fold in folds]
-    figures = dict.fromkeys(figure for fold in folds for figure in fold["figures"])
-    for colour, figure in zip(_COLOURS, figures, strict=False):
-        values = [fold["figures"].get(figure) for fold in folds]
-        known = [place for place, one in enumerate(values) if one is not None]
-        middle = [values[place]["value"] for place in known]
-        lower = [one - values[place]["low"] for one, place in zip(middle, known, strict=True)]
-        upper = [values[place]["high"] - one for one, place in zip(middle, known, strict=True)]
-        axis.errorbar(known, middle, (lower, upper), marker="o", markersize=3, linewidth=1, color=colour, label=figure)
+    """Draw skills; a ratio of losses is drawn as what it saves."""
+    figures = [key for key in dict.fromkeys(key for fold in folds for key in fold["figures"]) if _is_skill(key)]
+    for colour, key in zip(_COLOURS, figures, strict=False):
+        saved = key.endswith("_ratio")
+        known = [(place, one) for place, fold in enumerate(folds) if (one := fold["figures"].get(key))]
+        middle = [1 - one["value"] if saved else one["value"] for _, one in known]
+        reach = [[abs(one["value"] - one[end]) for _, one in known] for end in ("low", "high")]
+        label = f"{baseline_words(key)}{' (saved)' if saved else ''}"
+        axis.errorbar(
+            [place for place, _ in known],
+            middle,
+            reach[::-1] if saved else reach,
+            marker="o",
+            markersize=3,
+            linewidth=1,
+            color=colour,
+            label=label,
+        )
     axis.axhline(0.0, color=_INK, linestyle=":", linewidth=0.8)
-    axis.set_xticks(range(len(days)), days, rotation=30, ha="right")
-    axis.set_title(name)
-    axis.legend()
+    axis.set_xticks(range(len(folds)), [fold["from"][:10] for fold in folds], rotation=30, ha="right")
+    axis.set_title(f"{name}, folds by their first day")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), fontsize=6)
+
+
+def _is_skill(key: str) -> bool:
+    return key.endswith("_ratio") or "skill" in key
 
 
 def _ranking(axis: Axes, key: str, curves: Json) -> None:

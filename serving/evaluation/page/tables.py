@@ -15,6 +15,7 @@ __all__ = [
     "Cell",
     "Table",
     "acceptance_table",
+    "baseline_words",
     "bundle_table",
     "comparison_table",
     "data_table",
@@ -305,14 +306,23 @@ def left_out_table(timeframes: Json) -> Table | None:
     return _table("Symbols left out of training, on the same rows", columns, rows)
 
 
-def walk_forward_table(timeframes: Json) -> Table | None:
+def walk_forward_table(name: str, part: Json) -> Table | None:
     """Return how the baselines did fold after fold of the span before the judged slice."""
-    rows = []
-    for name in _ordered(timeframes):
-        for fold in timeframes[name].get("walk_forward") or ():
-            for figure, value in fold["figures"].items():
-                rows.append([name, f"{fold['from'][:10]} to {fold['to'][:10]}", figure, told(value)])
-    if not rows:
+    folds: Sequence[Json] = part.get("walk_forward") or ()
+    if not folds:
         return None
-    columns = ("timeframe", "fold", "figure", "value")
-    return _table("Walk-forward: baselines refitted before each fold of the development span", columns, rows)
+    rows = [["rows judged", *(f"{fold['rows']:,}" for fold in folds)]]
+    for key in dict.fromkeys(key for fold in folds for key in fold["figures"]):
+        rows.append([baseline_words(key), *(told(fold["figures"].get(key)) for fold in folds)])
+    caption = f"{name}: walk-forward, baselines refitted on all before each fold of the development span"
+    columns = [f"{fold['from'][:10]} to {fold['to'][:10]}" for fold in folds]
+    return _table(caption, ("figure", *columns), rows)
+
+
+def baseline_words(key: str) -> str:
+    """Return what ``baseline_<baseline>_<figure>`` means, or the key where it is not known."""
+    for baseline, whose in BASELINES.items():
+        figure = key.removeprefix(f"baseline_{baseline}_")
+        if figure != key and figure in ROWS["lstm"]:
+            return f"{whose}: {ROWS['lstm'][figure]}"
+    return key

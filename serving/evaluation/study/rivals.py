@@ -11,23 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.evaluation.baselines import Boosting, BoostingSettings, ewma_quantiles, garch_quantiles
+from serving.evaluation.baselines import Boosting, BoostingSettings
+from serving.evaluation.baselines.pooled import newest_features, volatility_quantiles
 from serving.evaluation.coverage import inside
 from serving.evaluation.held_out import HeldOut, taken
 from serving.evaluation.lstm import SERVED_LEVELS
 from serving.evaluation.metrics import Figure, Sample, brier, log_loss, pinball, published
-from serving.features import slots, slots_a_week
-from serving.training.dataset import Series
 from serving.training.prepared import Prepared
 
 __all__ = ["Rivals", "class_loss", "lstm_rival_figures", "patchtst_rival_figures", "rivals"]
 
 Floats = NDArray[np.float64]
-Rows = NDArray[np.intp]
 Numbers = dict[str, dict[str, float | int]]
 
 _UP, _FLAT, _DOWN = 0, 1, 2
-_FEWEST_BARS = 1000  # that EWMA and GARCH learn from
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +34,7 @@ class Rivals:
     Parameters
     ----------
     ewma, garch, lightgbm
-        (n, 3) quantiles of the next change in ATR at `SERVED_LEVELS`; NaN where a series has too few bars to learn from.
+        (n, 3) quantiles of the next change in ATR at `SERVED_LEVELS`; NaN where a series has too few bars.
     either, touch_up, touch_down, direction
         (n,) LightGBM's probability of ±1 ATR on either side, above, below, and of a higher next close.
     log_range
@@ -62,27 +59,14 @@ class Rivals:
         return {"ewma": self.ewma, "garch": self.garch, "lightgbm": self.lightgbm}
 
 
-def rivals(prepared: Prepared, held: HeldOut, settings: BoostingSettings) -> Rivals:
-    """Return the slower baselines' answers for the test slice of ``prepared``, which ``held`` describes."""
+def rivals(prepared: Prepared, settings: BoostingSettings) -> Rivals:
+    """Return the slower baselines' answers for the test slice of ``prepared``."""
     pool, slices, rows = prepared.pool, prepared.slices, prepared.slices.test
-    features = np.concatenate(
-        (
-            prepared.scaler.apply(pool.column(lambda one: one.lstm.features)),
-            pool.column(lambda one: one.lstm.calendar),
-            prepared.volatility,
-        ),
-        axis=1,
-    )
-    trees = Boosting(features, slices.train, slices.validation, settings)
+    trees = Boosting(newest_features(pool, prepared.volatility), slices.train, slices.validation, settings)
     touch = pool.column(lambda one: one.labels.touched)
-    ewma, garch = np.full((len(rows), len(SERVED_LEVELS)), np.nan), np.full((len(rows), len(SERVED_LEVELS)), np.nan)
-    for place in np.unique(held.place):
-        own = held.place == place
-        one = pool.series[place]
-        ewma[own], garch[own] = _next_bar(one, rows[own] - pool.starts[place], slices.cuts)
+    following = volatility_quantiles(pool, rows, slices.cuts[:2], SERVED_LEVELS)
     return Rivals(
-        ewma=ewma,
-        garch=garch,
+        **following,
         lightgbm=trees.quantiles(pool.column(lambda one: one.labels.change), SERVED_LEVELS, rows),
         either=trees.probability(touch[:, 10], rows),
         touch_up=trees.probability(touch[:, 0], rows),
@@ -91,21 +75,6 @@ def rivals(prepared: Prepared, held: HeldOut, settings: BoostingSettings) -> Riv
         log_range=trees.mean(pool.column(lambda one: one.labels.log_range), rows),
         classes=trees.classes(pool.column(lambda one: one.labels.classes), rows),
     )
-
-
-def _next_bar(one: Series, rows: Rows, cuts: tuple[int, int, int]) -> tuple[Floats, Floats]:
-    """Return EWMA's and GARCH's (k, 3) quantiles of one series; NaN where it has too few bars before the cuts."""
-    frame = one.frame
-    ends = [int(np.searchsorted(frame.close_time, cut)) for cut in cuts[:2]]
-    unit = np.where(np.isfinite(one.atr) & (one.atr > 0), one.atr, np.nan)
-    shared = {"week": slots_a_week(frame.timeframe), "levels": SERVED_LEVELS}
-    slot = slots(frame.time, frame.timeframe)
-    unknown = np.full((len(rows), len(SERVED_LEVELS)), np.nan)
-    if ends[0] < _FEWEST_BARS:
-        return unknown, unknown
-    ewma = ewma_quantiles(frame.close, unit, slot, rows, span_end=ends[0], validation_end=ends[1], **shared)
-    garch = garch_quantiles(frame.close, unit, slot, rows, span_end=ends[1], **shared)
-    return ewma.quantiles, garch.quantiles
 
 
 def lstm_rival_figures(told: Rivals, held: HeldOut, resamples: int, seed: int) -> Numbers:
@@ -163,7 +132,7 @@ def class_loss(probability: Floats, classes: NDArray[np.int64]) -> Floats:
 
 def _next_bar_figures(quantiles: Floats, held: HeldOut, resamples: int, seed: int) -> list[tuple[str, Figure]]:
     """Return pinball ratio and coverage over the rows that were answered."""
-    known = np.isfinite(quantiles).all(axis=1)
+    known = np.asarray(np.isfinite(quantiles).all(axis=1))
     if not known.any():
         return []
     quantiles, held = quantiles[known], taken(held, known)

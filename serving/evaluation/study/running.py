@@ -214,5 +214,7 @@ def _warnings(timeframes: Mapping[str, Json]) -> Iterator[str]:
         elif by_status["differs"]:
             listed = ", ".join(by_status["differs"])
             yield f"{name}: left out of pooled figures, their bars are not those of the bundles: {listed}."
+        if not part["walk_forward"]:
+            yield f"{name}: too little history before the judged slice for a walk-forward."
         if by_status["missing"]:
             yield f"{name}: not in the folder, or too few bars: {', '.join(by_status['missing'])}."

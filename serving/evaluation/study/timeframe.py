@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ from serving.bundle import Bundle, load_bundle
 from serving.card import ModelCard
 from serving.evaluation.baselines import BoostingSettings
 from serving.evaluation.held_out import HeldOut
-from serving.evaluation.study.judged import REFERENCE_FIVE, Candles, judged_part, read
+from serving.evaluation.study.judged import REFERENCE_FIVE, Candles, iso_of, judged_part, read
 from serving.evaluation.study.left_out import left_out_part
 from serving.evaluation.study.rivals import rivals
 from serving.evaluation.study.sections import Scopes, lstm_part, patchtst_part
+from serving.evaluation.walk_forward import even_cuts, expanding_folds, walk_forward
 from serving.forecasting import LstmAnswers, class_probabilities
 from serving.training.dataset import LstmBatches, PatchTstBatches, Pool
 from serving.training.judge import subjects, walked_answers
-from serving.training.prepared import prepared_as
+from serving.training.prepared import Prepared, prepared_as
 from serving.training.references import held_out
 
 __all__ = ["STEPS", "Plan", "study_timeframe"]
@@ -37,6 +38,8 @@ Rows = NDArray[np.intp]
 STEPS = ("candles", "plain baselines", "LightGBM, EWMA, GARCH", "lstm", "patchtst", "symbols left out", "walk-forward")
 """What is told as done, in this order."""
 _BATCH = 1024
+_FOLDS = 4
+_ROWS_OF_FOLD, _ROUNDS_OF_FOLD = 40_000, 250  # every fold grows five forests: smaller ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def _studied(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
     prepared = prepared_as(_leading(bundles), candles.pool)
     held = held_out(prepared)
     told("plain baselines")
-    others = rivals(prepared, held, plan.boosting)
+    others = rivals(prepared, plan.boosting)
     told("LightGBM, EWMA, GARCH")
     scopes = _scopes(candles, plan)
     part: Json = {"timeframe": str(timeframe)} | judged_part(candles, prepared, held)
@@ -110,6 +113,7 @@ def _studied(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
         told_by = [(one.card, lstm_answers_of(one, candles.pool, held)) for one in unseen if one.card.kind == "lstm"]
         part["left_out"] = left_out_part(answers, told_by, held, scopes)
     told("symbols left out")
+    part["walk_forward"] = walked_folds(prepared, plan)
     told("walk-forward")
     return part
 
@@ -126,6 +130,25 @@ def _classes(bundle: Bundle, pool: Pool, rows: Rows) -> NDArray[np.float64]:
     prepared = prepared_as(bundle.card, pool)
     batches = PatchTstBatches(pool, prepared.volatility)
     return class_probabilities(bundle.card, _run(bundle, batches, ("candles", "calendar", "volatility"), rows))
+
+
+def walked_folds(prepared: Prepared, plan: Plan) -> list[Json]:
+    """Return the folds of the second half of the span before the judged slice; none where it is too short."""
+    pool, until = prepared.pool, prepared.slices.cuts[2]
+    before = np.sort(pool.entry[pool.usable])
+    begin = int(np.median(before[before < until]))
+    settings = replace(
+        plan.boosting,
+        rows=min(plan.boosting.rows, _ROWS_OF_FOLD),
+        validation_rows=min(plan.boosting.validation_rows, _ROWS_OF_FOLD // 2),
+        rounds=min(plan.boosting.rounds, _ROUNDS_OF_FOLD),
+    )
+    try:
+        folds = expanding_folds(pool, even_cuts(begin, until, _FOLDS))
+    except ValueError:
+        return []
+    found = walk_forward(pool, folds, settings=settings, resamples=plan.resamples, seed=plan.seed)
+    return [fold | {"from": iso_of(fold["from"]), "to": iso_of(fold["to"])} for fold in found]
 
 
 def _run(
