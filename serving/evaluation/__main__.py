@@ -11,9 +11,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
+from datetime import datetime
 from pathlib import Path
 
-from fusiontrade.clock import parse_iso
 from fusiontrade.errors import FusionTradeError
 from fusiontrade.market.timeframes import Timeframe
 
@@ -72,10 +72,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _instant(text: str) -> int:
+    """Return the instant ``text`` names, ms UTC."""
     try:
-        return parse_iso(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"--until is no instant with a zone, e.g. 2025-03-01T00:00:00Z: {text!r}") from None
+        moment = datetime.min
+    if moment.tzinfo is None:
+        raise ValueError(f"--until is no instant with a zone, e.g. 2025-03-01T00:00:00Z: {text!r}")
+    return round(moment.timestamp() * 1000)
 
 
 def _positive(text: str) -> int:

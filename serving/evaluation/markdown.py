@@ -1,7 +1,8 @@
 """``python -m serving.evaluation.markdown FOLDER``: figures as Markdown tables, for the documentation.
 
 From a study's ``evaluation.json`` where the folder has one, else from the reports beside its bundles: figures in the
-documentation are this program's output, and come from nowhere else.
+documentation are this program's output, and come from nowhere else: ``--into FILE`` puts them between the file's
+lines ``<!-- figures -->`` and ``<!-- end of figures -->``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from serving.evaluation.study.report import JSON
 __all__ = ["main"]
 
 Json = Mapping[str, Any]
+_BEGIN, _END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m serving.evaluation.markdown", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of evaluation.json, or of bundles")
     parser.add_argument("--series", action="store_true", help="each timeframe's own tables as well")
+    parser.add_argument("--into", type=Path, help="a Markdown file whose figures are replaced, instead of printing")
     chosen = parser.parse_args(arguments)
     study, reports = chosen.folder / JSON, sorted(chosen.folder.glob("*/report.json"))
     if study.is_file():
@@ -35,7 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(f"{chosen.folder} has no {JSON} and no bundle with a report.json: run make evaluate, or make train")
         return 2
-    print("\n".join(lines))
+    text = "\n".join(lines)
+    if chosen.into is None:
+        print(text)
+        return 0
+    return _put(text, chosen.into)
+
+
+def _put(text: str, page: Path) -> int:
+    """Replace what stands between the marks of ``page``; return 2 where it has none."""
+    before, begun, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
+    _, ended, after = rest.partition(_END)
+    if not begun or not ended:
+        print(f"{page} has no lines {_BEGIN} and {_END}")
+        return 2
+    page.write_text(f"{before}{_BEGIN}\n\n{text.strip()}\n\n{_END}{after}", encoding="utf-8")
+    print(f"wrote the figures into {page}")
     return 0
 
 

@@ -53,3 +53,20 @@ def test_a_study_is_printed_with_its_targets_first(tmp_path: Path, capsys: pytes
 def test_a_folder_with_neither_is_said_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "run make evaluate" in capsys.readouterr().out
+
+
+def test_figures_replace_what_stands_between_the_marks_of_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(sample_study(), tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- figures -->\nold\n<!-- end of figures -->\nbelow\n")
+    for _ in range(2):
+        assert main([str(tmp_path), "--into", str(page)]) == 0
+        text = page.read_text()
+        assert text.startswith("above\n<!-- figures -->\n\n**Targets")
+        assert text.endswith("|\n\n<!-- end of figures -->\nbelow\n")
+        assert "old" not in text
+    page.write_text("no marks")
+    assert main([str(tmp_path), "--into", str(page)]) == 2
+    assert "has no lines <!-- figures -->" in capsys.readouterr().out
