@@ -30,6 +30,7 @@ from fusiontrade.inference.contract import (
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import MANIFEST, Bundle, load_bundle
+from serving.card import ModelCard, row_of
 from serving.features import (
     BARS_NEEDED,
     PATCHTST_BARS_NEEDED,
@@ -75,6 +76,7 @@ class _Window:
     close: float = float("nan")
     atr: float = float("nan")
     error: ItemError | None = None
+    activity: dict[tuple[float, ...], NDArray[np.float32]] = field(default_factory=dict)
     answers: dict[ModelKind, Forecast] = field(default_factory=dict)
     failures: list[ItemError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -185,21 +187,28 @@ def _inputs(bundle: Bundle, window: _Window) -> Inputs | None:
         window.failures.append(_failure("too_few_bars", f"{card.model_id} needs {_BARS[card.kind]} bars, got {have}"))
         return None
     try:
-        return _features(bundle, window.item, frame)
+        return _features(bundle, window, frame)
     except Exception as error:  # whatever these bars broke, the other items have to be answered
         _note_failure(bundle, window, error)
         return None
 
 
-def _features(bundle: Bundle, item: ForecastItem, frame: CandleFrame) -> Inputs:
+def _features(bundle: Bundle, window: _Window, frame: CandleFrame) -> Inputs:
     card = bundle.card
-    activity = volatility_columns(frame.tail(WINDOW), card.usual(item.symbol, item.market))[-1:]
-    volatility = card.volatility_scaler.apply(activity)
+    volatility = card.volatility_scaler.apply(_activity(card, window, frame))
     if card.scaler is not None:
         features, calendar = lstm_inputs(frame)
         return {"features": card.scaler.apply(features), "calendar": calendar, "volatility": volatility}
     candles, calendar = patchtst_inputs(frame)
     return {"candles": candles, "calendar": calendar, "volatility": volatility}
+
+
+def _activity(card: ModelCard, window: _Window, frame: CandleFrame) -> NDArray[np.float32]:
+    """Return (1, V) volatility columns of the newest bar; bundles that know the same season share them."""
+    usual = row_of(card.season, window.item.symbol, window.item.market)
+    if usual not in window.activity:
+        window.activity[usual] = volatility_columns(frame.tail(WINDOW), np.asarray(usual))[-1:]
+    return window.activity[usual]
 
 
 def _run(bundle: Bundle, ready: Sequence[tuple[_Window, Inputs]]) -> None:

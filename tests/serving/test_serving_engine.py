@@ -124,7 +124,7 @@ def test_an_items_interval_state_moves_its_interval_and_is_sent_back(engine: Eng
         "lower": 0.05,
         "upper": 0.1,
         "revision": 0,
-        "as_of": 2,
+        "as_of": 2 + 3_600_000,
     }
     assert stale.lstm == plain.lstm
 

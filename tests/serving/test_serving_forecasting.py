@@ -146,7 +146,9 @@ def test_an_interval_state_of_this_bundle_is_used_and_sent_back_and_another_is_n
     older = state.model_copy(update={"version": "0123456789ab"})
     own = card(intervals={"any": {"lower": 0.05, "upper": 0.1}, "fx": {"lower": 0.5, "upper": 0.5}})
     answer = lstm_forecast(own, raw, 100.0, 1.0, asked(interval=older, market="fx"))
-    assert answer.interval_state == IntervalState(version=own.version, lower=0.5, upper=0.5, revision=0, as_of=2)
+    assert answer.interval_state == IntervalState(
+        version=own.version, lower=0.5, upper=0.5, revision=0, as_of=2 + 3_600_000
+    )
     assert answer.interval_90 == pytest.approx((98.0, 102.0))
 
 
