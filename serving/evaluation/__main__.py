@@ -73,12 +73,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _instant(text: str) -> int:
     """Return the instant ``text`` names, ms UTC."""
+    wrong = ValueError(f"--until is no instant with a zone, e.g. 2025-03-01T00:00:00Z: {text!r}")
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        moment = datetime.min
+        raise wrong from None
     if moment.tzinfo is None:
-        raise ValueError(f"--until is no instant with a zone, e.g. 2025-03-01T00:00:00Z: {text!r}")
+        raise wrong
     return round(moment.timestamp() * 1000)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from serving.bundle import load_bundle
 from serving.evaluation.__main__ import main
 from serving.evaluation.baselines import BoostingSettings
 from serving.evaluation.study.judged import read
+from serving.evaluation.study.progress import shown
 from serving.evaluation.study.running import find_bundles, study
 from serving.evaluation.study.timeframe import STEPS, Plan, lstm_answers_of
 from serving.training.candles import read_candles
@@ -248,6 +250,22 @@ def test_the_command_writes_both_files_and_tells_its_steps_in_plain_lines(
     written = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     assert written["run"]["command"].startswith("python -m serving.evaluation --data")
     assert (out / "evaluation.html").stat().st_size > 10_000
+
+
+def test_a_terminal_gets_a_bar_for_each_timeframe() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    with shown([H1, Timeframe.M15], STEPS, stream) as told:
+        for step in STEPS:
+            told(H1, step)
+        told(Timeframe.M15, STEPS[0])
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if "1h" in line and "done" in line]
+    assert [line for line in lines if "15m" in line and STEPS[1] in line]
+    assert not [line for line in lines if "15m" in line and "done" in line]
 
 
 def test_two_processes_give_what_one_gives(found: dict[str, Any], data: Path, bundles: Path) -> None:
