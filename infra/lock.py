@@ -17,7 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "infra" / "locks"
 UV = "uv==0.13.8"
 BASE = ["api", "market", "serving", "cloud", "cli", "local", "build"]
-EXTRAS = {"dev": [*BASE, "train", "evaluation", "dev"], "train": [*BASE, "train", "evaluation"], "run": BASE, "lambda": [*BASE, "test"]}
+EXTRAS = {
+    "dev": [*BASE, "train", "evaluation", "dev"],
+    "train": [*BASE, "train", "evaluation"],
+    "run": BASE,
+    "lambda": [*BASE, "test"],
+}
 LAYERS = ["api", "market"]
 ALONE = {"emulator": "ministack[full]==1.5.33\n", "sam": "aws-sam-cli==1.170.0\ncfn-lint==1.58.0\n"}
 

@@ -123,7 +123,8 @@ def _verified(path: Path, checksum: object) -> bytes:
 def _card(content: bytes) -> ModelCard:
     version = _json_object(content, CARD).get("schema_version")
     if version != SCHEMA_VERSION:
-        raise BundleRefused(f"{CARD} has schema version {version!r}, this program reads {SCHEMA_VERSION}: train it anew")
+        known = f"this program reads {SCHEMA_VERSION}: train it anew"
+        raise BundleRefused(f"{CARD} has schema version {version!r}, {known}")
     try:
         return ModelCard.model_validate_json(content)
     except ValidationError as error:
