@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,21 @@ import torch
 from onnx import numpy_helper
 from training_data import candles
 
-from fusiontrade.inference.contract import ModelKind
+from fusiontrade.clock import parse_iso
+from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from serving.bundle import Bundle, load_bundle
-from serving.features import PATCHTST_BARS_NEEDED, atr, lstm_inputs, patchtst_inputs
-from serving.forecasting import class_probabilities, lstm_answers
+from serving.calibration import Platt
+from serving.features import PATCHTST_BARS_NEEDED, atr, lstm_inputs, patchtst_inputs, volatility_columns
+from serving.forecasting import Subject, class_probabilities, lstm_answers
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
 from serving.training.candles import read_candles
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "serving" / "starter"
 REAL = Path(os.environ.get("FUSIONTRADE_REAL_DATA", ROOT.parent / "shared" / "data"))
+JUDGED_FROM = "2024-11-01T00:00:00Z"
 DEFAULTS = ("EURUSD=X", "GC=F", "BTC-USD", "USDJPY=X")
 ALL = [f"{kind}-{timeframe}" for kind in ("lstm", "patchtst") for timeframe in INTRADAY]
 
@@ -35,11 +40,19 @@ def starter(model_id: str) -> Bundle:
     return load_bundle(STARTER / model_id)
 
 
-def inputs_of(bundle: Bundle, windows: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
-    """The graph's inputs, the indicators scaled as the card says."""
-    if bundle.card.scaler is None:
-        return {"candles": windows[0], "calendar": windows[1]}
-    return {"features": bundle.card.scaler.apply(windows[0]), "calendar": windows[1]}
+def subject(symbol: str) -> Subject:
+    return symbol, parse_symbol(symbol).asset_class.value
+
+
+def inputs_of(bundle: Bundle, frame: CandleFrame, rows: list[int]) -> dict[str, np.ndarray]:
+    """The graph's inputs of some rows, scaled as the card says."""
+    card = bundle.card
+    volatility = volatility_columns(frame, card.usual(*subject(frame.symbol)))[rows]
+    scaled = {"volatility": card.volatility_scaler.apply(volatility)}
+    if card.scaler is None:
+        return dict(zip(("candles", "calendar"), patchtst_inputs(frame, rows), strict=True)) | scaled
+    features, calendar = lstm_inputs(frame, rows)
+    return {"features": card.scaler.apply(features), "calendar": calendar} | scaled
 
 
 def lstm_weights(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:
@@ -54,6 +67,12 @@ def lstm_weights(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:
         for name, values in parts.items():
             gates = np.split(values, 4)
             state[f"recurrent.{number}.{name}"] = np.concatenate([gates[0], gates[2], gates[3], gates[1]])
+    heads = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "Gemm"}
+    without_bias = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
+    for node in graph.node:
+        if node.op_type == "Add" and node.input[0] in heads and node.input[1] in without_bias:
+            name = heads[node.input[0]].replace("heads.", "direct.")
+            state[name] = stored[without_bias[node.input[1]]].T
     return {name: torch.from_numpy(values.copy()) for name, values in state.items()}
 
 
@@ -88,16 +107,18 @@ def test_a_starter_is_verified_small_and_without_training_weights(model_id: str)
 def test_the_graph_of_a_starter_gives_what_torch_gives_with_the_same_weights(model_id: str) -> None:
     bundle = starter(model_id)
     graph = onnx.load(STARTER / model_id / "model.onnx").graph
-    frame, rows = candles("BTC-USD", 1000, 3), list(range(700, 1000))
+    hourly, rows = candles("BTC-USD", 1000, 3), list(range(700, 1000, 4))
+    length = bundle.card.timeframe.milliseconds
+    frame = replace(hourly, timeframe=bundle.card.timeframe, time=hourly.time[0] + length * np.arange(1000))
     if bundle.card.kind == "lstm":
         model: torch.nn.Module = LstmModel(LstmConfig(**bundle.card.config["model"]))
-        found, windows = model.load_state_dict(lstm_weights(graph)), lstm_inputs(frame, rows)
+        found = model.load_state_dict(lstm_weights(graph))
     else:
         model = PatchTstForecaster(PatchTstConfig(**bundle.card.config["model"]))
-        found, windows = model.load_state_dict(patchtst_weights(graph), strict=False), patchtst_inputs(frame, rows)
+        found = model.load_state_dict(patchtst_weights(graph), strict=False)
     assert {name.rpartition(".")[2] for name in found.missing_keys} <= {"class_weights", "num_batches_tracked"}
     assert not found.unexpected_keys
-    inputs = inputs_of(bundle, windows)
+    inputs = inputs_of(bundle, frame, rows)
     answers = bundle.graph.run(inputs)
     model.eval()
     with torch.no_grad():
@@ -121,38 +142,74 @@ def test_the_card_carries_the_figures_of_its_report(model_id: str) -> None:
     assert set(report["figures"]["by_symbol"]) >= set(DEFAULTS)
 
 
+@pytest.mark.parametrize("model_id", ALL)
+def test_a_starter_was_made_of_bars_before_the_slice_it_is_judged_on(model_id: str) -> None:
+    card = starter(model_id).card
+    judged = parse_iso(JUDGED_FROM)
+    assert card.config["training"]["judged_from"] == JUDGED_FROM
+    assert card.windows.validation is not None
+    assert card.windows.train[1] < card.windows.validation[0] < card.windows.validation[1]
+    assert card.windows.validation[1] < card.windows.calibration[0] < card.windows.calibration[1] < judged
+    assert card.windows.test[0] >= judged
+
+
+@pytest.mark.parametrize("model_id", ALL)
+def test_a_starter_knows_the_season_of_its_markets_and_of_those_to_come(model_id: str) -> None:
+    card = starter(model_id).card
+    kinds = {subject(symbol)[1] for symbol in card.universe}
+    assert {"any", *kinds} <= set(card.season) <= {"any", *kinds, *card.universe}
+    if card.kind == "lstm":
+        assert {"any", *kinds, *DEFAULTS} <= set(card.directions)
+        assert {"any", *kinds, *DEFAULTS} <= set(card.intervals)
+    week = np.asarray(card.season["EURUSD=X"]).reshape(7, -1)
+    assert (week[5] == 0).all()  # Saturday
+    assert (np.asarray(card.season["BTC-USD"]) > 0).all()
+
+
 @pytest.mark.parametrize("timeframe", list(INTRADAY))
-def test_a_vote_never_stands_against_the_probability_beside_it(timeframe: Timeframe) -> None:
-    limits = starter(f"lstm-{timeframe}").card.thresholds
-    assert limits is not None
-    assert limits.abstain_below < 0.5 < limits.abstain_above
-    assert limits.abstain_below > 0
+def test_a_market_abstains_from_everything_or_votes_with_the_probability_beside_it(timeframe: Timeframe) -> None:
+    for rule in starter(f"lstm-{timeframe}").card.directions.values():
+        if (rule.abstain_below, rule.abstain_above) == (0.0, 1.0):
+            assert isinstance(rule.calibration, Platt)
+            assert rule.calibration.a == 0.0
+        else:
+            assert 0.0 < rule.abstain_below < 0.5 < rule.abstain_above < 1.0
 
 
 def votes(bundle: Bundle, symbol: str, rows_wanted: int) -> np.ndarray:
     """Votes +1, 0, -1 of a bundle over moments spread across a symbol's real history."""
     (frame, _), *_ = read_candles(REAL, bundle.card.timeframe, (symbol,))
     rows = np.linspace(PATCHTST_BARS_NEEDED + 100, len(frame) - 1, rows_wanted).astype(np.intp)
+    outputs = bundle.graph.run(inputs_of(bundle, frame, rows.tolist()))
     if bundle.card.kind == "patchtst":
-        chosen = class_probabilities(bundle.card, bundle.graph.run(inputs_of(bundle, patchtst_inputs(frame, rows))))
-        return 1 - chosen.argmax(axis=1)
-    outputs = bundle.graph.run(inputs_of(bundle, lstm_inputs(frame, rows)))
-    answers = lstm_answers(bundle.card, outputs, frame.close[rows], atr(frame)[rows])
-    limits = bundle.card.thresholds
-    assert limits is not None
+        return 1 - class_probabilities(bundle.card, outputs).argmax(axis=1)
+    answers = lstm_answers(bundle.card, outputs, frame.close[rows], atr(frame)[rows], [subject(symbol)] * len(rows))
     assert np.isfinite(answers.low).all()
     assert (answers.low < answers.high).all()
-    up, down = answers.probability_up > limits.abstain_above, answers.probability_up < limits.abstain_below
-    return up.astype(int) - down.astype(int)
+    return answers.vote
+
+
+needs_real_candles = pytest.mark.skipif(not (REAL / "instruments.toml").exists(), reason=f"no real candles at {REAL}")
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(not (REAL / "instruments.toml").exists(), reason=f"no real candles at {REAL}")
+@needs_real_candles
 @pytest.mark.parametrize("symbol", DEFAULTS)
-@pytest.mark.parametrize("kind", ["lstm", "patchtst"])
-def test_over_its_timeframes_a_kind_votes_both_ways_on_real_candles(kind: ModelKind, symbol: str) -> None:
-    found = np.concatenate(
-        [votes(starter(f"{kind}-{timeframe}"), symbol, 200) for timeframe in map(Timeframe, INTRADAY)]
-    )
+def test_over_its_timeframes_the_patchtst_votes_both_ways_on_real_candles(symbol: str) -> None:
+    found = np.concatenate([votes(starter(f"patchtst-{timeframe}"), symbol, 200) for timeframe in INTRADAY])
     assert (found > 0).sum() >= 10
     assert (found < 0).sum() >= 10
+
+
+@pytest.mark.real_data
+@needs_real_candles
+@pytest.mark.parametrize("timeframe", list(INTRADAY))
+@pytest.mark.parametrize("symbol", DEFAULTS)
+def test_the_lstm_votes_both_ways_where_it_may_and_never_where_it_may_not(symbol: str, timeframe: Timeframe) -> None:
+    bundle = starter(f"lstm-{timeframe}")
+    found, rule = votes(bundle, symbol, 1600), bundle.card.directions[symbol]
+    if (rule.abstain_below, rule.abstain_above) == (0.0, 1.0):
+        assert not found.any()
+    else:
+        assert (found > 0).sum() >= 10
+        assert (found < 0).sum() >= 10
