@@ -65,6 +65,7 @@ def lstm_part() -> dict[str, Any]:
         "coverage": {
             "by_quintile": [figure(0.9)] * 5,
             "quintile_spread": figure(0.02),
+            "by_symbol": {"BTC-USD": {"by_quintile": [figure(0.91)] * 5, "quintile_spread": figure(0.03)}},
             "by_month": {"BTC-USD": [{"month": "2024-11"} | figure(0.9), {"month": "2024-12"} | figure(0.91)]},
         },
         "curves": {
@@ -104,7 +105,13 @@ def timeframe_part() -> dict[str, Any]:
                 },
             ],
         },
-        "judged": {"rows": 6000, "from": "2024-11-01T00:00:00Z", "to": "2025-05-31T00:00:00Z", "cuts": []},
+        "judged": {
+            "rows": 6000,
+            "series": ["BTC-USD", "EURUSD=X"],
+            "from": "2024-11-01T00:00:00Z",
+            "to": "2025-05-31T00:00:00Z",
+            "cuts": [],
+        },
         "lstm": lstm_part(),
         "walk_forward": [
             {"from": f"202{year}-01-01T00:00:00Z", "to": f"202{year}-07-01T00:00:00Z", "rows": 500, "trained_on": 900}

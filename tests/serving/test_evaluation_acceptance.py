@@ -41,6 +41,13 @@ def test_every_series_has_to_stay_below_one_and_the_worst_is_named(part: dict[st
     assert (row["met"], row["worst"], row["exceptions"]) == (False, "BTC-USD", ["BTC-USD"])
 
 
+def test_a_series_with_other_bars_neither_meets_nor_misses_a_target(part: dict[str, Any]) -> None:
+    part["judged"]["series"] = ["BTC-USD"]
+    part["lstm"]["figures"]["by_symbol"]["EURUSD=X"]["pinball_ratio"] = figure(1.5)
+    (row,) = rows(part, "pinball_ratio_each")
+    assert (row["met"], row["worst"]) == (True, "BTC-USD")
+
+
 @pytest.mark.parametrize(
     ("value", "n", "met"), [(0.912, 6000, False), (0.888, 6000, False), (0.912, 5000, True), (0.865, 5000, False)]
 )

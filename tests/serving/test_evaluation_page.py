@@ -125,6 +125,12 @@ def test_a_figure_in_words(figure: dict[str, Any] | None, words: str) -> None:
     assert told(figure) == words
 
 
+def test_coverage_is_shown_by_fifths_of_volatility(study: dict[str, Any]) -> None:
+    (table,) = [t for t in timeframe_tables("1h", study["timeframes"]["1h"]) if "by volatility" in t.caption]
+    assert [row[0].text for row in table.rows] == ["all series", "BTC-USD"]
+    assert [cell.text for cell in table.rows[1][5:]] == ["0.910 [0.900, 0.920]", "0.030 [0.020, 0.040]"]
+
+
 def test_folds_are_columns_and_their_figures_are_named_in_words(study: dict[str, Any]) -> None:
     (table,) = [t for t in timeframe_tables("1h", study["timeframes"]["1h"]) if "walk-forward" in t.caption]
     assert table.columns == ("figure", "2022-01-01 to 2022-07-01", "2023-01-01 to 2023-07-01")

@@ -132,7 +132,7 @@ def test_the_study_holds_tests_reliability_coverage_and_curves(found: dict[str, 
     assert whom == {"rolling", "ewma", "garch", "lightgbm", "climatology", "logistic", "base_rate"}
     assert set(lstm["against"][0]["by_symbol"]) == {"BTC-USD", "EURUSD=X"}
     assert sum(one["n"] for one in lstm["reliability"]["win_long"]) == found["timeframes"]["1h"]["judged"]["rows"]
-    assert len(lstm["coverage"]["by_quintile"]) == 5
+    assert len(lstm["coverage"]["by_quintile"]) == len(lstm["coverage"]["by_symbol"]["BTC-USD"]["by_quintile"]) == 5
     assert lstm["coverage"]["by_month"]["BTC-USD"][0]["month"].startswith("2024-")
     assert lstm["curves"]["roc"]["touch_either_1"]["true_positive_rate"][-1] == 1.0
     assert {row["id"] for row in found["acceptance"]} >= {
@@ -191,6 +191,7 @@ def test_a_series_with_other_bars_is_said_and_kept_out_of_pooled_figures(bundles
     assert part["judged"]["rows"] == part["lstm"]["figures"]["by_symbol"]["BTC-USD"]["pinball_ratio"]["n"]
     assert "EURUSD=X" in part["lstm"]["figures"]["by_symbol"]
     assert "EURUSD=X" not in part["lstm"]["against"][0]["by_symbol"]
+    assert part["judged"]["series"] == ["BTC-USD"]
     assert any("not those of the bundles: EURUSD=X" in warning for warning in found["warnings"])
 
 

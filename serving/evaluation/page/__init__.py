@@ -15,6 +15,7 @@ from serving.evaluation.page.tables import (
     acceptance_table,
     bundle_table,
     comparison_table,
+    coverage_table,
     data_table,
     figure_table,
     left_out_table,
@@ -54,13 +55,14 @@ def headline_tables(study: Json) -> Iterator[Table]:
 
 
 def timeframe_tables(name: str, part: Json) -> Iterator[Table]:
-    """Yield the tables of one timeframe: each series, tests against the baselines, folds, candles."""
+    """Yield the tables of one timeframe: each series, tests against the baselines, coverage, folds, candles."""
     for kind in KINDS:
         for table in (series_table(name, part, kind), comparison_table(name, part, kind)):
             if table:
                 yield table
-    if folds := walk_forward_table(name, part):
-        yield folds
+    for found in (coverage_table(name, part), walk_forward_table(name, part)):
+        if found:
+            yield found
     yield data_table(name, part)
 
 

@@ -30,6 +30,7 @@ _CURVES = {"roc": "ROC", "pr": "precision and recall"}
 _HEADS = {
     "direction": "direction up",
     "touch_either_1": "±1 ATR, either side",
+    "climatology": "the same by weekday × hour",
     "touch_up_1": "+1 ATR",
     "touch_down_1": "-1 ATR",
     "win_long": "long trade wins",

@@ -18,6 +18,7 @@ __all__ = [
     "baseline_words",
     "bundle_table",
     "comparison_table",
+    "coverage_table",
     "data_table",
     "figure_table",
     "left_out_table",
@@ -218,11 +219,30 @@ def series_table(name: str, part: Json, kind: str) -> Table | None:
     if not by_symbol:
         return None
     chosen = _BY_SYMBOL[kind]
+    counted = part["judged"]["series"]
     rows = [
-        [symbol, f"{_rows(figures):,}", *(told(figures.get(figure)) for figure in chosen)]
+        [
+            symbol if symbol in counted else f"{symbol} (other bars, in no pooled figure)",
+            f"{_rows(figures):,}",
+            *(told(figures.get(figure)) for figure in chosen),
+        ]
         for symbol, figures in sorted(by_symbol.items())
     ]
     return _table(f"{kind}, {name}: each series", ("series", "rows", *chosen.values()), rows)
+
+
+def coverage_table(name: str, part: Json) -> Table | None:
+    """Return the coverage of the 90 % interval by quintile of volatility, pooled and of each series."""
+    coverage: Json = (part.get("lstm") or {}).get("coverage") or {}
+    if not coverage:
+        return None
+    found = {"all series": coverage} | dict(sorted(coverage.get("by_symbol", {}).items()))
+    rows = [
+        [whose, *(told(figure, 3) for figure in one["by_quintile"]), told(one["quintile_spread"], 3)]
+        for whose, one in found.items()
+    ]
+    columns = ("series", "calmest fifth", "second", "third", "fourth", "wildest fifth", "largest less smallest")
+    return _table(f"lstm, {name}: coverage of the 90 % interval by volatility", columns, rows)
 
 
 def comparison_table(name: str, part: Json, kind: str) -> Table | None:

@@ -45,7 +45,8 @@ def acceptance(timeframes: Mapping[str, Json]) -> list[Json]:
         figures = lstm["figures"]
         for scope in _SCOPES:
             rows += [row | {"timeframe": name} for row in _headlines(figures.get(scope), scope)]
-        rows += [row | {"timeframe": name} for row in _each_series(figures["by_symbol"])]
+        counted = {symbol: figures["by_symbol"].get(symbol, {}) for symbol in timeframes[name]["judged"]["series"]}
+        rows += [row | {"timeframe": name} for row in _each_series(counted)]
         rows += [row | {"timeframe": name} for row in _calibrated(lstm)]
     for name, part in timeframes.items():
         rows += [row | {"timeframe": name} for row in _left_out(part.get("left_out"))]

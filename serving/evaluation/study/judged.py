@@ -114,6 +114,7 @@ def judged_part(candles: Candles, prepared: Prepared, held: HeldOut) -> dict[str
         "data": {"series": series, "same": all(state.status == "same" for state in candles.states)},
         "judged": {
             "rows": int(rows.sum()),
+            "series": [names[place] for place in np.unique(held.place[rows])],
             "from": iso_of(int(entry.min())),
             "to": iso_of(int(entry.max())),
             "cuts": [iso_of(cut) for cut in prepared.slices.cuts],

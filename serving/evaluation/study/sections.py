@@ -19,7 +19,7 @@ from serving.evaluation.curves import (
     threshold_sweep,
 )
 from serving.evaluation.held_out import taken
-from serving.evaluation.metrics import Sample
+from serving.evaluation.metrics import Figure, Sample
 from serving.evaluation.study.contests import lstm_contests, patchtst_contests, tested
 from serving.evaluation.study.rivals import Rivals, lstm_rival_figures, patchtst_rival_figures
 from serving.forecasting import LstmAnswers
@@ -72,14 +72,15 @@ def lstm_part(answers: LstmAnswers, held: HeldOut, told: Rivals, scopes: Scopes)
     sample = Sample(held.entry, scopes.resamples, scopes.seed)
     said = _lstm_heads(answers, held)
     events = {head: (probability, truth > 0) for head, (probability, truth) in said.items()}
+    ranked = events | {"climatology": (held.climate_either, held.either > 0)}
     return {
         "figures": figures,
         "against": tested(lstm_contests(answers, held, told), held, scopes.names),
         "reliability": _reliabilities(sample, said),
         "coverage": _coverage(answers, held, sample, scopes),
         "curves": {
-            "roc": {head: roc_points(*one) for head, one in events.items()},
-            "pr": {head: precision_recall_points(*one) for head, one in events.items()},
+            "roc": {head: roc_points(*one) for head, one in ranked.items()},
+            "pr": {head: precision_recall_points(*one) for head, one in ranked.items()},
             "sweep": {
                 "direction": abstention_sweep(*events["direction"]),
                 "touch_either_1": threshold_sweep(*events["touch_either_1"]),
@@ -148,17 +149,16 @@ def _coverage(answers: LstmAnswers, held: HeldOut, sample: Sample, scopes: Scope
     """Return the coverage of the served 90 % intervals by quintile of volatility, and by month of each series."""
     within = inside(answers.low, answers.high, held.close + held.change * held.atr)
     quintiles, spread = coverage_by_volatility(sample, within, volatility_quintiles(held.atr, held.close, held.place))
-    spreads, by_month = {}, {}
+    by_symbol, by_month = {}, {}
     for place in np.unique(held.place):
         rows, name = held.place == place, scopes.names[place]
         own = Sample(held.entry[rows], scopes.resamples, scopes.seed)
         quintile = volatility_quintiles(held.atr[rows], held.close[rows], held.place[rows])
-        spreads[name] = coverage_by_volatility(own, within[rows], quintile)[1].as_dict()
+        by_symbol[name] = _quintiles(*coverage_by_volatility(own, within[rows], quintile))
         months, figures = coverage_by_month(own, within[rows], held.entry[rows])
         by_month[name] = [{"month": month} | one.as_dict() for month, one in zip(months, figures, strict=True)]
-    return {
-        "by_quintile": [one.as_dict() for one in quintiles],
-        "quintile_spread": spread.as_dict(),
-        "quintile_spread_by_symbol": spreads,
-        "by_month": by_month,
-    }
+    return _quintiles(quintiles, spread) | {"by_symbol": by_symbol, "by_month": by_month}
+
+
+def _quintiles(figures: Sequence[Figure], spread: Figure) -> Json:
+    return {"by_quintile": [one.as_dict() for one in figures], "quintile_spread": spread.as_dict()}
