@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
 from serving.models.lstm import QUANTILES, _harmonics, pinball
+from serving.training.fit import deterministic
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with deterministic(1):
+        yield
 
 
 @pytest.fixture(scope="module")

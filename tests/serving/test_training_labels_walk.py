@@ -46,26 +46,43 @@ class Walk:
     gap: int
 
 
-def walk(frame: CandleFrame, row: int, unit: float, side: str, *, rollover: bool) -> Walk | None:
+@dataclass
+class Candles:
+    """Bars as plain lists."""
+
+    time: list[int]
+    open: list[float]
+    high: list[float]
+    low: list[float]
+    close: list[float]
+    length: int
+
+    @classmethod
+    def of(cls, frame: CandleFrame) -> Candles:
+        columns = (frame.time, frame.open, frame.high, frame.low, frame.close)
+        return cls(*(column.tolist() for column in columns), frame.timeframe.milliseconds)
+
+
+def walk(bars: Candles, row: int, unit: float, side: str, *, rollover: bool) -> Walk | None:
     """Follow the four bars after an entry at the close of ``row``; None where there are not four."""
-    if row + 4 >= len(frame):
+    if row + 4 >= len(bars.time):
         return None
-    length = frame.timeframe.milliseconds
-    entry = float(frame.close[row])
+    length = bars.length
+    entry = bars.close[row]
     sign = 1 if side == "long" else -1
     target, stop = entry + sign * 2.0 * unit, entry - sign * 1.5 * unit
     up, down = [False] * 5, [False] * 5
     highest, lowest, how = -math.inf, math.inf, "nothing"
     for one in range(row + 1, row + 5):
-        opened, high, low = float(frame.open[one]), float(frame.high[one]), float(frame.low[one])
+        opened, high, low = bars.open[one], bars.high[one], bars.low[one]
         highest, lowest = max(highest, high), min(lowest, low)
         for place, distance in enumerate((1.0, 1.5, 2.0, 3.0, 4.0)):
             up[place] = up[place] or high >= entry + distance * unit
             down[place] = down[place] or low <= entry - distance * unit
         if how == "nothing":
             how = _outcome(sign * opened, sign * target, sign * stop, high, low, sign)
-    took = int(frame.time[row + 4]) - int(frame.time[row])
-    clock = datetime.fromtimestamp((int(frame.time[row]) + length) / 1000, NEW_YORK)
+    took = bars.time[row + 4] - bars.time[row]
+    clock = datetime.fromtimestamp((bars.time[row] + length) / 1000, NEW_YORK)
     usable = row >= BARS_NEEDED - 1 and took <= 4 * length + 72 * HOUR
     if rollover and clock.hour in (16, 17, 18):
         usable = False
@@ -76,9 +93,9 @@ def walk(frame: CandleFrame, row: int, unit: float, side: str, *, rollover: bool
         won=how in ("gap beyond target", "target"),
         lost=how in ("gap beyond stop", "stop", "both in one bar"),
         how=how,
-        next_change=(float(frame.close[row + 1]) - entry) / unit,
+        next_change=(bars.close[row + 1] - entry) / unit,
         range=(highest - lowest) / unit,
-        move=(float(frame.close[row + 4]) - entry) / unit,
+        move=(bars.close[row + 4] - entry) / unit,
         gap=took - 4 * length,
     )
 
@@ -95,17 +112,17 @@ def _outcome(opened: float, target: float, stop: float, high: float, low: float,
     return "target" if best >= target else "nothing"
 
 
-def assert_row(found: Labels, row: int, told: Walk, column: int) -> None:
+def assert_row(found: Labels, touched: np.ndarray, row: int, told: Walk, column: int) -> None:
     assert bool(found.usable[row]) == told.usable
     if not told.usable:
         return
     either = [a or b for a, b in zip(told.up, told.down, strict=True)]
-    assert found.touch[row].tolist() == [float(touched) for touched in told.up + told.down]
-    assert found.touched[row].tolist() == [float(touched) for touched in told.up + told.down + either]
+    assert found.touch[row].tolist() == [float(one) for one in told.up + told.down]
+    assert touched[row].tolist() == [float(one) for one in told.up + told.down + either]
     assert bool(found.win[row, column]) == told.won
-    assert found.change[row] == pytest.approx(told.next_change, rel=1e-5, abs=1e-6)
+    assert math.isclose(found.change[row], told.next_change, rel_tol=1e-5, abs_tol=1e-6)
     assert bool(found.direction[row]) == (told.next_change > 0)
-    assert found.log_range[row] == pytest.approx(math.log(max(told.range, 0.01)), abs=1e-5)
+    assert math.isclose(found.log_range[row], math.log(max(told.range, 0.01)), abs_tol=1e-5)
     assert found.classes[row] == (1 if abs(told.move) < 0.25 else 0 if told.move > 0 else 2)
 
 
@@ -141,12 +158,13 @@ def test_a_thousand_random_rows_are_labelled_as_the_walk_over_their_candles_says
     found = label(market, unit, np.arange(len(market)) >= BARS_NEEDED - 1, rollover=rollover)
     rows = np.random.default_rng(column).choice(np.arange(BARS_NEEDED - 30, len(market)), CASES + 300, replace=False)
     seen: Counter[str] = Counter()
+    bars, touched = Candles.of(market), found.touched
     for row in rows.tolist():
-        told = walk(market, row, float(unit[row]), side, rollover=rollover)
+        told = walk(bars, row, float(unit[row]), side, rollover=rollover)
         if told is None:
             assert not found.usable[row]
             continue
-        assert_row(found, row, told, column)
+        assert_row(found, touched, row, told, column)
         seen[told.how if told.usable else "not usable"] += 1
         seen["after three days" if told.gap > 72 * HOUR else "over a rest" if told.gap else "without a rest"] += 1
         seen["just three days"] += told.gap == 72 * HOUR and told.usable
@@ -219,12 +237,13 @@ def test_random_rows_of_real_candles_are_labelled_as_the_walk_says(
 ) -> None:
     frame, unit, found, rollover = real(symbol, timeframe)
     seen: Counter[str] = Counter()
+    bars, touched = Candles.of(frame), found.touched
     for row in np.random.default_rng(column).choice(np.arange(600, len(frame)), CASES, replace=False).tolist():
-        told = walk(frame, row, float(unit[row]), side, rollover=rollover)
+        told = walk(bars, row, float(unit[row]), side, rollover=rollover)
         if told is None:
             assert not found.usable[row]
             continue
-        assert_row(found, row, told, column)
+        assert_row(found, touched, row, told, column)
         seen[told.how if told.usable else "not usable"] += 1
     assert min(seen[how] for how in ("stop", "target", "nothing")) > 50, seen
     assert seen["not usable"] > 50 or not rollover, seen
