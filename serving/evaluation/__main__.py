@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = Plan(
             data=chosen.data,
             bundles=find_bundles(chosen.bundles, timeframes),
-            left_out={} if chosen.left_out is None else find_bundles(chosen.left_out),
+            left_out=_merged(map(find_bundles, chosen.left_out)),
             until=None if chosen.until is None else _instant(chosen.until),
             resamples=chosen.resamples,
             seed=chosen.seed,
@@ -63,12 +63,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bundles", type=Path, required=True, help="folder of the bundles to judge")
     parser.add_argument("--out", type=Path, required=True, help="folder the two files go to")
     parser.add_argument("--timeframes", default="", help="default: every timeframe there is a bundle for")
-    parser.add_argument("--left-out", type=Path, help="folder of LSTM bundles trained without some symbols")
+    unseen = "folder of LSTM bundles trained without some symbols; may be given again"
+    parser.add_argument("--left-out", type=Path, action="append", default=[], help=unseen)
     parser.add_argument("--until", help="use no bar that closed after this ISO instant, e.g. 2025-03-01T00:00:00Z")
     parser.add_argument("--resamples", type=_positive, default=500, help="behind each interval (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=20240, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--processes", type=_positive, default=2, help="timeframes at a time (default: %(default)s)")
     return parser
+
+
+def _merged(found: Iterable[dict[Timeframe, list[Path]]]) -> dict[Timeframe, list[Path]]:
+    merged: dict[Timeframe, list[Path]] = {}
+    for one in found:
+        for timeframe, folders in one.items():
+            merged.setdefault(timeframe, []).extend(folders)
+    return merged
 
 
 def _instant(text: str) -> int:

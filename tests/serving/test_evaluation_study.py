@@ -228,6 +228,16 @@ def test_a_symbol_left_out_of_training_is_set_beside_the_bundle_that_saw_it(
         assert (sides["difference"]["value"], sides["difference"]["low"], sides["difference"]["high"]) == (0, 0, 0)
 
 
+def test_several_folders_of_bundles_may_be_set_beside_the_full_ones(data: Path, bundles: Path, tmp_path: Path) -> None:
+    options = ["--data", str(data), "--bundles", str(bundles), "--out", str(tmp_path / "out"), "--resamples", "5"]
+    for symbol, seed in (("BTC-USD", 8), ("EURUSD=X", 9)):
+        folder = bundles_for(data, tmp_path / f"with-{seed}", ("lstm",), universe=[symbol], seed=seed)
+        options += ["--left-out", str(folder)]
+    assert main([*options, "--processes", "1"]) == 0
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert set(written["timeframes"]["1h"]["left_out"]["by_symbol"]) == {"BTC-USD", "EURUSD=X"}
+
+
 def test_the_command_writes_both_files_and_tells_its_steps_in_plain_lines(
     data: Path, bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
