@@ -110,6 +110,11 @@ class DirectionRule(_Part):
     abstain_below: Probability
     abstain_above: Probability
 
+    @property
+    def never_votes(self) -> bool:
+        """Whether the band holds every probability, so that there is no accuracy of votes either."""
+        return self.abstain_below <= 0.0 and self.abstain_above >= 1.0
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.abstain_below > self.abstain_above:

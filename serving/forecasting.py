@@ -181,7 +181,8 @@ def lstm_forecast(card: ModelCard, outputs: Outputs, close: float, atr: float, i
         )
     subjects: list[Subject] = [(item.symbol, item.market)]
     answers = lstm_answers(card, outputs, [close], [atr], subjects, sides=([state.lower], [state.upper]))
-    accuracy = card.metrics.get("direction_accuracy")
+    rule = row_of(card.directions, item.symbol, item.market)
+    accuracy = None if rule.never_votes else card.metrics.get("direction_accuracy")
     return LstmForecast(
         model=card.reference,
         probability_up=float(answers.probability_up[0]),

@@ -53,6 +53,13 @@ def test_prices_and_interval_follow_from_close_and_atr() -> None:
     assert (answer.model.id, answer.model.version) == ("lstm-1h", card().version)
 
 
+def test_a_symbol_that_never_gets_a_vote_shows_no_accuracy_of_votes() -> None:
+    silent = card(directions={"any": rule(1.0, 0.48, 0.52), "EURUSD=X": rule(1.0, 0.0, 1.0)})
+    assert forecast(outputs(), by=silent).direction_accuracy is None
+    voting = card(directions={"any": rule(1.0, 0.0, 1.0), "EURUSD=X": rule(1.0, 0.48, 0.52)})
+    assert forecast(outputs(), by=voting).direction_accuracy == pytest.approx(53.0)
+
+
 def test_each_head_goes_through_its_own_map() -> None:
     maps = card_content("lstm", "1h")["calibration"] | {
         "touch_down_4": {"kind": "isotonic", "x": [0.0], "y": [0.01]},

@@ -78,7 +78,7 @@ class TimeframeBlock(_Block):
     lstm_confidence: Probability | None = Field(description="predicted change against its usual size")
     lstm_direction_confidence: Probability | None = Field(description="the direction head's probability of a rise")
     lstm_direction_accuracy: Annotated[FiniteFloat, Field(ge=0, le=100)] | None = Field(
-        description="measured on untouched bars, in percent"
+        description="of its votes, measured on untouched bars, in percent; null where it never votes on this symbol"
     )
     patchtst_confidence: Probability | None
     patchtst_prob_up: Probability | None

@@ -131,8 +131,9 @@ class LstmForecast(_Message):
 
     ``abstain_below``/``abstain_above`` bound the band of ``probability_up`` inside which the direction head abstains;
     ``change_scale`` is the 95th percentile of |predicted change| on the calibration slice, in the unit of ``change``
-    (ATR); ``direction_accuracy`` is the measured hold-out accuracy in percent. ``interval_raw`` are the 5 % and 95 %
-    quantiles of the next close as the model gives them, ``interval_90`` the same corrected by ``interval_state``.
+    (ATR); ``direction_accuracy`` is the measured hold-out accuracy of the votes in percent, null where the symbol
+    never gets one. ``interval_raw`` are the 5 % and 95 % quantiles of the next close as the model gives them,
+    ``interval_90`` the same corrected by ``interval_state``.
     """
 
     model: ModelReference
