@@ -19,9 +19,9 @@ from training_data import two_series, write_folder
 from serving.bundle import load_bundle
 from serving.training.__main__ import main
 
-EPOCHS = 4
+EPOCHS = 3
 SMALL = [
-    *("--models", "lstm", "--timeframes", "1h", "--epochs", str(EPOCHS), "--batch", "32", "--rows-per-epoch", "640"),
+    *("--models", "lstm", "--timeframes", "1h", "--epochs", str(EPOCHS), "--batch", "32", "--rows-per-epoch", "480"),
     *("--bootstrap", "10", "--judged-from", "2024-04-25T00:00:00Z"),
 ]
 
@@ -62,7 +62,7 @@ def test_killed_in_an_epoch_and_started_again_it_ends_with_the_manifest_of_an_un
         said.append(line)
         if "lstm-1h epoch 1/" in line:
             break
-    time.sleep(0.1)  # some steps into the second epoch
+    time.sleep(0.05)  # some steps into the second epoch
     child.send_signal(signal.SIGKILL)
     assert child.wait(30) == -signal.SIGKILL, said
     child.stdout.close()
