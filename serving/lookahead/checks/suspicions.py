@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 from serving.lookahead.checks.findings import Check, Finding
 
 __all__ = ["check_figures"]
 
 _WHOLE = "pooled"
+_PARTS = 200
 _BASELINE = "baseline_"
 _REMEDY = (
     "take it for a leak until proven otherwise: run the dataset and feature checks on its data, look at the figure "
@@ -28,6 +30,7 @@ class _Bar:
     """A figure's name, the most (or least) that is believed, and what good models reach.
 
     ``by_the_hour``: the time of the week alone may reach far, so where little is gained over it the figure is believed.
+    ``of_votes``: the figure is of the rows a model is surest of, whose accuracy is higher than that of all.
     """
 
     words: str
@@ -35,16 +38,18 @@ class _Bar:
     reached: str
     least: bool = False
     by_the_hour: bool = False
+    of_votes: bool = False
 
     def exceeded(self, value: float) -> bool:
         return value < self.limit if self.least else value > self.limit
 
 
+_VOTES, _MOST_AUC = "direction_votes", 0.56
 _SKILL, _MOST_SKILL = "either_touch_skill_over_climatology", 0.10
 _BARS = {
-    "direction_accuracy": _Bar("direction accuracy", 0.55, "0.517, 0.53 where it may abstain"),
-    "direction_auc": _Bar("direction AUC", 0.56, "0.52 to 0.532"),
-    "up_against_down_auc": _Bar("AUC of up against down", 0.56, "0.52 to 0.53"),
+    "direction_accuracy": _Bar("direction accuracy", 0.55, "0.517, more where they may abstain", of_votes=True),
+    "direction_auc": _Bar("direction AUC", _MOST_AUC, "0.52 to 0.532"),
+    "up_against_down_auc": _Bar("AUC of up against down", _MOST_AUC, "0.52 to 0.53"),
     "direction_log_loss_skill": _Bar("direction log-loss skill", 0.02, "0.001 to 0.004"),
     "pinball_ratio": _Bar("pinball against rolling quantiles", 0.90, "0.945 to 0.98", least=True),
     "either_touch_auc": _Bar("touch AUC, either side", 0.82, "0.734 to 0.75", by_the_hour=True),
@@ -93,9 +98,27 @@ def _figures(
         bar, figure = _BARS.get(key), _numbers(content)
         if bar is not None and "value" in figure:
             skill = _numbers(part.get(_SKILL)).get("value", 1.0)
-            yield path, replace(bar, limit=1.0) if bar.by_the_hour and skill <= _MOST_SKILL else bar, figure
+            if bar.by_the_hour and skill <= _MOST_SKILL:
+                bar = replace(bar, limit=1.0)
+            if bar.of_votes:
+                votes = _numbers(part.get(_VOTES)).get("value", 1.0)
+                bar = replace(bar, limit=max(bar.limit, _accuracy_of_surest(votes)))
+            yield path, bar, figure
         else:
             yield from _figures(content, (*path, key) if key != "figures" else path)
+
+
+def _accuracy_of_surest(share: float) -> float:
+    """Return the accuracy that an AUC of 0.56 gives the surest ``share`` of rows.
+
+    Scores of rising and falling bars normal, a common deviation, their means d apart: AUC = Φ(d / √2), and a score x
+    between the means is right with the chance 1 / (1 + exp(-d |x|)).
+    """
+    normal = NormalDist()
+    apart = math.sqrt(2.0) * normal.inv_cdf(_MOST_AUC)
+    share = min(max(share, 1e-4), 1.0)
+    cuts = [normal.inv_cdf(1.0 - share / 2.0 * (1.0 - (part + 0.5) / _PARTS)) for part in range(_PARTS)]
+    return sum(1.0 / (1.0 + math.exp(-apart * cut)) for cut in cuts) / _PARTS
 
 
 def _numbers(content: object) -> dict[str, float]:

@@ -264,6 +264,16 @@ def test_a_touch_that_the_hour_of_the_week_foretells_is_no_leak(skill: float | N
     assert check_figures(pooled(either_touch_auc=0.84, touch_up_1_auc=0.74, **over_climatology)).outcome is outcome
 
 
+@pytest.mark.parametrize(
+    ("votes", "accuracy", "outcome"),
+    [(1.0, 0.56, Outcome.FOUND), (0.1, 0.56, Outcome.PASS), (0.1, 0.615, Outcome.FOUND), (0.5, 0.57, Outcome.FOUND)],
+)
+def test_the_surest_rows_may_be_right_as_often_as_a_believable_auc_makes_them(
+    votes: float, accuracy: float, outcome: Outcome
+) -> None:
+    assert check_figures(pooled(direction_accuracy=accuracy, direction_votes=votes)).outcome is outcome
+
+
 def test_a_suspicious_report_ends_with_one(lookahead: Any, tmp_path: Path) -> None:
     metrics = {"direction_accuracy": {"value": 0.61, "low": 0.58, "high": 0.64, "n": 1000}}
     build_bundle(tmp_path / "bundles", metrics=metrics)
