@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model_validator
 
-from fusiontrade.inference.contract import TOUCH_LEVELS, Market, ModelKind, ModelReference
+from fusiontrade.inference.contract import TOUCH_LEVELS, IntervalSide, ModelKind, ModelReference
 from fusiontrade.market.timeframes import Timeframe
 from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, Temperature
+from serving.markets import ANY
 
 __all__ = [
-    "ANY",
     "HEADS",
     "SCHEMA_VERSION",
     "TOUCH_SIDES",
@@ -37,11 +36,9 @@ __all__ = [
     "Sides",
     "Thresholds",
     "Windows",
-    "row_of",
 ]
 
 SCHEMA_VERSION: Literal[2] = 2
-ANY = "any"
 
 TOUCH_SIDES = ("up", "down", "either")
 _TOUCH_HEADS = tuple(f"touch_{side}_{level:g}" for side in TOUCH_SIDES for level in TOUCH_LEVELS)
@@ -54,7 +51,6 @@ HEADS: dict[ModelKind, tuple[str, ...]] = {
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Span = tuple[int, int]
-_Row = TypeVar("_Row")
 
 
 class _Part(BaseModel):
@@ -96,8 +92,8 @@ class Scaler(_Part):
 class Sides(_Part):
     """What is added below and above the raw 90 % interval, as shares of its width; negative narrows it."""
 
-    lower: FiniteFloat
-    upper: FiniteFloat
+    lower: IntervalSide
+    upper: IntervalSide
 
 
 class DirectionRule(_Part):
@@ -208,10 +204,6 @@ class ModelCard(_Part):
         """What answers name this bundle by."""
         return ModelReference(id=self.model_id, version=self.version)
 
-    def usual(self, symbol: str, market: Market | None) -> NDArray[np.float64]:
-        """Return (slots of a week,) the usual activity of a symbol."""
-        return np.asarray(row_of(self.season, symbol, market), np.float64)
-
     def stamped(self, graph: bytes) -> ModelCard:
         """Return this card with the version that it and ``graph`` (the bytes of ``model.onnx``) define."""
         return self.model_copy(update={"version": self.digest(graph)[:12]})
@@ -253,11 +245,6 @@ class ModelCard(_Part):
             if ANY not in table:
                 raise ValueError(f"{name} of an lstm needs {ANY!r}")
         _one_for_each(self.scaler, self.features.columns, "scaler")
-
-
-def row_of(table: Mapping[str, _Row], symbol: str, market: str | None) -> _Row:
-    """Return a symbol's row of a table by symbol, kind of market and ``any``."""
-    return table[next(key for key in (symbol, market or ANY, ANY) if key in table)]
 
 
 def _one_for_each(scaler: Scaler, columns: tuple[str, ...], name: str) -> None:

@@ -30,7 +30,7 @@ from fusiontrade.inference.contract import (
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import MANIFEST, Bundle, load_bundle
-from serving.card import ModelCard, row_of
+from serving.card import ModelCard
 from serving.features import (
     BARS_NEEDED,
     PATCHTST_BARS_NEEDED,
@@ -38,9 +38,11 @@ from serving.features import (
     atr,
     lstm_inputs,
     patchtst_inputs,
+    usual_week,
     volatility_columns,
 )
 from serving.forecasting import lstm_forecast, patchtst_forecasts
+from serving.markets import row_of
 
 __all__ = ["Engine", "RefusedBundle", "load_engine"]
 
@@ -205,10 +207,11 @@ def _features(bundle: Bundle, window: _Window, frame: CandleFrame) -> Inputs:
 
 def _activity(card: ModelCard, window: _Window, frame: CandleFrame) -> NDArray[np.float32]:
     """Return (1, V) volatility columns of the newest bar; bundles that know the same season share them."""
-    usual = row_of(card.season, window.item.symbol, window.item.market)
-    if usual not in window.activity:
-        window.activity[usual] = volatility_columns(frame.tail(WINDOW), np.asarray(usual))[-1:]
-    return window.activity[usual]
+    key = row_of(card.season, window.item.symbol, window.item.market)
+    if key not in window.activity:
+        usual = usual_week(card.season, frame, window.item.market)
+        window.activity[key] = volatility_columns(frame.tail(WINDOW), usual)[-1:]
+    return window.activity[key]
 
 
 def _run(bundle: Bundle, ready: Sequence[tuple[_Window, Inputs]]) -> None:

@@ -23,7 +23,8 @@ from fusiontrade.inference.contract import (
     PatchTstForecast,
 )
 from fusiontrade.inference.intervals import corrected
-from serving.card import HEADS, ModelCard, row_of
+from serving.card import HEADS, ModelCard
+from serving.markets import row_of
 
 __all__ = [
     "LstmAnswers",

@@ -8,7 +8,7 @@ are the definitions themselves: indicators, calibration, agreement.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from serving.card import ModelCard
-from serving.features import CandleWindows, LstmWindows, atr, volatility_columns
+from serving.features import CandleWindows, LstmWindows, atr, usual_week, volatility_columns
 from serving.forecasting import lstm_forecast, patchtst_forecasts
 
+LONG_PAST = 5000
 WITHOUT_VOLUME = ("=X", "=F")
 COLUMNS = ["open", "high", "low", "close", "volume"]
 
@@ -64,7 +65,6 @@ class Series:
     """All bars of one symbol and timeframe, with the features of every row computed at once."""
 
     frame: CandleFrame
-    seasonal: dict[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def lstm(self) -> LstmWindows:
@@ -87,12 +87,10 @@ class Series:
         return parse_symbol(self.frame.symbol).asset_class.value
 
     def volatility(self, model: Model, row: int) -> np.ndarray:
-        """Return (1, V) scaled season-adjusted volatility of ``row``, from the whole history."""
-        key = model.card.version
-        if key not in self.seasonal:
-            usual = model.card.usual(self.frame.symbol, self.market)
-            self.seasonal[key] = model.card.volatility_scaler.apply(volatility_columns(self.frame, usual))
-        return self.seasonal[key][[row]]
+        """Return (1, V) scaled season-adjusted volatility of ``row``, from far more history than is served."""
+        past = self.frame.rows(slice(max(0, row + 1 - LONG_PAST), row + 1))
+        usual = usual_week(model.card.season, past, self.market)
+        return model.card.volatility_scaler.apply(volatility_columns(past, usual)[-1:])
 
     def row(self, instant: int) -> int:
         """Return the newest row that was finished at ``instant``."""

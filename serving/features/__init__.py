@@ -19,7 +19,7 @@ from serving.features.inputs import (
     lstm_inputs,
     patchtst_inputs,
 )
-from serving.features.season import activity, slots, slots_a_week, usual_activity
+from serving.features.season import activity, slots, slots_a_week, usual_activity, usual_week
 from serving.features.volume import VOLUME_COLUMNS
 
 __all__ = [
@@ -47,5 +47,6 @@ __all__ = [
     "slots",
     "slots_a_week",
     "usual_activity",
+    "usual_week",
     "volatility_columns",
 ]

@@ -7,24 +7,28 @@ market: sessions, releases and the day's end of FX follow it through summer time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.market.candles import CandleFrame, Floats, Instants
 from fusiontrade.market.timeframes import Timeframe
-from serving.features.bars import Bars
+from serving.features.bars import WINDOW, Bars
 from serving.features.calendar import offsets
 from serving.features.rolling import lag, rolling_sum
+from serving.markets import row_of
 
-__all__ = ["activity", "following_slots", "slots", "slots_a_day", "slots_a_week", "usual_activity"]
+__all__ = ["activity", "following_slots", "slots", "slots_a_day", "slots_a_week", "usual_activity", "usual_week"]
 
 _DAY = 86_400_000
 _MONDAY = 3 * _DAY  # 1970-01-01 was a Thursday
 _LEVEL_DAYS = 5
 _MOST = 6.0  # activity is cut here: one crash shall not make an hour of the week
-_PRIOR_OF_DAY, _PRIOR_OF_WEEK = 30.0, 60.0
+_PRIOR_OF_DAY, _PRIOR_OF_WEEK, _PRIOR_OF_OWN = 30.0, 60.0, 5.0
+_LEAST_SIZE = 1e-6  # of the close: the range of a bar that did not move
+_LEAST_USUAL = 0.02
 
 
 def slots_a_day(timeframe: Timeframe) -> int:
@@ -59,6 +63,45 @@ def activity(frame: CandleFrame) -> Floats:
         length = _LEVEL_DAYS * slots_a_day(frame.timeframe)
         level = lag(rolling_sum(size, length) / length, 1)
         return np.minimum(size / np.where(level > 0, level, np.nan), _MOST)
+
+
+def usual_week(season: Mapping[str, Sequence[float] | Floats], frame: CandleFrame, market: str | None) -> Floats:
+    """Return (slots of a week,) the usual activity of the market that ``frame`` is of, at the frame's end.
+
+    A symbol without a row of its own gets its kind's, times what its own times of day were in the newest 600 bars:
+    London is busy in EURUSD and quiet in USDJPY, and a week of bars shows it.
+
+    Parameters
+    ----------
+    season
+        By symbol, kind of market and ``any``.
+    frame
+        Checked, finished bars; 600 or more.
+    """
+    usual = np.asarray(row_of(season, frame.symbol, market), np.float64)
+    return usual if frame.symbol in season else _with_own_times_of_day(usual, frame.tail(WINDOW))
+
+
+def _with_own_times_of_day(usual: Floats, frame: CandleFrame) -> Floats:
+    """Return the week with each time of day drawn to its mean in ``frame`` against a prior of five ordinary bars.
+
+    The times of day before and after count half: a week has five to seven bars of each.
+    """
+    day = slots_a_day(frame.timeframe)
+    slot = slots(frame.time, frame.timeframe)[1:]
+    with np.errstate(invalid="ignore"):
+        bars = Bars.of(frame)
+    expected = np.where(usual > 0, np.maximum(usual, _LEAST_USUAL), 1.0)[slot]
+    size = np.maximum(bars.true_range[1:] / bars.close[1:], _LEAST_SIZE) / expected
+    busy = np.minimum(size / size.mean(), _MOST)
+    total = _with_neighbours(np.bincount(slot % day, busy, day))
+    count = _with_neighbours(np.bincount(slot % day, minlength=day))
+    factor = (total + _PRIOR_OF_OWN) / (count + _PRIOR_OF_OWN)
+    return np.asarray(usual * np.tile(factor, len(usual) // day), np.float64)
+
+
+def _with_neighbours(by_time: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(by_time + 0.5 * (np.roll(by_time, 1) + np.roll(by_time, -1)), np.float64)
 
 
 def usual_activity(

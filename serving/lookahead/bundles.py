@@ -20,8 +20,8 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.rollover import rolls_over
 from fusiontrade.market.symbols import parse_symbol
 from serving.bundle import REPORT, Bundle, load_bundle
-from serving.card import ModelCard, row_of
-from serving.features import BARS_NEEDED, WINDOW, lstm_inputs, patchtst_inputs, volatility_columns
+from serving.card import ModelCard
+from serving.features import BARS_NEEDED, WINDOW, lstm_inputs, patchtst_inputs, usual_week, volatility_columns
 from serving.lookahead.checks.answering import Answers, RowModel, check_model
 from serving.lookahead.checks.findings import Check, Finding
 from serving.lookahead.checks.suspicions import check_figures
@@ -138,7 +138,8 @@ def _rollover(card: ModelCard, report: Mapping[str, Any]) -> Check:
 
 
 def _inputs(card: ModelCard, frame: CandleFrame, row: int) -> Inputs:
-    usual = np.asarray(row_of(card.season, frame.symbol, parse_symbol(frame.symbol).asset_class), np.float64)
+    window = frame.rows(slice(max(0, row + 1 - WINDOW), row + 1))
+    usual = usual_week(card.season, window, parse_symbol(frame.symbol).asset_class)
     past = frame.rows(slice(max(0, row + 1 - 2 * WINDOW), None))
     last = [row - (len(frame) - len(past))]
     volatility = card.volatility_scaler.apply(volatility_columns(past, usual)[last])

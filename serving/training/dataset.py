@@ -21,17 +21,19 @@ from fusiontrade.inference.contract import Market
 from fusiontrade.market.candles import CandleFrame, Floats, Instants
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
-from serving.card import row_of
 from serving.features import (
     BARS_NEEDED,
     INDICATORS,
+    VOLATILITY,
     VOLUME_COLUMNS,
+    WINDOW,
     CandleWindows,
     LstmWindows,
     activity,
     atr,
     slots,
     usual_activity,
+    usual_week,
     volatility_columns,
 )
 from serving.training.config import PURGE_BARS, TrainingConfig, instant_of
@@ -233,11 +235,28 @@ def fit_season(pool: Pool, until: int) -> dict[str, NDArray[np.float64]]:
     return usual_activity(found, pool.timeframe)
 
 
-def volatility_of(pool: Pool, season: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float32]:
-    """Return (rows, V) season-adjusted volatility of every row, unscaled; NaN in warm-up rows."""
-    return np.concatenate(
-        [volatility_columns(one.frame, row_of(season, one.symbol, one.market)) for one in pool.series]
-    )
+def volatility_of(
+    pool: Pool, season: Mapping[str, NDArray[np.float64]], rows: Rows | None = None
+) -> NDArray[np.float32]:
+    """Return (rows, V) season-adjusted volatility of every row, unscaled; NaN in warm-up rows.
+
+    A series without a row of its own in ``season`` learns its times of day from each row's window, as served; that is
+    slow, so only its usable rows (of ``rows``, if given) are computed, the others are NaN.
+    """
+    parts = []
+    for start, one in zip(pool.starts, pool.series, strict=False):
+        if one.symbol in season:
+            parts.append(volatility_columns(one.frame, season[one.symbol]))
+            continue
+        asked = np.flatnonzero(one.labels.usable)
+        if rows is not None:
+            asked = np.intersect1d(asked, rows - start)
+        found = np.full((len(one.frame), len(VOLATILITY)), np.nan, np.float32)
+        for row in asked:
+            window = one.frame.rows(slice(row + 1 - WINDOW, row + 1))
+            found[row] = volatility_columns(window, usual_week(season, window, one.market))[-1]
+        parts.append(found)
+    return np.concatenate(parts)
 
 
 class LstmBatches:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from fusiontrade.inference.intervals import walk
 from serving.calibration import CalibrationMap
-from serving.card import ANY, HEADS, Metric, ModelCard, Sides, Thresholds, row_of
+from serving.card import HEADS, Metric, ModelCard, Sides, Thresholds
 from serving.evaluation import LSTM_HEADLINES, PATCHTST_HEADLINES, HeldOut, judge_lstm, judge_patchtst
 from serving.evaluation.baselines import rates_by_series
 from serving.forecasting import LstmAnswers, Subject, class_probabilities, lstm_answers
+from serving.markets import ANY, row_of
 from serving.training.calibrate import fit_binary, fit_temperature, interval_sides
 from serving.training.config import TrainingConfig
 from serving.training.dataset import Pool

@@ -72,7 +72,9 @@ def prepared_as(card: ModelCard, pool: Pool) -> Prepared:
     indicators = (
         Scaler(np.zeros(len(INDICATORS)), np.ones(len(INDICATORS))) if card.scaler is None else _scaler(card.scaler)
     )
-    return Prepared(pool, slices, indicators, season, scaler, scaler.apply(volatility_of(pool, season)), data_of(pool))
+    return Prepared(
+        pool, slices, indicators, season, scaler, scaler.apply(volatility_of(pool, season, slices.test)), data_of(pool)
+    )
 
 
 def data_of(pool: Pool) -> DataFingerprint:

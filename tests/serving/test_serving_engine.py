@@ -15,8 +15,9 @@ from tiny_bundles import build_bundle, candles, card_content, item, lstm_graph
 from fusiontrade.errors import BundleRefused
 from fusiontrade.inference.contract import ForecastItem, ForecastRequest, ForecastResponse, ItemForecast
 from fusiontrade.inference.intervals import corrected
+from fusiontrade.market.timeframes import Timeframe
 from serving.engine import Engine, load_engine
-from serving.features import VOLATILITY, atr, lstm_inputs, patchtst_inputs, volatility_columns
+from serving.features import VOLATILITY, atr, lstm_inputs, patchtst_inputs, slots, usual_week, volatility_columns
 from serving.forecasting import lstm_forecast, patchtst_forecasts
 
 
@@ -57,7 +58,7 @@ def test_an_answer_equals_features_graph_and_forecasting_one_after_the_other(eng
     bundle = engine.bundles["lstm", frame.timeframe]
     features, calendar = lstm_inputs(frame)
     assert bundle.card.scaler is not None
-    usual = bundle.card.usual(frame.symbol, None)
+    usual = usual_week(bundle.card.season, frame, None)
     volatility = bundle.card.volatility_scaler.apply(volatility_columns(frame, usual)[-1:])
     inputs = {"features": bundle.card.scaler.apply(features), "calendar": calendar, "volatility": volatility}
     asked = ForecastItem.model_validate_json(json.dumps(item(frame)))
@@ -98,8 +99,10 @@ def test_the_season_of_the_symbol_or_else_of_its_market_or_else_of_any_is_used(t
     build_bundle(tmp_path, graph=seasonal_graph(), season=season, volatility_scaler=scaler)
     asked = [("EURUSD=X", "fx"), ("EURUSD=X", None), ("GBPUSD=X", "fx"), ("GBPUSD=X", None), ("BTC-USD", "crypto")]
     answers = ask(load_engine(tmp_path), *[item(candles(symbol)) | {"market": market} for symbol, market in asked])
-    usual = [3.0, 3.0, 2.0, 1.0, 1.0]
     changes = [answer.lstm.change for answer in answers if answer.lstm is not None]
+    ordinary = usual_week({"any": np.ones(168)}, candles("GBPUSD=X"), None)  # these candles' own times of day
+    now = ordinary[slots(candles().time[-1:], Timeframe.H1)[0]]
+    usual = [3.0, 3.0, 2.0 * now, now, now]
     assert changes == pytest.approx([(np.log(one) - 1) / 2 for one in usual], abs=1e-6)
 
 

@@ -23,7 +23,7 @@ from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from serving.bundle import Bundle, load_bundle
 from serving.calibration import Platt
-from serving.features import PATCHTST_BARS_NEEDED, atr, lstm_inputs, patchtst_inputs, volatility_columns
+from serving.features import PATCHTST_BARS_NEEDED, atr, lstm_inputs, patchtst_inputs, usual_week, volatility_columns
 from serving.forecasting import Subject, class_probabilities, lstm_answers
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
 from serving.training.candles import read_candles
@@ -47,7 +47,7 @@ def subject(symbol: str) -> Subject:
 def inputs_of(bundle: Bundle, frame: CandleFrame, rows: list[int]) -> dict[str, np.ndarray]:
     """The graph's inputs of some rows, scaled as the card says."""
     card = bundle.card
-    volatility = volatility_columns(frame, card.usual(*subject(frame.symbol)))[rows]
+    volatility = volatility_columns(frame, usual_week(card.season, frame, subject(frame.symbol)[1]))[rows]
     scaled = {"volatility": card.volatility_scaler.apply(volatility)}
     if card.scaler is None:
         return dict(zip(("candles", "calendar"), patchtst_inputs(frame, rows), strict=True)) | scaled

@@ -21,6 +21,7 @@ from serving.features import (
     lstm_inputs,
     patchtst_inputs,
     slots,
+    usual_week,
     volatility_columns,
 )
 from serving.training.config import HORIZON_BARS, PURGE_BARS, TrainingConfig
@@ -143,15 +144,20 @@ def test_the_season_is_the_usual_activity_of_the_bars_before_the_cut(pool: Pool)
     assert (season["BTC-USD"][weekend] > 0).all()
 
 
-def test_a_series_too_young_for_a_season_of_its_own_takes_its_kinds() -> None:
+def test_a_series_too_young_for_a_season_of_its_own_takes_its_kinds_with_its_own_times_of_day() -> None:
     frames = [*two_series(), (candles("ETH-USD", 900, 4, start=int(two_series()[1][0].time[-900])), False)]
     pool = pool_of(Timeframe.H1, frames)
     season = fit_season(pool, int(frames[2][0].time[100]))
     assert "ETH-USD" not in season
     place = next(number for number, one in enumerate(pool.series) if one.symbol == "ETH-USD")
     own = slice(int(pool.starts[place]), int(pool.starts[place + 1]))
-    expected = volatility_columns(frames[2][0], season["crypto"])
-    np.testing.assert_array_equal(volatility_of(pool, season)[own], expected)
+    found, usable = volatility_of(pool, season)[own], pool.series[place].labels.usable
+    np.testing.assert_array_equal(np.isfinite(found).all(axis=1), usable)
+    newest = np.flatnonzero(usable)[-1]
+    window = frames[2][0].rows(slice(newest - 599, newest + 1))
+    expected = volatility_columns(window, usual_week(season, window, "crypto"))[-1]
+    np.testing.assert_array_equal(found[newest], expected)
+    assert (expected != volatility_columns(window, season["crypto"])[-1]).any()
 
 
 def test_the_untouched_slice_begins_at_the_instant_that_was_chosen(pool: Pool) -> None:
@@ -271,3 +277,22 @@ def test_a_fingerprint_changes_with_any_price() -> None:
     assert fingerprint(frame) == fingerprint(replace(frame))
     assert fingerprint(frame) != fingerprint(replace(frame, close=close))
     assert fingerprint(frame) != fingerprint(frame.without_volume())
+
+
+def test_an_unseen_series_volatility_is_what_serving_would_compute_row_by_row() -> None:
+    pool = pool_of(Timeframe.H1, two_series())
+    season = {"any": np.linspace(0.5, 1.5, 168), "BTC-USD": np.ones(168)}
+    one = next(one for one in pool.series if one.symbol != "BTC-USD")
+    start = pool.starts[[each.symbol for each in pool.series].index(one.symbol)]
+    rows = (np.flatnonzero(one.labels.usable)[[0, 7, -1]] + start).astype(np.intp)
+    found = volatility_of(pool, season, rows)
+    for row in rows:
+        window = one.frame.rows(slice(0, row - start + 1)).tail(659)
+        served = volatility_columns(window.tail(600), usual_week(season, window, one.market))[-1]
+        np.testing.assert_array_equal(found[row], served)
+    others = np.setdiff1d(np.arange(start, start + len(one.frame)), rows)
+    assert np.isnan(found[others]).all()
+    seen = next(each for each in pool.series if each.symbol == "BTC-USD")
+    begin = pool.starts[[each.symbol for each in pool.series].index("BTC-USD")]
+    whole = volatility_columns(seen.frame, season["BTC-USD"])
+    np.testing.assert_array_equal(found[begin : begin + len(whole)], whole)

@@ -21,7 +21,7 @@ from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import Bundle, load_bundle
 from serving.card import HEADS
 from serving.engine import Engine
-from serving.features import BARS_NEEDED, lstm_inputs, patchtst_inputs, volatility_columns
+from serving.features import BARS_NEEDED, lstm_inputs, patchtst_inputs, usual_week, volatility_columns
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
 from serving.training import TrainingConfig, pool_of, prepare, train_bundle
 from serving.training.__main__ import main
@@ -56,7 +56,7 @@ def manifest(folder: Path) -> dict[str, str]:
 def inputs_of(bundle: Bundle, frame: CandleFrame, rows: list[int]) -> dict[str, np.ndarray]:
     """The graph's inputs of some rows, as serving makes them."""
     card = bundle.card
-    volatility = volatility_columns(frame, card.usual(frame.symbol, "crypto"))[rows]
+    volatility = volatility_columns(frame, usual_week(card.season, frame, "crypto"))[rows]
     scaled = {"volatility": card.volatility_scaler.apply(volatility)}
     if card.scaler is None:
         return dict(zip(("candles", "calendar"), patchtst_inputs(frame, rows), strict=True)) | scaled

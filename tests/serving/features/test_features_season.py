@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from fusiontrade.clock import parse_iso
+from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
-from serving.features import activity, slots, slots_a_week, usual_activity
+from serving.features import activity, slots, slots_a_week, usual_activity, usual_week
 from serving.features.season import following_slots
 
 HOUR = 3_600_000
@@ -173,3 +174,53 @@ def test_a_symbol_with_much_history_speaks_for_itself_and_a_new_one_for_its_kind
     found = usual_activity(series, Timeframe.D1)
     assert found["LONG"][0] == pytest.approx(1.0, abs=1e-3)
     assert found["NEW"][0] == pytest.approx((4 + 60) / 61, abs=1e-3)
+
+
+def busy_at(hours: set[int], bars: int = 720, seed: int = 5) -> CandleFrame:
+    """Hourly bars of a market that moves five times as far in some hours of the New York day."""
+    time = parse_iso("2025-01-06T05:00:00Z") + HOUR * np.arange(bars)
+    local = slots(time, Timeframe.H1) % 24
+    step = np.where(np.isin(local, sorted(hours)), 5e-3, 1e-3) * np.random.default_rng(seed).uniform(0.8, 1.2, bars)
+    close = 100.0 * np.exp(np.cumsum(step * np.where(np.arange(bars) % 2, 1.0, -1.0)))
+    open_ = np.concatenate((close[:1], close[:-1]))
+    high, low = np.maximum(open_, close), np.minimum(open_, close)
+    return CandleFrame("NEW-USD", Timeframe.H1, time, open_, high, low, close, None)
+
+
+def test_a_symbol_without_a_row_of_its_own_learns_its_times_of_day_from_its_window() -> None:
+    frame = busy_at({9, 10})
+    season = {"any": np.full(168, 2.0), "crypto": np.ones(168), "OLD-USD": np.full(168, 3.0)}
+    usual = usual_week(season, frame, "crypto")
+    by_hour = usual.reshape(7, 24)
+    np.testing.assert_array_equal(by_hour, np.broadcast_to(by_hour[0], (7, 24)))
+    assert set(np.argsort(by_hour[0])[-2:]) == {9, 10}
+    quiet = np.delete(by_hour[0], [8, 9, 10, 11])
+    assert by_hour[0, 9] / quiet.mean() > 2.5
+    assert quiet.max() / quiet.min() < 1.1
+
+    # by hand: 25 bars of each hour and half of its neighbours' against five ordinary bars
+    size = np.where(np.isin(slots(frame.time[-599:], Timeframe.H1) % 24, [9, 10]), 5e-3, 1e-3)
+    expected = (25 * 5e-3 / size.mean() * 1.5 + 25 * 0.5 * 1e-3 / size.mean() + 5) / (25 * 2 + 5)
+    assert by_hour[0, 9] == pytest.approx(expected, rel=0.05)
+
+
+def test_a_symbol_with_a_row_of_its_own_keeps_it_whatever_its_window_shows() -> None:
+    season = {"any": np.ones(168), "NEW-USD": np.linspace(0.5, 1.5, 168)}
+    np.testing.assert_array_equal(usual_week(season, busy_at({9}), "crypto"), season["NEW-USD"])
+
+
+def test_hours_in_which_the_kind_rests_stay_closed_and_a_still_market_is_ordinary() -> None:
+    kind = np.ones(168)
+    kind[120:160] = 0.0
+    usual = usual_week({"any": kind}, busy_at({3}), None)
+    np.testing.assert_array_equal(usual == 0, kind == 0)
+    frame = busy_at({3})
+    flat = np.full(len(frame), 100.0)
+    still = replace(frame, open=flat, high=flat, low=flat, close=flat)
+    np.testing.assert_allclose(usual_week({"any": np.ones(168)}, still, None), 1.0)
+
+
+def test_what_an_unseen_symbols_week_is_taken_from_ends_600_bars_back() -> None:
+    frame = busy_at({9, 10}, bars=700)
+    season = {"any": np.ones(168)}
+    np.testing.assert_array_equal(usual_week(season, frame, None), usual_week(season, frame.tail(600), None))
