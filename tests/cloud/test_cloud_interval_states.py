@@ -114,8 +114,25 @@ def test_a_forecast_takes_one_read_and_one_write_and_the_same_again_one_read(
         assert asked == operations
 
 
+def stored(**changed: Any) -> dict[str, Any]:
+    """The states of an item whose one state has these fields changed."""
+    pending = {"bar_close": NOON, "raw_low": 1.1, "raw_high": 1.2}
+    state = {"version": "a", "lower": 0.1, "upper": 0.1, "revision": 1, "as_of": NOON, "pending": pending}
+    return {"states": {"15m": state | changed}}
+
+
 @pytest.mark.parametrize(
-    "damage", [{"states": {"15m": {"version": "a"}}}, {"states": 7}, {"source": None, "states": {"9h": {}}}]
+    "damage",
+    [
+        {"states": {"15m": {"version": "a"}}},
+        {"states": 7},
+        {"source": None, "states": {"9h": {}}},
+        stored(lower="nan"),
+        stored(lower=-0.5),
+        stored(upper=10**30),
+        stored(revision=-1),
+        stored(pending={"bar_close": NOON, "raw_low": "nan", "raw_high": 1.2}),
+    ],
 )
 def test_an_item_that_cannot_be_read_is_learned_anew(
     store: TableIntervalStates, table: Table, damage: dict[str, Any]

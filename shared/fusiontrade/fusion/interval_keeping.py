@@ -8,20 +8,25 @@ second lets the first one's stand. What could not be read is never written over.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fusiontrade.errors import StateUnavailable
 from fusiontrade.fusion.interval_states import Kept, Pending, States, Tracked, issued, sendable, settled
+from fusiontrade.inference.contract import IntervalState
+from fusiontrade.market.rollover import in_rollover, rolls_over
 from fusiontrade.market.timeframes import Timeframe
 
 if TYPE_CHECKING:
     from fusiontrade.cloud.tables import Table
     from fusiontrade.deadline import Deadline
     from fusiontrade.fusion.ports import IntervalStates
-    from fusiontrade.inference.contract import IntervalState, ItemForecast
+    from fusiontrade.inference.contract import ItemForecast
     from fusiontrade.market.candles import CandleFrame
     from fusiontrade.market.symbols import Symbol
 
@@ -113,12 +118,13 @@ class AdaptiveIntervals:
     ) -> tuple[str, ...]:
         """Keep what was learned, and the forecasts of ``items`` until their outcomes come; return warnings.
 
-        One write, none where nothing changed; never raises.
+        One write, none where nothing changed; never raises. Forecasts of the rollover hours are not kept: the bundle's
+        own state was learned and judged without them.
         """
         kept = learned.kept
         if kept is None or self._store is None:
             return ()
-        now = Kept(learned.source, issued(learned.states, items), kept.revision)
+        now = Kept(learned.source, issued(learned.states, _teaching(symbol, items)), kept.revision)
         if now == kept or not (now.states or kept.states):
             return ()
         if deadline.remaining() < STORE_SECONDS:
@@ -169,6 +175,18 @@ class TableIntervalStates:
             logger.info("the interval states of %s were written by another request first", symbol.code)
 
 
+def _teaching(symbol: Symbol, items: Mapping[Timeframe, ItemForecast]) -> Mapping[Timeframe, ItemForecast]:
+    """Return the forecasts whose outcomes are learned from."""
+    if not rolls_over(symbol):
+        return items
+    closes = np.array([-1 if item.bar_close is None else item.bar_close for item in items.values()], np.int64)
+    return {
+        timeframe: items[timeframe]
+        for timeframe, left_out in zip(items, in_rollover(closes), strict=True)
+        if not left_out
+    }
+
+
 def _key(symbol: Symbol) -> dict[str, str]:
     return {"pk": f"INTERVALS#{symbol.code}", "sk": "STATE"}
 
@@ -198,14 +216,18 @@ def _kept(symbol: Symbol, item: Mapping[str, Any]) -> Kept:
 
 
 def _tracked(document: Mapping[str, Any]) -> Tracked:
-    pending = document["pending"]
-    return Tracked(
+    """Return a state that may be sent: what the contract refuses raises `ValueError` here."""
+    state = IntervalState(
         version=str(document["version"]),
         lower=float(document["lower"]),
         upper=float(document["upper"]),
         revision=int(document["revision"]),
         as_of=int(document["as_of"]),
-        pending=None
-        if pending is None
-        else Pending(int(pending["bar_close"]), float(pending["raw_low"]), float(pending["raw_high"])),
     )
+    pending = document["pending"]
+    if pending is None:
+        return Tracked.of(state)
+    low, high = float(pending["raw_low"]), float(pending["raw_high"])
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"a raw interval must be finite, got {low} … {high}")
+    return replace(Tracked.of(state), pending=Pending(int(pending["bar_close"]), low, high))

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from fusiontrade.inference.intervals import NARROWEST, WIDEST
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 
@@ -22,6 +23,7 @@ __all__ = [
     "ForecastItem",
     "ForecastRequest",
     "ForecastResponse",
+    "IntervalSide",
     "IntervalState",
     "ItemError",
     "ItemForecast",
@@ -41,6 +43,7 @@ BARS_NEEDED = 720
 ModelKind = Literal["lstm", "patchtst"]
 Market = Literal["fx", "metal", "crypto", "equity"]
 """Kind of market, as `fusiontrade.market.symbols.AssetClass` names it: which hours of the week are usually busy."""
+IntervalSide = Annotated[FiniteFloat, Field(ge=NARROWEST, le=WIDEST)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 _Instants = Annotated[list[int], Field(fail_fast=True)]  # a million wrong values are one fault
 _Prices = Annotated[list[FiniteFloat], Field(fail_fast=True)]
@@ -76,14 +79,15 @@ class CandleColumns(_Message):
 class IntervalState(_Message):
     """How far the 90 % intervals of one symbol, timeframe and bundle have to be moved, learned from their outcomes.
 
-    ``lower`` and ``upper`` are added below and above the raw interval, as shares of its width (negative narrows it).
+    ``lower`` and ``upper`` are added below and above the raw interval, as shares of its width (negative narrows it),
+    within the ends that `fusiontrade.inference.intervals` sets: beyond them bounds could cross.
     ``revision`` counts the outcomes since the bundle was made, 0 is the bundle's own state; ``as_of`` is the close of
     the newest outcome in it, ms. It holds for the bundle of ``version`` alone.
     """
 
     version: str
-    lower: FiniteFloat
-    upper: FiniteFloat
+    lower: IntervalSide
+    upper: IntervalSide
     revision: Annotated[int, Field(ge=0)]
     as_of: int
 

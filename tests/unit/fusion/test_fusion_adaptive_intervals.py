@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from tests.support.fusion_fakes import (
 )
 
 QUARTER = Timeframe.M15.milliseconds
+HOUR = Timeframe.H1.milliseconds
 EURUSD = "EURUSD=X"
 
 
@@ -157,6 +159,39 @@ def test_nothing_is_written_about_a_symbol_without_an_lstm(desk: Desk) -> None:
     desk.endpoint.votes = dict.fromkeys(INTRADAY, (None, 1))
     desk.ask()
     assert (desk.store.reads, desk.store.writes) == (1, 0)
+
+
+@pytest.mark.parametrize("symbol", [EURUSD, "GC=F"])
+def test_a_forecast_at_rollover_teaches_nothing_for_none_was_trained_or_judged_on(desk: Desk, symbol: str) -> None:
+    desk.candles.now = NOON + 7 * HOUR
+    desk.ask(symbol)
+    before = desk.states(symbol)
+    desk.candles.now = NOON + 8 * HOUR  # 16:00 New York
+    desk.ask(symbol)
+    at_rollover = desk.states(symbol)
+    assert at_rollover[Timeframe.H1] == replace(
+        before[Timeframe.H1],
+        lower=pytest.approx(-0.0005),
+        upper=pytest.approx(-0.0005),
+        revision=1,
+        as_of=NOON + 8 * HOUR,
+        pending=None,
+    )
+    desk.candles.now = NOON + 9 * HOUR
+    desk.ask(symbol)
+    assert desk.states(symbol)[Timeframe.H1] == at_rollover[Timeframe.H1]
+    desk.candles.now = NOON + 11 * HOUR  # 19:00 New York
+    desk.ask(symbol)
+    assert desk.states(symbol)[Timeframe.H1].pending == Pending(
+        NOON + 11 * HOUR, pytest.approx(1.97), pytest.approx(2.03)
+    )
+
+
+def test_a_market_without_rollover_learns_at_every_hour(desk: Desk) -> None:
+    for hours, revision in ((8, 0), (9, 1), (10, 2)):
+        desk.candles.now = NOON + hours * HOUR
+        desk.ask("BTC-USD")
+        assert desk.states("BTC-USD")[Timeframe.H1].revision == revision
 
 
 def test_symbols_learn_apart(desk: Desk) -> None:
