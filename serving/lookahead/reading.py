@@ -42,14 +42,17 @@ class UserRows:
 def function_of(text: str, option: str) -> Callable[..., object]:
     """Return what ``package.module:function`` names; modules of the current folder are found too."""
     module_name, _, name = text.partition(":")
-    if not module_name or not name:
-        raise Unusable(f"{option} {text!r}: write package.module:function, e.g. {option} my_features:compute")
+    if not module_name or not name or module_name.endswith(".py") or "/" in module_name:
+        hint = ", a module's name and no file's: my_features, not folder/my_features.py" if name else ""
+        raise Unusable(f"{option} {text!r}: write package.module:function, e.g. {option} my_features:compute{hint}")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         told = f"{type(error).__name__}: {error}"
+        if isinstance(error, SystemExit):
+            told += ' (put what runs as a program under if __name__ == "__main__")'
         raise Unusable(
             f"{option} {text!r}: importing {module_name} failed with {told}. Run this in the folder of the module, "
             "with the Python that has what it needs"
@@ -105,7 +108,8 @@ def rows_in(path: Path, timeframe: Timeframe) -> UserRows:
         raise Unusable(
             f"--rows {path}: has no array {', '.join(missing)}; it needs {', '.join(_NEEDED)}, one value a row"
         )
-    count = len(arrays["entry"])
+    if not (count := len(arrays["entry"])):
+        raise Unusable(f"--rows {path}: has no rows; save it before it is filtered away, or check what filtered it")
     per_row = ("slice", "entry", "label_end", "bar_close", "symbol", "rolls_over", "features")
     if uneven := {name: len(arrays[name]) for name in per_row if name in arrays and len(arrays[name]) != count}:
         raise Unusable(f"--rows {path}: entry has {count} rows, but {uneven}: give one value a row")
@@ -130,11 +134,11 @@ def rows_in(path: Path, timeframe: Timeframe) -> UserRows:
         bar_close=_instants(arrays["bar_close"], "bar_close", path) if "bar_close" in arrays else None,
         rolls_over=_rolls_over(arrays, symbol, path),
     )
-    features = arrays.get("features")
-    width = 0 if features is None else features.reshape(count, -1).shape[1]
+    features = _features(arrays, count, path)
+    width = 0 if features is None else features.shape[1]
     named = tuple(arrays["columns"].astype(str)) if "columns" in arrays else ()
     columns = named if len(named) == width else tuple(f"column {place}" for place in range(width))
-    return UserRows(rows, None if features is None else features.reshape(count, -1).astype(np.float64), columns)
+    return UserRows(rows, features, columns)
 
 
 def scaler_in(path: Path, columns: int) -> tuple[Statistics, str | None]:
@@ -165,9 +169,19 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as stored:
             if isinstance(stored, np.ndarray):
                 raise Unusable(f"--rows {path}: one array alone; save an .npz with {', '.join(_NEEDED)}")
-            return {name: stored[name] for name in stored.files}
+            return {name: np.atleast_1d(stored[name]) for name in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise Unusable(f"--rows {path}: {error}; save it with numpy.savez, without Python objects") from error
+
+
+def _features(arrays: dict[str, NDArray[Any]], count: int, path: Path) -> NDArray[np.float64] | None:
+    """Return (n, columns) the features, or None where the file has none."""
+    if "features" not in arrays:
+        return None
+    try:
+        return arrays["features"].reshape(count, -1).astype(np.float64)
+    except ValueError as error:
+        raise Unusable(f"--rows {path}: features has to be numbers, (rows, columns): {error}") from error
 
 
 def _ordered(slice_: NDArray[np.str_], entry: NDArray[Any]) -> tuple[str, ...]:
@@ -179,6 +193,8 @@ def _ordered(slice_: NDArray[np.str_], entry: NDArray[Any]) -> tuple[str, ...]:
 
 
 def _instants(values: NDArray[Any], name: str, path: Path) -> NDArray[np.int64]:
+    if values.dtype.kind == "M" and np.isnat(values).any():
+        raise Unusable(f"--rows {path}: {name} is no instant (NaT) in {np.isnat(values).sum()} rows: leave them out")
     if values.dtype.kind == "M":
         return values.astype("datetime64[ms]").astype(np.int64)
     if values.dtype.kind not in "iu" or (len(values) and values.min() < _SMALLEST_MS):

@@ -1,7 +1,7 @@
 """Other futures: the same bars up to a row, and after it bars that never were; and invented bars to try things on.
 
 Always true: what comes back is a valid frame, its rows up to and including the named one are equal bit for bit to the
-original's, its times are the same, and it shares no memory with it.
+original's, its times are the same, and it shares no memory with it. `earlier` alone moves bars to other times.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from fusiontrade.market.candles import CandleFrame, Floats
 from fusiontrade.market.timeframes import Timeframe
 
-__all__ = ["altered_futures", "copied", "invented"]
+__all__ = ["all_altered", "altered_futures", "copied", "earlier", "invented"]
 
 _FACTOR, _TRADED, _NOISE = 1.5, 3.0, 0.05
 _DAY = 86_400_000
+_WEEKS = 52 * 7 * _DAY
 _START = 1_704_067_200_000  # 2024-01-01, a Monday
 
 
@@ -39,6 +40,20 @@ def altered_futures(frame: CandleFrame, last: int, random: np.random.Generator) 
     yield "multiplied", _scaled(frame, np.where(after, _FACTOR, 1.0), np.where(after, _TRADED, 1.0))
     yield "shuffled", _ordered(frame, order)
     yield "scattered", _scaled(frame, noise, noise)
+
+
+def all_altered(frame: CandleFrame, random: np.random.Generator) -> CandleFrame:
+    """Return the frame with every bar moved by its own random factor: the same instants, none of the same prices."""
+    noise = np.exp(_NOISE * random.standard_normal(len(frame)))
+    return _scaled(frame, noise, noise)
+
+
+def earlier(frame: CandleFrame) -> CandleFrame:
+    """Return the bars but the oldest, 52 weeks earlier: the same hours of the week, other instants, other rows."""
+    bars = copied(frame, slice(1, None))
+    return CandleFrame(
+        bars.symbol, bars.timeframe, bars.time - _WEEKS, bars.open, bars.high, bars.low, bars.close, bars.volume
+    )
 
 
 def invented(symbol: str, timeframe: Timeframe, bars: int, seed: int) -> CandleFrame:

@@ -2,7 +2,8 @@
 
 A model is asked about a bar three times over: with the history as it was, with every later bar altered, and once
 more after it has been shown other futures, so that what it kept in memory has its chance to show. The answers have to
-be the same, bit for bit.
+be the same, bit for bit. A model whose answers stay the same even when every bar is altered is asked about those bars
+at other instants: what it says of them shows whether it reads the clock alone, or remembers what it once said.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.market.candles import CandleFrame
-from serving.lookahead.checks.altering import altered_futures, copied
+from serving.lookahead.checks.altering import all_altered, altered_futures, copied, earlier
 from serving.lookahead.checks.findings import Check, Finding, Unusable, instant, spread
-from serving.lookahead.checks.futures import differences
+from serving.lookahead.checks.futures import TOLERANCE, differences
 
 __all__ = ["Answers", "RowModel", "check_model", "row_model"]
 
@@ -32,6 +33,10 @@ _CUT = "cut the history at the row before anything is fitted, scaled or looked u
 _SHOWN = (
     "after it was shown another future",
     "keep nothing between calls that later bars can change: caches, running statistics, files written",
+)
+_KEPT = (
+    "when every bar is another, but not for those bars at other instants: it keeps what it once said of a bar",
+    "caches hide which bars an answer was made of: switch them off, or key them by the bars themselves",
 )
 _AGAIN = ("when asked again", "seed what is random (Monte-Carlo dropout too), so that equal bars get equal answers")
 
@@ -72,12 +77,12 @@ def check_model(
     """
     altered: list[Finding] = []
     memory: list[Finding] = []
-    tried, outputs = 0, 0
+    tried, outputs, numbers, deaf = 0, 0, 0, True
     names = [f"{name}: alter the future", f"{name}: remember the future"]
     random = np.random.default_rng(seed)
     for frame in frames:
         if len(frame) > first + 2 * _AFTER:
-            rows = spread(moments, first, len(frame) - 1 - _AFTER)
+            rows = spread(moments, first + 1, len(frame) - 1 - _AFTER)
             again = model(copied(frame), rows[0]), model(copied(frame), rows[0])
             if unsteady := list(_differences(frame, rows[0], again, _AGAIN)):
                 return [Check.judged(f"{name}: the same bars, the same answers", unsteady, proved="")]
@@ -88,15 +93,43 @@ def check_model(
                     altered += _differences(frame, row, (before[row], model(other, row)), words)
                     model(other, len(frame) - _AFTER // 2)  # shown to it, not compared
                 memory += _differences(frame, row, (before[row], model(copied(frame), row)), _SHOWN)
+            unmoved, kept = _kept(model, frame, before, seed)
+            deaf &= unmoved
+            memory += kept
             tried, outputs = tried + 1, sum(np.size(part) for part in before[rows[0]].values())
+            numbers += sum(int(np.isfinite(part).sum()) for answers in before.values() for part in answers.values())
         advance()
     if not tried:
         return [Check.skipped(one, f"no series has {first + 2 * _AFTER + 1} bars; give longer ones") for one in names]
-    told = f"{outputs} number{'' if outputs == 1 else 's'}, {tried} series, {moments} moments each"
+    if not numbers and not (altered or memory):
+        return [Check.skipped(one, "no answer is a number at any of the moments tried") for one in names]
+    told = "no answer depends on the bars; " if deaf and not memory else ""
+    told += f"{outputs} number{'' if outputs == 1 else 's'}, {tried} series, {moments} moments each"
     return [
         Check.judged(names[0], _worst(altered), proved=f"answers stay the same bit for bit ({told})"),
         Check.judged(names[1], _worst(memory), proved="answers stay the same after it was shown other futures"),
     ]
+
+
+def _kept(model: RowModel, frame: CandleFrame, before: Mapping[int, Answers], seed: int) -> tuple[bool, list[Finding]]:
+    """Return whether no answer follows when every bar is altered, and the finding that they had been remembered."""
+    other = all_altered(frame, np.random.default_rng(seed))
+    if any(_apart(answers, model(other, row)) for row, answers in before.items()):
+        return False, []
+    moved = earlier(other)
+    apart = [row for row, answers in before.items() if _apart(answers, model(moved, row - 1))]
+    if 2 * len(apart) <= len(before):  # a few: an hour may change with the clocks
+        return True, []
+    told, remedy = _KEPT
+    at = f"row {apart[0]}, bar of {instant(int(frame.time[apart[0]]))}"
+    return True, [Finding(frame.symbol, f"answers the same {told}", remedy, row=at)]
+
+
+def _apart(before: Answers, after: Answers) -> bool:
+    """Return whether any answer is another shape, or another number beyond rounding."""
+    if {name: part.shape for name, part in before.items()} != {name: part.shape for name, part in after.items()}:
+        return True
+    return any((differences(part, after[name]) > TOLERANCE).any() for name, part in before.items())
 
 
 def row_model(name: str, function: Callable[..., object]) -> RowModel:
@@ -121,7 +154,7 @@ def row_model(name: str, function: Callable[..., object]) -> RowModel:
         try:
             # rows of the frame share its memory on purpose: a model that follows them to what comes later is caught
             answer = function(frame, row) if with_row else function(frame.rows(slice(0, row + 1)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Unusable(
                 f"{name} failed on {row + 1} valid bars of {frame.symbol}: {type(error).__name__}: {error}. "
                 "Where it needs more bars, say so with --window"

@@ -3,6 +3,10 @@
 Three proofs at sampled moments t, each by calculating the features anew: on bars that end at t; on bars whose
 continuation after t was altered; on the ``window`` bars up to t alone. In the first two no row up to t may differ, in
 the third not row t. A feature that peeks once a month can escape a few moments: ask for more of them.
+
+A function that keeps what it once said of a bar would answer all three with it. So a column that stays the same though
+every bar was altered is asked for those bars at other instants too: what stays is of the clock, or a constant; what
+becomes another number had been remembered.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.market.candles import CandleFrame, Floats
-from serving.lookahead.checks.altering import altered_futures, copied
+from serving.lookahead.checks.altering import all_altered, altered_futures, copied, earlier
 from serving.lookahead.checks.findings import Check, Finding, Unusable, instant, spread
 
 __all__ = ["TOLERANCE", "FeatureSet", "Table", "check_features"]
@@ -24,6 +28,9 @@ TOLERANCE = 1e-6
 _AFTER = 20  # bars that are left after the last moment
 _USE_THE_PAST = "use bars up to the row itself: shift by a positive number, average over the past, no centred windows"
 _KEEP_THE_WINDOW = "start sums and averages at the left edge of the window, or declare a longer one with --window"
+_KEEP_NOTHING = (
+    "keep nothing between two calls: a cache by symbol, instant or row hides which bars a number was made of"
+)
 _BE_REPEATABLE = "seed what is random, and keep nothing between two calls"
 
 
@@ -60,7 +67,7 @@ class FeatureSet:
         """Return the features of a frame; raises `Unusable` where the function fails or answers something else."""
         try:
             answer = self.compute(frame)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             told = f"{type(error).__name__}: {error}"
             hint = "" if len(frame) > self.window else "; where it needs more bars, say so with --window"
             raise Unusable(
@@ -130,7 +137,7 @@ def check_features(
             shorter = list(_cut_futures(features, frame, whole, at))
             others = list(_altered_futures(features, frame, whole, at, seed))
             cut += _findings(frame, whole, shorter)
-            altered += _findings(frame, whole, others)
+            altered += [*_findings(frame, whole, others), *_remembered(features, frame, whole, seed)]
             past += _past(features, frame, whole, at, {place for place, _ in (*shorter, *others)})
             silent = np.flatnonzero(~np.isfinite(whole.values[at]).any(axis=0))
             empty.append({whole.columns[place] for place in silent})
@@ -174,13 +181,31 @@ def _altered_futures(
             yield from _changed(whole, features.table(other), moment, done)
 
 
+def _remembered(features: FeatureSet, frame: CandleFrame, whole: Table, seed: int) -> Iterator[Finding]:
+    """Yield the columns that answer altered bars as before, and those same bars at other instants otherwise."""
+    other = all_altered(frame, np.random.default_rng(seed))
+    moved = _apart(whole, features.table(other), features.window).any(axis=0)
+    if moved.all():
+        return
+    later = Table(whole.columns, whole.values[1:])
+    apart = _apart(later, features.table(earlier(other)), features.window)
+    known = np.isfinite(later.values[features.window :]).sum(axis=0)
+    for place in np.flatnonzero(~moved & (apart.sum(axis=0) > known / 2)):  # half: an hour may change with the clocks
+        told = (
+            "stays the same when every bar is altered, unless the bars are of other instants: it remembers what it said"
+        )
+        yield Finding(f"{frame.symbol} {whole.columns[place]}", told, _KEEP_NOTHING)
+
+
+def _apart(before: Table, after: Table, first: int) -> NDArray[np.bool_]:
+    """Return (n - first, columns) whether a value of the rows from ``first`` on differs."""
+    _same_columns(before, after)
+    return differences(before.values[first:], after.values[first:]) > TOLERANCE
+
+
 def _changed(before: Table, after: Table, moment: int, done: str = "asked for again") -> Iterator[tuple[int, _Worst]]:
     """Yield each column that differs in a row up to ``moment``, with its largest difference."""
-    if before.columns != after.columns:
-        raise Unusable(
-            f"the feature function names its columns {before.columns[:3]} … and then {after.columns[:3]} …: "
-            "it has to answer the same columns whatever the bars"
-        )
+    _same_columns(before, after)
     old = before.values[: moment + 1]
     size = differences(old, after.values[: moment + 1])
     worst = size.max(axis=0)
@@ -189,6 +214,14 @@ def _changed(before: Table, after: Table, moment: int, done: str = "asked for ag
         first_known = int(np.argmax(np.isfinite(old[:, place])))
         ahead = moment - int(rows[0]) + 1
         yield int(place), _Worst(float(worst[place]), moment, done, ahead, int(rows[0]) <= first_known)
+
+
+def _same_columns(before: Table, after: Table) -> None:
+    if before.columns != after.columns:
+        raise Unusable(
+            f"the feature function names its columns {before.columns[:3]} … and then {after.columns[:3]} …: "
+            "it has to answer the same columns whatever the bars"
+        )
 
 
 def differences(before: Floats, after: Floats) -> Floats:

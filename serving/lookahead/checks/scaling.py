@@ -83,6 +83,8 @@ def check_scaler(
     if np.nanmean(near) < np.nanmean(distance):
         exact = _EQUALS if near.max() <= _TOLERANCE else f"is nearest ({np.nanmean(near):.2g} away) to those of"
         seems = f"it {exact} {nearest}: it has seen what came after the training slice"
+    elif not others:
+        seems = f"it does not equal the statistics of {seen[0][0]}"
     else:
         seems = f"it equals neither the statistics of the training slice nor those of {seen[-1][0]}"
     order = np.argsort(-distance)[:_SHOWN]
@@ -115,7 +117,7 @@ def check_scaler_of_rows(
     name, stored, columns
         As for `check_scaler`.
     seen
-        (n, columns) values by what they are: the training slice first, all rows last. NaN is left out.
+        (n, columns) values by what they are: the training slice first, all rows last. NaN and infinite are left out.
     kind
         One of `SCALER_KINDS`; None: the one that fits best.
     """
@@ -125,12 +127,18 @@ def check_scaler_of_rows(
     stored = Statistics(stored.center[known], stored.scale[known])
     named = [column for column, there in zip(columns, known, strict=True) if there]
     checks = [
-        check_scaler(name, stored, [(words, SCALER_KINDS[one](values[:, known])) for words, values in seen], named)
+        check_scaler(
+            name, stored, [(words, SCALER_KINDS[one](_finite(values[:, known]))) for words, values in seen], named
+        )
         for one in ([kind] if kind else SCALER_KINDS)
     ]
     passed = [check for check in checks if check.outcome is Outcome.PASS]
     exact = [check for check in checks if any(_EQUALS in finding.told for finding in check.findings)]
     return (passed or exact or checks)[0]
+
+
+def _finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _distance(one: Statistics, other: Statistics, unit: Statistics) -> Floats:

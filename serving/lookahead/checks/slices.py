@@ -93,6 +93,10 @@ def check_rows(rows: DatasetRows, *, embargo: int, as_of: int, name: str = "data
     ]
     if rows.bar_close is None and checks[-1].outcome == "PASS":
         checks[-1] = Check.skipped(unfinished, "no bar_close: when was the newest bar of each row's inputs finished?")
+    if len(names := [slice_ for slice_, _ in rows.slices()]) < 2:
+        reason = f"one slice alone, {', '.join(names)}: there is no other that it could reach into"
+        checks[1:3] = [Check.skipped(check.name, reason) for check in checks[1:3]]
+        checks[0] = checks[0] if checks[0].findings else Check.skipped(checks[0].name, reason)
     if rows.rolls_over is None:
         return [*checks, Check.skipped(rollover, "no symbol names the market of a row: give symbol, or rolls_over")]
     return [*checks, _rollover(rows, rows.rolls_over, rollover)]

@@ -177,6 +177,9 @@ def test_the_table_shows_outcomes_findings_and_remedies(lookahead: Any) -> None:
     ("arguments", "told"),
     [
         (("--features", "nothing"), "--features 'nothing': write package.module:function"),
+        (("--features", "usage_module.py:compute"), "a module's name and no file's"),
+        (("--features", "folder/usage_module:compute"), "a module's name and no file's"),
+        (("--features", "usage_program:compute"), "SystemExit: 2 (put what runs as a program under if __name__"),
         (("--features", "no_such_module:f"), "importing no_such_module failed with ModuleNotFoundError"),
         (("--features", "usage_module:f"), "usage_module has no function 'f'; it has compute"),
         (
@@ -190,6 +193,9 @@ def test_the_table_shows_outcomes_findings_and_remedies(lookahead: Any) -> None:
         (("--rows", "uneven.npz"), "entry has 2 rows, but {'slice': 3}"),
         (("--rows", "seconds.npz"), "entry has to be datetime64, or whole milliseconds"),
         (("--rows", "backwards.npz"), "label_end lies before entry in 2 rows"),
+        (("--rows", "none.npz"), "--rows none.npz: has no rows"),
+        (("--rows", "gaps.npz"), "entry is no instant (NaT) in 1 rows"),
+        (("--rows", "words.npz"), "features has to be numbers, (rows, columns)"),
         (("--rows", "strange.npz"), "source knows the symbol 'NOSUCHTICKER'"),
         (("--scaler", "text.npz"), "--scaler: the rows it was fitted on are needed too: --rows FILE.npz"),
         (("--rows", "plain.npz", "--scaler", "text.npz"), "has no array features"),
@@ -202,6 +208,7 @@ def test_the_table_shows_outcomes_findings_and_remedies(lookahead: Any) -> None:
 )
 def test_wrong_usage_names_the_option_and_the_remedy(lookahead: Any, arguments: tuple[str, ...], told: str) -> None:
     lookahead.write("usage_module.py", "number = 1\ndef compute(frame):\n    return 'up'\n")
+    lookahead.write("usage_program.py", "import sys\nsys.exit(2)\n")
     lookahead.write("text.npz", "text")
     lookahead.write("narrow.json", '{"center": [1.0], "scale": [1.0]}')
     (lookahead.folder / "empty").mkdir()
@@ -213,6 +220,9 @@ def test_wrong_usage_names_the_option_and_the_remedy(lookahead: Any, arguments: 
     lookahead.save("uneven.npz", plain | {"slice": np.array(["train"] * 3)})
     lookahead.save("seconds.npz", plain | {"entry": at // 1000})
     lookahead.save("backwards.npz", plain | {"entry": at + HOUR})
+    lookahead.save("none.npz", {name: values[:0] for name, values in plain.items()})
+    lookahead.save("gaps.npz", plain | {"entry": np.array([at[0], "NaT"], "datetime64[ms]")})
+    lookahead.save("words.npz", plain | {"features": np.array([["a"], ["b"]])})
     lookahead.save("strange.npz", plain | {"symbol": np.array(["NOSUCHTICKER"] * 2)})
     result = lookahead.run(*arguments)
     assert result.exit_code == 2

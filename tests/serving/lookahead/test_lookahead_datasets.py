@@ -144,6 +144,25 @@ def test_what_is_not_known_is_skipped_and_never_passed() -> None:
     assert checks["unfinished bars"].outcome is checks["rollover hours"].outcome is Outcome.SKIPPED
 
 
+def test_one_slice_alone_proves_nothing_about_another() -> None:
+    rows = dataset()
+    first = rows.place == 0
+    alone = checked(
+        DatasetRows(
+            ("train",),
+            rows.place[first],
+            rows.entry[first],
+            rows.label_end[first],
+            HOUR,
+            bar_close=rows.entry[first],
+        )
+    )
+    told = {name: check.outcome for name, check in alone.items() if name in list(CLEAN)[:3]}
+    assert set(told.values()) == {Outcome.SKIPPED}
+    assert alone["embargo"].told.startswith("one slice alone, train")
+    assert alone["unfinished bars"].outcome is Outcome.PASS
+
+
 @pytest.mark.parametrize(
     ("entry", "rests", "outcome"),
     [

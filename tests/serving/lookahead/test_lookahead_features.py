@@ -162,3 +162,43 @@ def test_another_future_is_a_valid_frame_with_the_same_past() -> None:
             assert not np.shares_memory(before, after)
         assert (frame.close[701:] != other.close[701:]).mean() > 0.9
     assert not np.shares_memory(copied(frame).close, frame.close)
+
+
+def test_a_column_that_was_fitted_on_all_bars_and_is_then_remembered_is_found() -> None:
+    said: dict[tuple[str, int], float] = {}
+
+    def score(frame: CandleFrame) -> np.ndarray:
+        fresh = (frame.close - frame.close.mean()) / frame.close.std()
+        keys = [(frame.symbol, instant) for instant in frame.time.tolist()]
+        return np.array([said.setdefault(key, value) for key, value in zip(keys, fresh.tolist(), strict=True)])
+
+    _, altered, _ = checked(("score", score))
+    assert [finding.where for finding in altered.findings] == ["BTC-USD score", "EURUSD=X score"]
+    assert "remembers what it said" in altered.findings[0].told
+    assert "keep nothing between two calls" in altered.findings[0].remedy
+
+
+def test_a_table_that_is_remembered_by_symbol_and_cut_to_length_is_found() -> None:
+    tables: dict[str, np.ndarray] = {}
+
+    def score(frame: CandleFrame) -> np.ndarray:
+        table = tables.setdefault(frame.symbol, (frame.close - frame.close.mean()) / frame.close.std())
+        return table[: len(frame)]
+
+    _, altered, _ = checked(("score", score))
+    assert "remembers what it said" in altered.findings[0].told
+
+
+def test_columns_of_the_clock_and_constants_remember_nothing() -> None:
+    checks = checked(
+        ("hour", lambda frame: (frame.time // 3_600_000 % 24).astype(float)), ("one", lambda frame: np.ones(len(frame)))
+    )
+    assert [check.outcome for check in checks] == [Outcome.PASS] * 3
+
+
+def test_a_function_that_ends_the_program_is_unusable() -> None:
+    def ends(frame: CandleFrame) -> np.ndarray:
+        raise SystemExit(3)
+
+    with pytest.raises(Unusable, match="SystemExit"):
+        checked(("mine", ends))

@@ -54,6 +54,33 @@ def test_a_model_that_remembers_what_it_was_shown_is_found() -> None:
     assert memory.findings[0].told == "answers another number after it was shown another future"
 
 
+@pytest.mark.parametrize("key", ["instant", "row"])
+def test_a_model_that_keeps_what_it_once_said_of_a_bar_is_found(key: str) -> None:
+    said: dict[tuple[str, int], float] = {}
+
+    def keeps(frame: CandleFrame, row: int) -> float:
+        place = (frame.symbol, row if key == "row" else int(frame.time[row]))
+        return said.setdefault(place, float((frame.close[row] - frame.close.mean()) / frame.close.std()))
+
+    altered, memory = checked(keeps)
+    assert altered.outcome is Outcome.PASS  # what was said first is said again, whatever comes later
+    assert memory.outcome is Outcome.FOUND
+    assert memory.findings[0].told.startswith("answers the same when every bar is another")
+    assert "caches" in memory.findings[0].remedy
+
+
+def test_a_model_of_the_clock_alone_passes_and_is_called_one() -> None:
+    checks = checked(lambda frame: float(frame.time[-1] // 3_600_000 % 24))
+    assert [check.outcome for check in checks] == [Outcome.PASS, Outcome.PASS]
+    assert "no answer depends on the bars" in checks[0].told
+
+
+def test_a_model_that_never_answers_a_number_proves_nothing() -> None:
+    checks = checked(lambda frame: float("nan"))
+    assert [check.outcome for check in checks] == [Outcome.SKIPPED, Outcome.SKIPPED]
+    assert "no answer is a number" in checks[0].told
+
+
 def test_a_model_that_follows_its_rows_to_what_comes_later_is_found() -> None:
     def peeks(frame: CandleFrame) -> float:
         behind = frame.close if frame.close.base is None else frame.close.base

@@ -76,6 +76,21 @@ def test_warm_up_rows_and_empty_columns_are_left_out() -> None:
     assert check_scaler_of_rows("scaler", stored, seen, COLUMNS).outcome is Outcome.PASS
 
 
+def test_infinite_values_are_left_out() -> None:
+    broken = ROWS.copy()
+    broken[3, 0], broken[700, 1], broken[4, 0] = np.inf, -np.inf, -np.inf
+    seen = [("the training slice", broken[:600]), ("all rows", broken)]
+    without = np.where(np.isfinite(broken), broken, np.nan)
+    assert check_scaler_of_rows("scaler", standard(without[:600]), seen, COLUMNS).outcome is Outcome.PASS
+    leaky = check_scaler_of_rows("scaler", standard(without), seen, COLUMNS)
+    assert [np.isfinite(finding.size) for finding in leaky.findings] == [True] * 3
+
+
+def test_a_scaler_beside_one_slice_alone_is_set_against_nothing_else() -> None:
+    check = check_scaler_of_rows("scaler", standard(ROWS[:700]), SEEN[:1], COLUMNS)
+    assert check.findings[0].told.startswith("it does not equal the statistics of the training slice; centre")
+
+
 def test_the_products_own_scalers_are_clean(pool: Pool, slices: Slices) -> None:
     prepared = prepare(pool, TrainingConfig())
     checks = list(
