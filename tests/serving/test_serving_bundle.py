@@ -162,6 +162,8 @@ REFUSED_CARDS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
         lambda c: c["directions"]["any"].update(calibration={"kind": "temperature", "t": 1.0}),
         "directions.any.calibration",
     ),
+    ("interval side too narrow", lambda c: c["intervals"]["any"].update(lower=-0.5), "intervals.any.lower"),
+    ("interval side too wide", lambda c: c["intervals"]["any"].update(upper=1e300), "intervals.any.upper"),
     ("interval side", lambda c: c["intervals"]["any"].pop("upper"), "intervals.any.upper"),
     ("change scale", lambda c: c["thresholds"].update(change_scale=0), "thresholds.change_scale"),
     ("missing head", lambda c: c["calibration"].pop("win_long"), "missing .'win_long'"),

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 from tiny_bundles import LSTM_WIDTHS, card_content
 
 from fusiontrade.inference.contract import CandleColumns, ForecastItem, IntervalState, LstmForecast
+from fusiontrade.inference.intervals import NARROWEST, WIDEST
 from serving.card import ModelCard
 from serving.forecasting import Subject, class_probabilities, lstm_answers, lstm_forecast, patchtst_forecasts
 
@@ -173,7 +174,7 @@ def test_a_card_of_the_other_kind_is_an_error_that_names_it() -> None:
 
 
 VALUE = st.floats(-1e4, 1e4, width=32)
-SIDE = st.floats(-5, 5)
+SIDE = st.floats(NARROWEST, WIDEST)
 
 
 @settings(max_examples=60, deadline=None)
