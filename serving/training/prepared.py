@@ -58,10 +58,12 @@ def prepare(pool: Pool, config: TrainingConfig) -> Prepared:
     )
 
 
-def prepared_as(card: ModelCard, pool: Pool) -> Prepared:
+def prepared_as(card: ModelCard, pool: Pool, *, judged_rows_only: bool = False) -> Prepared:
     """Return a pool prepared as the bundle of ``card`` was: its cuts, scalers and season, nothing fitted anew.
 
-    A PatchTST has no scaler of indicators: identity then. Raises ValueError where a slice of the pool would be empty.
+    A PatchTST has no scaler of indicators: identity then. With ``judged_rows_only`` the volatility of a series without
+    a season of its own, which is slow, is computed for the test slice alone: enough to ask the bundle, not to fit
+    baselines. Raises ValueError where a slice of the pool would be empty.
     """
     windows = card.windows
     if windows.validation is None:
@@ -72,9 +74,8 @@ def prepared_as(card: ModelCard, pool: Pool) -> Prepared:
     indicators = (
         Scaler(np.zeros(len(INDICATORS)), np.ones(len(INDICATORS))) if card.scaler is None else _scaler(card.scaler)
     )
-    return Prepared(
-        pool, slices, indicators, season, scaler, scaler.apply(volatility_of(pool, season, slices.test)), data_of(pool)
-    )
+    volatility = volatility_of(pool, season, slices.test if judged_rows_only else None)
+    return Prepared(pool, slices, indicators, season, scaler, scaler.apply(volatility), data_of(pool))
 
 
 def data_of(pool: Pool) -> DataFingerprint:

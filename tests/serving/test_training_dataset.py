@@ -7,11 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from tiny_bundles import card_content
 from training_data import HOUR, candles, two_series
 
 from fusiontrade.clock import iso
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
+from serving.card import ModelCard
 from serving.features import (
     INDICATORS,
     VOLATILITY,
@@ -39,7 +41,8 @@ from serving.training.dataset import (
     split,
     volatility_of,
 )
-from serving.training.prepared import prepare
+from serving.training.prepared import prepare, prepared_as
+from serving.training.references import held_out
 
 CONFIG = TrainingConfig()
 
@@ -158,6 +161,25 @@ def test_a_series_too_young_for_a_season_of_its_own_takes_its_kinds_with_its_own
     expected = volatility_columns(window, usual_week(season, window, "crypto"))[-1]
     np.testing.assert_array_equal(found[newest], expected)
     assert (expected != volatility_columns(window, season["crypto"])[-1]).any()
+
+
+def test_a_bundle_is_judged_beside_baselines_on_a_series_that_began_after_its_season_was_learned() -> None:
+    """The baselines learn from rows before the judged slice, so their volatility has to be known as well."""
+    frames = [*two_series(), (candles("ETH-USD", 1400, 4, start=int(two_series()[1][0].time[-1400])), False)]
+    prepared = prepare(pool_of(Timeframe.H1, frames), CONFIG)
+    cuts = prepared.slices.cuts
+    content = card_content("lstm", "1h") | {
+        "season": {name: week.tolist() for name, week in prepared.season.items() if name != "ETH-USD"},
+        "windows": {
+            "train": (0, cuts[0]),
+            "validation": (cuts[0], cuts[1]),
+            "calibration": (cuts[1], cuts[2]),
+            "test": (cuts[2], 2**62),
+        },
+    }
+    again = prepared_as(ModelCard.model_validate(content), prepared.pool)
+    assert np.isfinite(again.volatility[prepared.pool.usable]).all()
+    assert np.isfinite(held_out(again).logistic_either).all()
 
 
 def test_the_untouched_slice_begins_at_the_instant_that_was_chosen(pool: Pool) -> None:

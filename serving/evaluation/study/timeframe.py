@@ -120,7 +120,7 @@ def _studied(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
 
 def lstm_answers_of(bundle: Bundle, pool: Pool, held: HeldOut) -> LstmAnswers:
     """Return a bundle's calibrated answers to the held-out rows, its intervals adapted as outcomes became known."""
-    prepared = prepared_as(bundle.card, pool)
+    prepared = prepared_as(bundle.card, pool, judged_rows_only=True)
     batches = LstmBatches(pool, prepared.scaler, prepared.volatility)
     outputs = _run(bundle, batches, ("features", "calendar", "volatility"), prepared.slices.test)
     return walked_answers(bundle.card, outputs, held, subjects(pool))
