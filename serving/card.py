@@ -3,8 +3,9 @@
 Always true of a card that was read: it has this schema version, the heads of its kind each have a calibration map
 that fits them, an LSTM has a scaler, thresholds, direction rules and interval sides, and every number is finite.
 What differs between markets (busy hours, direction rules, interval sides) is a table by symbol, kind of market and
-``any``: a symbol without a row of its own is answered by its kind's, a kind without one by ``any``. Times are ms since
-1970-01-01 UTC; distances are in ATR(14) unless said otherwise.
+``any``: a symbol without a row of its own is answered by its kind's, a kind without one by ``any``; busy hours are then
+adjusted to the symbol's own (`serving.features.usual_week`). Times are ms since 1970-01-01 UTC; distances are in
+ATR(14) unless said otherwise.
 """
 
 from __future__ import annotations
