@@ -246,7 +246,7 @@ def _calibrated(card: ModelCard, heads: tuple[str, ...], logits: Floats) -> Floa
 
 
 def _interval(low: Floats, high: Floats, least: Floats) -> tuple[Floats, Floats]:
-    """Return the bounds made positive and at least ``least`` apart (a negative conformal shift may cross them)."""
+    """Return the bounds made positive and at least ``least`` apart: quantiles may coincide, and reach below 0."""
     middle, half = (low + high) / 2.0, np.maximum((high - low) / 2.0, least / 2.0)
     positive = np.maximum(middle - half, least)
     return positive, np.maximum(middle + half, positive + least)

@@ -14,7 +14,7 @@ from fusiontrade.market.candles import CandleFrame, Floats
 from serving.features.bars import WINDOW, Bars
 from serving.features.columns import CLIP, needs
 from serving.features.rolling import lag, rolling_sum
-from serving.features.season import following_slots, slots, slots_a_day
+from serving.features.season import LEAST_SIZE, following_slots, slots, slots_a_day, weights
 
 __all__ = ["VOLATILITY", "volatility_columns"]
 
@@ -26,8 +26,6 @@ _RESIDUAL_BARS = 400
 _RESIDUAL_LEVEL = 16
 _SAME_HOUR_BARS = 590
 _WILDER = (13.0 / 14.0) ** np.arange(60)
-_LEAST = 1e-6  # of the close: the range of a bar that did not move
-_LEAST_USUAL = 0.02
 
 VOLATILITY: tuple[str, ...] = (
     *(f"level_{bars}" for bars in _LEVELS),
@@ -63,7 +61,7 @@ def volatility_columns(frame: CandleFrame, usual: Floats) -> NDArray[np.float32]
     with np.errstate(invalid="ignore", divide="ignore"):
         bars = Bars.of(frame)
         slot = slots(frame.time, frame.timeframe)
-        weight = np.where(usual > 0, np.maximum(usual, _LEAST_USUAL), 1.0)
+        weight = weights(usual)
         columns = [*_levels(bars, weight[slot]), *_seasons(weight, usual, slot)]
         columns += [*_same_hours(bars, frame, weight, usual, slot), *_residuals(bars, weight[slot]), *_moves(bars)]
     table = np.clip(np.stack(columns, axis=1), -CLIP, CLIP).astype(np.float32)
@@ -74,7 +72,7 @@ def volatility_columns(frame: CandleFrame, usual: Floats) -> NDArray[np.float32]
 def _sizes(bars: Bars, usual: Floats) -> Floats:
     """Return (n,) true range relative to the close, the season taken out."""
     size = np.nan_to_num(bars.true_range) / bars.close
-    return np.asarray(np.maximum(size, _LEAST) / usual, np.float64)
+    return np.asarray(np.maximum(size, LEAST_SIZE) / usual, np.float64)
 
 
 def _returns(bars: Bars) -> Floats:
@@ -86,7 +84,7 @@ def _levels(bars: Bars, usual: Floats) -> list[Floats]:
     size, move = _sizes(bars, usual), _returns(bars) / usual
     found = [np.log(rolling_sum(size, length) / length) - unit for length in _LEVELS]
     return found + [
-        0.5 * np.log(np.maximum(rolling_sum(move * move, length) / length, _LEAST**2)) - unit for length in _MOVES
+        0.5 * np.log(np.maximum(rolling_sum(move * move, length) / length, LEAST_SIZE**2)) - unit for length in _MOVES
     ]
 
 

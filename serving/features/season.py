@@ -20,15 +20,26 @@ from serving.features.calendar import offsets
 from serving.features.rolling import lag, rolling_sum
 from serving.markets import row_of
 
-__all__ = ["activity", "following_slots", "slots", "slots_a_day", "slots_a_week", "usual_activity", "usual_week"]
+__all__ = [
+    "LEAST_SIZE",
+    "activity",
+    "following_slots",
+    "slots",
+    "slots_a_day",
+    "slots_a_week",
+    "usual_activity",
+    "usual_week",
+    "weights",
+]
 
 _DAY = 86_400_000
 _MONDAY = 3 * _DAY  # 1970-01-01 was a Thursday
 _LEVEL_DAYS = 5
 _MOST = 6.0  # activity is cut here: one crash shall not make an hour of the week
 _PRIOR_OF_DAY, _PRIOR_OF_WEEK, _PRIOR_OF_OWN = 30.0, 60.0, 5.0
-_LEAST_SIZE = 1e-6  # of the close: the range of a bar that did not move
 _LEAST_USUAL = 0.02
+LEAST_SIZE = 1e-6
+"""Of the close: the range of a bar that did not move."""
 
 
 def slots_a_day(timeframe: Timeframe) -> int:
@@ -53,6 +64,11 @@ def following_slots(usual: Floats, slot: NDArray[np.intp], count: int) -> NDArra
     traded = np.flatnonzero(usual > 0) if (usual > 0).any() else np.arange(week)
     ahead = np.searchsorted(traded, slot, side="right")[:, None] + np.arange(count)
     return np.asarray(traded[ahead % len(traded)], np.intp)
+
+
+def weights(usual: Floats) -> Floats:
+    """Return (slots of a week,) what sizes are divided by: the usual activity, 1 where the market never trades."""
+    return np.where(usual > 0, np.maximum(usual, _LEAST_USUAL), 1.0)
 
 
 def activity(frame: CandleFrame) -> Floats:
@@ -91,8 +107,8 @@ def _with_own_times_of_day(usual: Floats, frame: CandleFrame) -> Floats:
     slot = slots(frame.time, frame.timeframe)[1:]
     with np.errstate(invalid="ignore"):
         bars = Bars.of(frame)
-    expected = np.where(usual > 0, np.maximum(usual, _LEAST_USUAL), 1.0)[slot]
-    size = np.maximum(bars.true_range[1:] / bars.close[1:], _LEAST_SIZE) / expected
+    expected = weights(usual)[slot]
+    size = np.maximum(bars.true_range[1:] / bars.close[1:], LEAST_SIZE) / expected
     busy = np.minimum(size / size.mean(), _MOST)
     total = _with_neighbours(np.bincount(slot % day, busy, day))
     count = _with_neighbours(np.bincount(slot % day, minlength=day))
