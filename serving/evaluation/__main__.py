@@ -7,6 +7,7 @@ rows are those that training left untouched.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from serving.evaluation.study.timeframe import STEPS, Plan
 
     try:
+        _check_out(chosen.out)
         timeframes = [Timeframe.parse(one.strip()) for one in chosen.timeframes.split(",") if one.strip()]
         plan = Plan(
             data=chosen.data,
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serving.evaluation", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with instruments.toml and Parquet bars")
+    parser.add_argument("--data", type=_candles, required=True, help="folder with instruments.toml and Parquet bars")
     parser.add_argument("--bundles", type=Path, required=True, help="folder of the bundles to judge")
     parser.add_argument("--out", type=Path, required=True, help="folder the two files go to")
     parser.add_argument("--timeframes", default="", help="default: every timeframe there is a bundle for")
@@ -67,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--left-out", type=Path, action="append", default=[], help=unseen)
     parser.add_argument("--until", help="use no bar that closed after this ISO instant, e.g. 2025-03-01T00:00:00Z")
     parser.add_argument("--resamples", type=_positive, default=500, help="behind each interval (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=20240, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--seed", type=_seed, default=20240, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--processes", type=_positive, default=2, help="timeframes at a time (default: %(default)s)")
     return parser
 
@@ -92,10 +94,31 @@ def _instant(text: str) -> int:
     return round(moment.timestamp() * 1000)
 
 
+def _candles(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: name a folder of candles, make evaluate MARKET_DATA_DIR=folder")
+    return Path(text)
+
+
 def _positive(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
+    return _whole(text, 1)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least {least}, got {text!r}")
+    return int(text)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a place that could not be written to, before minutes of work."""
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"--out {out}: {there} is no folder that can be written to; name another")
 
 
 def _command(arguments: Sequence[str] | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,37 +25,47 @@ _BEGIN, _END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables of the folder named on the command line; return 0, or 2 where it holds neither."""
+    """Print the tables of the folder named on the command line; return 0, or 2 where a file cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m serving.evaluation.markdown", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of evaluation.json, or of bundles")
     parser.add_argument("--series", action="store_true", help="each timeframe's own tables as well")
     parser.add_argument("--into", type=Path, help="a Markdown file whose figures are replaced, instead of printing")
     chosen = parser.parse_args(arguments)
-    study, reports = chosen.folder / JSON, sorted(chosen.folder.glob("*/report.json"))
-    if study.is_file():
-        lines = _of_study(json.loads(study.read_text(encoding="utf-8")), every_series=chosen.series)
-    elif reports:
-        lines = _of_reports([json.loads(path.read_text(encoding="utf-8")) for path in reports])
-    else:
-        print(f"{chosen.folder} has no {JSON} and no bundle with a report.json: run make evaluate, or make train")
+    try:
+        text = "\n".join(_lines(chosen.folder, every_series=chosen.series))
+        if chosen.into is not None:
+            _put(text, chosen.into)
+    except (OSError, ValueError) as error:
+        print(f"no tables: {error}", file=sys.stderr)
         return 2
-    text = "\n".join(lines)
-    if chosen.into is None:
-        print(text)
-        return 0
-    return _put(text, chosen.into)
+    print(text if chosen.into is None else f"wrote the figures into {chosen.into}")
+    return 0
 
 
-def _put(text: str, page: Path) -> int:
-    """Replace what stands between the marks of ``page``; return 2 where it has none."""
+def _lines(folder: Path, *, every_series: bool) -> Iterator[str]:
+    study, reports = folder / JSON, sorted(folder.glob("*/report.json"))
+    if study.is_file():
+        return _of_study(_read(study), every_series=every_series)
+    if reports:
+        return _of_reports([_read(path) for path in reports])
+    raise ValueError(f"{folder} has no {JSON} and no bundle with a report.json: run make evaluate, or make train")
+
+
+def _read(path: Path) -> Json:
+    try:
+        content: Json = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): write it anew") from error
+    return content
+
+
+def _put(text: str, page: Path) -> None:
+    """Replace what stands between the marks of ``page``."""
     before, begun, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
     _, ended, after = rest.partition(_END)
     if not begun or not ended:
-        print(f"{page} has no lines {_BEGIN} and {_END}")
-        return 2
+        raise ValueError(f"{page} has no lines {_BEGIN} and {_END}")
     page.write_text(f"{before}{_BEGIN}\n\n{text.strip()}\n\n{_END}{after}", encoding="utf-8")
-    print(f"wrote the figures into {page}")
-    return 0
 
 
 def _of_study(study: Json, *, every_series: bool) -> Iterator[str]:

@@ -52,7 +52,18 @@ def test_a_study_is_printed_with_its_targets_first(tmp_path: Path, capsys: pytes
 
 def test_a_folder_with_neither_is_said_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
-    assert "run make evaluate" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert told.out == ""  # a page that the output goes to stays as it was
+    assert "run make evaluate" in told.err
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "evaluation.json").write_text("{half")
+    assert main([str(tmp_path)]) == 2
+    assert "evaluation.json is no JSON" in capsys.readouterr().err
+    write(sample_study(), tmp_path)
+    assert main([str(tmp_path), "--into", str(tmp_path / "absent.md")]) == 2
+    assert "absent.md" in capsys.readouterr().err
 
 
 def test_figures_replace_what_stands_between_the_marks_of_a_page(
@@ -69,4 +80,4 @@ def test_figures_replace_what_stands_between_the_marks_of_a_page(
         assert "old" not in text
     page.write_text("no marks")
     assert main([str(tmp_path), "--into", str(page)]) == 2
-    assert "has no lines <!-- figures -->" in capsys.readouterr().out
+    assert "has no lines <!-- figures -->" in capsys.readouterr().err

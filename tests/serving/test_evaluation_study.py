@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,15 @@ def test_a_symbol_left_out_of_training_is_set_beside_the_bundle_that_saw_it(
         assert (sides["difference"]["value"], sides["difference"]["low"], sides["difference"]["high"]) == (0, 0, 0)
 
 
+def test_bundles_that_left_nothing_out_are_said_to_compare_nothing(
+    data: Path, bundles: Path, found: dict[str, Any]
+) -> None:
+    again = study(plan_of(data, bundles, left_out=find_bundles(bundles)), "x", quiet, processes=1)
+    assert again["timeframes"]["1h"]["left_out"] == {"by_symbol": {}}
+    assert "1h: no LSTM bundle of --left-out was trained without a symbol that is judged here." in again["warnings"]
+    assert not any("--left-out" in warning for warning in found["warnings"])
+
+
 def test_several_folders_of_bundles_may_be_set_beside_the_full_ones(data: Path, bundles: Path, tmp_path: Path) -> None:
     options = ["--data", str(data), "--bundles", str(bundles), "--out", str(tmp_path / "out"), "--resamples", "5"]
     for symbol, seed in (("BTC-USD", 8), ("EURUSD=X", 9)):
@@ -307,13 +317,26 @@ def _no_instant(data: Path, bundles: Path, tmp_path: Path) -> list[str]:
     return ["--data", str(data), "--bundles", str(bundles), "--out", str(tmp_path / "out"), "--until", "yesterday"]
 
 
+def _out_is_a_file(data: Path, bundles: Path, tmp_path: Path) -> list[str]:
+    (tmp_path / "file").write_text("mine")
+    return ["--data", str(data), "--bundles", str(bundles), "--out", str(tmp_path / "file" / "out")]
+
+
+def _two_of_a_kind(data: Path, bundles: Path, tmp_path: Path) -> list[str]:
+    shutil.copytree(bundles / "lstm-1h", tmp_path / "bundles" / "lstm-1h")
+    shutil.copytree(bundles / "lstm-1h", tmp_path / "bundles" / "lstm-1h-before")
+    return ["--data", str(data), "--bundles", str(tmp_path / "bundles"), "--out", str(tmp_path / "out")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
+        (_out_is_a_file, "is no folder that can be written to; name another"),
+        (_two_of_a_kind, "are both lstm bundles of 1h: give a folder with one of them"),
         (_no_data, "instruments.toml"),
         (_no_bundles, "give a folder that make train wrote"),
         (_no_such_timeframe, "no bundle for 15m"),
-        (_too_early, "no rows for the"),
+        (_too_early, "--until 2024-02-20T00:00:00Z: lstm-1h is judged from"),
         (_no_instant, "--until is no instant with a zone"),
     ],
 )
@@ -328,6 +351,25 @@ def test_what_cannot_be_used_is_said_with_the_remedy(
     assert main([*arguments(data, bundles, tmp_path), "--processes", "1"]) == 2
     assert remedy in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--data", "", "name a folder of candles, make evaluate MARKET_DATA_DIR=folder"),
+        ("--seed", "-1", "must be a whole number, at least 0, got '-1'"),
+        ("--resamples", "many", "must be a whole number, at least 1, got 'many'"),
+        ("--processes", "0", "must be a whole number, at least 1, got '0'"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_before_any_work(
+    option: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"--data": "data", "--bundles": "bundles", "--out": str(tmp_path / "out")} | {option: value}
+    with pytest.raises(SystemExit) as ended:
+        main([f"{name}={text}" for name, text in given.items()])
+    assert ended.value.code == 2
+    assert told in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_goes_wrong_in_another_process_is_said_the_same_way(

@@ -80,9 +80,16 @@ def study(plan: Plan, command: str, told: Told, processes: int = 2) -> Json:
         Called with a timeframe and the step of it that is done.
     processes
         Timeframes judged at a time; 1: in this process.
+
+    Raises
+    ------
+    fusiontrade.errors.FusionTradeError, ValueError
+        If two bundles are of one kind and timeframe, ``until`` leaves none of them a row to judge, a bundle is
+        refused, or the candles cannot be judged.
     """
     started, clock = datetime.now(UTC), time.monotonic()
     bundles = [_described(folder) for folders in plan.bundles.values() for folder in folders]
+    _check(bundles, iso_of(plan.until))
     seconds: dict[str, float] = {}
     parts = dict(_in_turn(plan, told, seconds) if processes == 1 else _side_by_side(plan, told, seconds, processes))
     timeframes = {str(name): parts[name] for name in plan.bundles}
@@ -199,6 +206,22 @@ def _described(folder: Path) -> Json:
     }
 
 
+def _check(bundles: Sequence[Json], until: str | None) -> None:
+    """Refuse, before minutes of work, bundles of which one would hide another, and an end before their beginning."""
+    first: dict[tuple[str, str], Json] = {}
+    for one in bundles:
+        known = first.setdefault((one["kind"], one["timeframe"]), one)
+        if known is not one:
+            raise InvalidInput(
+                "bundles",
+                f"{known['model_id']} {known['version']} and {one['model_id']} {one['version']} are both {one['kind']} "
+                f"bundles of {one['timeframe']}: give a folder with one of them",
+            )
+        if until is not None and until <= one["judged_from"]:
+            told = f"--until {until}: {one['model_id']} is judged from {one['judged_from']} on; name a later instant"
+            raise InvalidInput("until", told)
+
+
 def _warnings(timeframes: Mapping[str, Json]) -> Iterator[str]:
     """Yield what a reader has to know before any figure."""
     for name, part in timeframes.items():
@@ -216,5 +239,7 @@ def _warnings(timeframes: Mapping[str, Json]) -> Iterator[str]:
             yield f"{name}: left out of pooled figures, their bars are not those of the bundles: {listed}."
         if not part["walk_forward"]:
             yield f"{name}: too little history before the judged slice for a walk-forward."
+        if part.get("left_out", {"by_symbol": True})["by_symbol"] == {}:
+            yield f"{name}: no LSTM bundle of --left-out was trained without a symbol that is judged here."
         if by_status["missing"]:
             yield f"{name}: not in the folder, or too few bars: {', '.join(by_status['missing'])}."
