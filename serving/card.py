@@ -112,6 +112,11 @@ class DirectionRule(_Part):
         """Whether the band holds every probability, so that there is no accuracy of votes either."""
         return self.abstain_below <= 0.0 and self.abstain_above >= 1.0
 
+    @property
+    def silenced(self) -> DirectionRule:
+        """The same probability, and never a vote."""
+        return self.model_copy(update={"abstain_below": 0.0, "abstain_above": 1.0})
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.abstain_below > self.abstain_above:

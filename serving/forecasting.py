@@ -23,7 +23,7 @@ from fusiontrade.inference.contract import (
     PatchTstForecast,
 )
 from fusiontrade.inference.intervals import corrected
-from serving.card import HEADS, ModelCard
+from serving.card import HEADS, DirectionRule, ModelCard
 from serving.markets import row_of
 
 __all__ = [
@@ -182,7 +182,7 @@ def lstm_forecast(card: ModelCard, outputs: Outputs, close: float, atr: float, i
         )
     subjects: list[Subject] = [(item.symbol, item.market)]
     answers = lstm_answers(card, outputs, [close], [atr], subjects, sides=([state.lower], [state.upper]))
-    rule = row_of(card.directions, item.symbol, item.market)
+    rule = _direction_rule(card, item.symbol, item.market)
     accuracy = None if rule.never_votes else card.metrics.get("direction_accuracy")
     return LstmForecast(
         model=card.reference,
@@ -219,13 +219,19 @@ def patchtst_forecasts(card: ModelCard, outputs: Outputs) -> list[PatchTstForeca
     ]
 
 
+def _direction_rule(card: ModelCard, symbol: str, market: Market | None) -> DirectionRule:
+    """Return the rule of a symbol; nothing is proven of a kind of market that has none, so it abstains always."""
+    rule = row_of(card.directions, symbol, market)
+    return rule if symbol in card.directions or market in card.directions else rule.silenced
+
+
 def _by_subject(card: ModelCard, logits: Floats, subjects: Sequence[Subject]) -> tuple[Floats, ...]:
     """Return (n,) each: probability up, the abstention band, the interval's lower and upper side."""
     found = np.empty((5, len(logits)))
     whose = np.asarray([f"{symbol}|{market}" for symbol, market in subjects])
     for subject in set(subjects):
         rows = whose == f"{subject[0]}|{subject[1]}"
-        rule, side = row_of(card.directions, *subject), row_of(card.intervals, *subject)
+        rule, side = _direction_rule(card, *subject), row_of(card.intervals, *subject)
         found[0, rows] = np.clip(rule.calibration.apply(logits[rows]), 0.0, 1.0)
         found[1:, rows] = np.array([[rule.abstain_below, rule.abstain_above, side.lower, side.upper]]).T
     return tuple(found)

@@ -133,14 +133,24 @@ def test_direction_and_interval_follow_the_symbol_else_its_market_else_any() -> 
 
 
 def test_a_vote_lies_outside_its_band_and_never_on_it() -> None:
-    chosen = card(directions={"any": rule(1.0, 0.4, 0.6)})
+    chosen = card(directions={"any": rule(1.0, 0.4, 0.6), "EURUSD=X": rule(1.0, 0.4, 0.6)})
     logits = [math.log(p / (1 - p)) for p in (0.39, 0.41, 0.5, 0.59, 0.61)]
     answers = lstm_answers(chosen, outputs(5, direction=logits), np.ones(5), np.full(5, 0.1), [EURO] * 5)
     assert answers.vote.tolist() == [-1, 0, 0, 0, 1]
-    always = card(directions={"any": rule(1.0, 0.0, 1.0)})
+    always = card(directions={"any": rule(1.0, 0.0, 1.0), "EURUSD=X": rule(1.0, 0.0, 1.0)})
     sure = lstm_answers(always, outputs(2, direction=[-1e30, 1e30]), np.ones(2), np.full(2, 0.1), [EURO] * 2)
     assert sure.probability_up.tolist() == [0.0, 1.0]
     assert sure.vote.tolist() == [0, 0]
+
+
+def test_a_kind_of_market_without_a_rule_never_gets_a_vote_on_what_others_proved() -> None:
+    chosen = card(directions={"any": rule(1.0, 0.4, 0.6), "crypto": rule(1.0, 0.4, 0.6)})
+    asked_by = [("AAPL", "equity"), ("AAPL", None), ("ETH-USD", "crypto")]
+    answers = lstm_answers(chosen, outputs(3, direction=[2.0] * 3), np.ones(3), np.full(3, 0.1), asked_by)
+    assert answers.vote.tolist() == [0, 0, 1]
+    assert answers.probability_up == pytest.approx([1 / (1 + math.exp(-2.0))] * 3)
+    told = lstm_forecast(chosen, outputs(direction=[2.0]), 1.0, 0.1, asked("AAPL", market="equity"))
+    assert (told.abstain_below, told.abstain_above, told.direction_accuracy) == (0.0, 1.0, None)
 
 
 def test_an_interval_state_of_this_bundle_is_used_and_sent_back_and_another_is_not() -> None:
