@@ -204,10 +204,10 @@ def card_content(kind: str, timeframe: str) -> dict[str, Any]:
         "calibration": dict.fromkeys(HEADS[kind], plain),
         "season": {"any": [1.0] * (7 * 86_400_000 // Timeframe(timeframe).milliseconds)},
         "volatility_scaler": {"center": [0.0] * len(VOLATILITY), "scale": [1.0] * len(VOLATILITY), "clip": 5.0},
-        "directions": dict.fromkeys(
-            ("any", "fx", "crypto", "EURUSD=X", "BTC-USD"),
-            {"calibration": {"kind": "identity"}, "abstain_below": 0.48, "abstain_above": 0.52},
-        )
+        "directions": {
+            market: {"calibration": {"kind": "identity"}, "abstain_below": 0.48, "abstain_above": 0.52}
+            for market in ("any", "fx", "crypto", "EURUSD=X", "BTC-USD")
+        }
         if is_lstm
         else {},
         "intervals": {"any": {"lower": 0.05, "upper": 0.1}} if is_lstm else {},
