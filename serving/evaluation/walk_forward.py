@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from serving.evaluation.baselines import Boosting, BoostingSettings, climatology, rates_by_series
 from serving.evaluation.baselines.pooled import newest_features, rolling_in_atr, volatility_quantiles
 from serving.evaluation.coverage import inside
+from serving.evaluation.lstm import SERVED_LEVELS
 from serving.evaluation.metrics import Figure, Sample, brier, log_loss, pinball, published
 from serving.training.config import HORIZON_BARS, PURGE_BARS
 from serving.training.dataset import fit_season, volatility_of
@@ -30,7 +31,6 @@ __all__ = ["Fold", "even_cuts", "expanding_folds", "walk_forward"]
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-_LEVELS = (0.05, 0.50, 0.95)
 _SETTINGS = BoostingSettings(rows=40_000, validation_rows=20_000, rounds=250)
 
 
@@ -141,16 +141,16 @@ def _figures(
     trees = _trees(pool, fold, settings)
     yield from _touch_and_direction(pool, fold, trees, sample)
     change = pool.column(lambda one: one.labels.change).astype(np.float64)
-    told = volatility_quantiles(pool, rows, fold.cuts[:2], _LEVELS)
-    told["lightgbm"] = trees.quantiles(change, _LEVELS, rows)
+    told = volatility_quantiles(pool, rows, fold.cuts[:2], SERVED_LEVELS)
+    told["lightgbm"] = trees.quantiles(change, SERVED_LEVELS, rows)
     scale = (pool.column(lambda one: one.atr) / pool.column(lambda one: one.frame.close))[rows]
-    usual = pinball(rolling_in_atr(pool, rows, _LEVELS), _LEVELS, change[rows]) * scale
+    usual = pinball(rolling_in_atr(pool, rows, SERVED_LEVELS), SERVED_LEVELS, change[rows]) * scale
     for name, quantiles in told.items():
         known = np.isfinite(quantiles[:, 0])
         if not known.any():
             continue
         own = Sample(pool.entry[rows][known], resamples, seed)
-        loss = pinball(quantiles[known], _LEVELS, change[rows][known]) * scale[known]
+        loss = pinball(quantiles[known], SERVED_LEVELS, change[rows][known]) * scale[known]
         yield f"baseline_{name}_pinball_ratio", own.mean_of_ratios(loss, usual[known], pool.series_of(rows[known]))
         held = inside(quantiles[known, 0], quantiles[known, -1], change[rows][known])
         yield f"baseline_{name}_coverage_90", own.ratio(held)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Callable
@@ -22,8 +21,8 @@ from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import load_bundle
 from serving.evaluation.__main__ import main
 from serving.evaluation.baselines import BoostingSettings
+from serving.evaluation.page.tables import figure_table
 from serving.evaluation.study.judged import read
-from serving.evaluation.study.progress import shown
 from serving.evaluation.study.running import find_bundles, study
 from serving.evaluation.study.timeframe import STEPS, Plan, lstm_answers_of
 from serving.training.candles import read_candles
@@ -125,6 +124,30 @@ def test_figures_are_given_for_all_for_the_reference_five_and_for_each_series(fo
         assert one["low"] <= one["value"] <= one["high"]
         assert one["n"] == found["timeframes"]["1h"]["judged"]["rows"]
     assert set(found["timeframes"]["1h"]["patchtst"]["figures"]["by_symbol"]) == {"BTC-USD", "EURUSD=X"}
+
+
+def test_direction_is_scored_on_every_row_too_beside_persistence_and_the_base_rate(
+    found: dict[str, Any], data: Path, bundles: Path
+) -> None:
+    figures = found["timeframes"]["1h"]["lstm"]["figures"]["all"]
+    bundle = load_bundle(bundles / "lstm-1h")
+    pool = pool_of(H1, read_candles(data, H1))
+    held = held_out(prepared_as(bundle.card, pool))
+    answers, rose = lstm_answers_of(bundle, pool, held), held.direction > 0
+    assert figures["accuracy"]["value"] == pytest.approx(((answers.probability_up > 0.5) == rose).mean(), abs=1e-6)
+    assert figures["baseline_base_rate_accuracy"]["value"] == pytest.approx(
+        ((held.rate_direction > 0.5) == rose).mean(), abs=1e-6
+    )
+    assert figures["baseline_persistence_accuracy"]["value"] == pytest.approx(
+        ((held.last_change > 0) == rose).mean(), abs=1e-6
+    )
+    up = answers.vote > 0
+    expected = (up & rose).sum() / up.sum() if up.any() else None
+    assert figures.get("direction_precision", {}).get("value") == (expected and pytest.approx(expected, abs=1e-6))
+    assert 0.5 < figures["crps_ratio"]["value"] < 5
+    table = figure_table(found["timeframes"], "lstm", "all", "all series")
+    names = [row[0].text for row in table.rows]
+    assert names[names.index("direction: accuracy of the likelier side, every row") + 2] == "… persistence"
 
 
 def test_the_study_holds_tests_reliability_coverage_and_curves(found: dict[str, Any]) -> None:
@@ -273,22 +296,6 @@ def test_the_command_writes_both_files_and_tells_its_steps_in_plain_lines(
     assert (out / "evaluation.html").stat().st_size > 10_000
 
 
-def test_a_terminal_gets_a_bar_for_each_timeframe() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    stream = Terminal()
-    with shown([H1, Timeframe.M15], STEPS, stream) as told:
-        for step in STEPS:
-            told(H1, step)
-        told(Timeframe.M15, STEPS[0])
-    lines = stream.getvalue().splitlines()
-    assert [line for line in lines if "1h" in line and "done" in line]
-    assert [line for line in lines if "15m" in line and STEPS[1] in line]
-    assert not [line for line in lines if "15m" in line and "done" in line]
-
-
 def test_two_processes_give_what_one_gives(found: dict[str, Any], data: Path, bundles: Path) -> None:
     steps: list[str] = []
     apart = study(plan_of(data, bundles), "again", lambda _, step: steps.append(step), processes=2)
@@ -351,25 +358,6 @@ def test_what_cannot_be_used_is_said_with_the_remedy(
     assert main([*arguments(data, bundles, tmp_path), "--processes", "1"]) == 2
     assert remedy in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "told"),
-    [
-        ("--data", "", "name a folder of candles, make evaluate MARKET_DATA_DIR=folder"),
-        ("--seed", "-1", "must be a whole number, at least 0, got '-1'"),
-        ("--resamples", "many", "must be a whole number, at least 1, got 'many'"),
-        ("--processes", "0", "must be a whole number, at least 1, got '0'"),
-    ],
-)
-def test_an_option_that_makes_no_sense_is_refused_before_any_work(
-    option: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = {"--data": "data", "--bundles": "bundles", "--out": str(tmp_path / "out")} | {option: value}
-    with pytest.raises(SystemExit) as ended:
-        main([f"{name}={text}" for name, text in given.items()])
-    assert ended.value.code == 2
-    assert told in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_goes_wrong_in_another_process_is_said_the_same_way(

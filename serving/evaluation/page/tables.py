@@ -35,10 +35,10 @@ _ORDER = ("15m", "30m", "1h", "4h")
 ROWS: dict[str, dict[str, str]] = {
     "lstm": {
         "pinball_ratio": "next bar: pinball loss / rolling-500 quantiles",
+        "crps_ratio": "next bar: CRPS of five quantiles / rolling-500 quantiles",
         "coverage_90": "next bar: coverage of the 90 % interval",
         "either_touch_auc": "±1 ATR touched, either side: AUC",
         "either_touch_skill_over_climatology": "±1 ATR touched, either side: Brier skill over climatology",
-        "either_touch_skill_over_base_rate": "±1 ATR touched, either side: Brier skill over base rate",
         "touch_either_1_ece": "±1 ATR touched, either side: ECE",
         "touch_up_1_auc": "+1 ATR touched: AUC",
         "touch_down_1_auc": "-1 ATR touched: AUC",
@@ -52,6 +52,7 @@ ROWS: dict[str, dict[str, str]] = {
         "win_long_ece": "long trade wins: ECE",
         "win_short_ece": "short trade wins: ECE",
         "win_skill_over_climatology": "trade wins: Brier skill over climatology",
+        "accuracy": "direction: accuracy of the likelier side, every row",
         "direction_auc": "direction: AUC",
         "direction_log_loss_skill": "direction: log-loss skill over the training base rate",
         "direction_brier_skill": "direction: Brier skill over the training base rate",
@@ -65,7 +66,6 @@ ROWS: dict[str, dict[str, str]] = {
     "patchtst": {
         "accuracy": "accuracy of the likeliest class",
         "log_loss_skill": "log-loss skill over the training base rate",
-        "brier_skill": "Brier skill over the training base rate",
         "up_against_down_auc": "up against down: AUC",
         "flat_auc": "flat against moved: AUC",
         "direction_accuracy": "votes that came true, of moves over 0.25 ATR",

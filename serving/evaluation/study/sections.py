@@ -19,10 +19,12 @@ from serving.evaluation.curves import (
     threshold_sweep,
 )
 from serving.evaluation.held_out import taken
-from serving.evaluation.metrics import Figure, Sample
+from serving.evaluation.lstm import served_quantiles
+from serving.evaluation.metrics import Figure, Sample, classified, published, quantile_crps
 from serving.evaluation.study.contests import lstm_contests, patchtst_contests, tested
 from serving.evaluation.study.rivals import Rivals, lstm_rival_figures, patchtst_rival_figures
 from serving.forecasting import LstmAnswers
+from serving.models.lstm import QUANTILES
 
 __all__ = ["Scopes", "lstm_part", "patchtst_part"]
 
@@ -64,7 +66,7 @@ def lstm_part(answers: LstmAnswers, held: HeldOut, told: Rivals, scopes: Scopes)
         own = taken(held, rows)
         found = judge_lstm(taken(answers, rows), own, scopes.names, **scopes.bootstrap)
         rivals = lstm_rival_figures(taken(told, rows), own, **scopes.bootstrap)
-        return found | {"pooled": found["pooled"] | rivals}
+        return found | {"pooled": found["pooled"] | rivals | _of_every_row(taken(answers, rows), own, scopes)}
 
     figures = _by_scope(judged, held, scopes)
     rows = np.isin(held.place, scopes.counted)
@@ -89,6 +91,22 @@ def lstm_part(answers: LstmAnswers, held: HeldOut, told: Rivals, scopes: Scopes)
             },
         },
     }
+
+
+def _of_every_row(answers: LstmAnswers, held: HeldOut, scopes: Scopes) -> Json:
+    """Return figures that training's report leaves out: direction without abstaining, votes up, the CRPS."""
+    sample, rose = Sample(held.entry, scopes.resamples, scopes.seed), held.direction > 0
+    served = served_quantiles(answers, held)
+    five = np.sort(np.concatenate((served, answers.quantiles[:, [1, 3]]), axis=1), axis=1)
+    scale = held.atr / held.close
+    mine, usual = (quantile_crps(one, QUANTILES, held.change) * scale for one in (five, held.rolling))
+    votes = classified(sample, answers.vote > 0, rose)
+    found = {
+        "accuracy": sample.ratio(((answers.probability_up > 0.5) == rose).astype(np.float64)),
+        "baseline_base_rate_accuracy": sample.ratio(((held.rate_direction > 0.5) == rose).astype(np.float64)),
+        "crps_ratio": sample.mean_of_ratios(mine, usual, held.place),
+    }
+    return published(found | {f"direction_{name}": votes[name] for name in ("precision", "recall", "f1")})
 
 
 def patchtst_part(probability: Floats, held: HeldOut, told: Rivals, scopes: Scopes) -> Json:
