@@ -12,7 +12,8 @@ import pytest
 from sample_study import sample_study
 
 from serving.evaluation.page import headline_tables, rendered, timeframe_tables
-from serving.evaluation.page.tables import told
+from serving.evaluation.page.tables import left_out_table, told
+from serving.evaluation.study.acceptance import acceptance
 
 
 class Reader(HTMLParser):
@@ -144,3 +145,21 @@ def test_baselines_stand_under_the_figure_they_belong_to(study: dict[str, Any]) 
     place = names.index("±1 ATR touched, either side: AUC")
     assert names[place + 1] == "… weekday × hour climatology"
     assert table.rows[place + 1][1].text == "0.7100 [0.7000, 0.7200]"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict", "tone"), [(-0.02, -0.01, "missed", "bad"), (-0.02, 0, "met", "good")]
+)
+def test_what_an_unseen_symbol_loses_is_called_a_miss_where_its_interval_leaves_zero_out(
+    low: float, high: float, verdict: str, tone: str
+) -> None:
+    study = sample_study()
+    difference = {"value": -0.01, "low": low, "high": high, "n": 9}
+    for part in study["timeframes"].values():
+        for figures in part.get("left_out", {"by_symbol": {}})["by_symbol"].values():
+            figures["either_touch_auc"]["difference"] = difference
+    targets = acceptance(study["timeframes"])
+    rows = left_out_table(study["timeframes"], targets).rows
+    cell = next(row[-1] for row in rows if row[2].text == "touch AUC")
+    assert (cell.text, cell.tone) == (f"{told(difference)} – {verdict}", tone)
+    assert all(row[-1].tone == "" for row in left_out_table(study["timeframes"], []).rows)

@@ -49,7 +49,7 @@ def headline_tables(study: Json) -> Iterator[Table]:
         for scope, words in (("reference_five", "the reference five"), ("all", "all series")):
             if table := figure_table(timeframes, kind, scope, words):
                 yield table
-    if unseen := left_out_table(timeframes):
+    if unseen := left_out_table(timeframes, study["acceptance"]):
         yield unseen
     yield bundle_table(study["bundles"])
 

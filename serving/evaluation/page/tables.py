@@ -305,21 +305,24 @@ def bundle_table(bundles: Sequence[Json]) -> Table:
     return _table("Bundles", columns, rows)
 
 
-def left_out_table(timeframes: Json) -> Table | None:
-    """Return what symbols that training never saw lose against a bundle that saw them."""
+def left_out_table(timeframes: Json, targets: Sequence[Json]) -> Table | None:
+    """Return what symbols that training never saw lose against a bundle that saw them; ``targets`` say what is met."""
+    met = {(row["timeframe"], row["scope"], row["id"]): row["met"] for row in targets}
+    verdicts = {True: (" – met", "good"), False: (" – missed", "bad"), None: ("", "")}
     words = {
         "pinball_ratio": "pinball ratio",
         "either_touch_auc": "touch AUC",
         "either_touch_skill_over_climatology": "touch skill",
     }
-    rows = []
+    rows: list[list[str | Cell]] = []
     for name in _ordered(timeframes):
         part = timeframes[name].get("left_out") or {"by_symbol": {}}
         for symbol, figures in sorted(part["by_symbol"].items()):
             for figure, label in words.items():
                 one = figures.get(figure, {})
-                sides = (one.get("full"), one.get("left_out"), one.get("difference"))
-                rows.append([name, symbol, label, *(told(side) for side in sides)])
+                verdict, tone = verdicts[met.get((name, symbol, f"unseen_{figure}"))]
+                difference = Cell(told(one.get("difference")) + verdict, tone)
+                rows.append([name, symbol, label, told(one.get("full")), told(one.get("left_out")), difference])
     if not rows:
         return None
     columns = ("timeframe", "left out", "figure", "trained on it", "never saw it", "difference")
