@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from serving.evaluation.held_out import HeldOut, taken
 from serving.evaluation.metrics import Sample, calibration_error, published
 
-__all__ = ["PATCHTST_HEADLINES", "judge_patchtst"]
+__all__ = ["PATCHTST_HEADLINES", "class_loss", "judge_patchtst"]
 
 PATCHTST_HEADLINES = (
     *("accuracy", "direction_accuracy", "direction_votes", "up_against_down_auc", "flat_auc"),
@@ -39,13 +39,13 @@ def _figures(probability: Floats, held: HeldOut, resamples: int, seed: int) -> N
     sample = Sample(held.entry, resamples, seed)
     classes, chosen = held.classes, probability.argmax(axis=1)
     moved, votes = classes != _FLAT, chosen != _FLAT
-    rate, usual = _log_loss(held.rate_classes, classes), _log_loss(held.logistic_classes, classes)
+    rate, usual = class_loss(held.rate_classes, classes), class_loss(held.logistic_classes, classes)
     found = {
         "accuracy": sample.ratio((chosen == classes).astype(np.float64)),
         "direction_votes": sample.ratio(votes.astype(np.float64)),
         "votes_up": sample.ratio((chosen == _UP).astype(np.float64)),
         "flat_auc": sample.auc(probability[:, _FLAT], ~moved),
-        "log_loss_skill": sample.skill(_log_loss(probability, classes), rate),
+        "log_loss_skill": sample.skill(class_loss(probability, classes), rate),
         "baseline_base_rate_accuracy": sample.ratio((held.rate_classes.argmax(axis=1) == classes).astype(np.float64)),
         "baseline_logistic_accuracy": sample.ratio(
             (held.logistic_classes.argmax(axis=1) == classes).astype(np.float64)
@@ -66,6 +66,7 @@ def _figures(probability: Floats, held: HeldOut, resamples: int, seed: int) -> N
     return figures
 
 
-def _log_loss(probability: Floats, classes: NDArray[np.int64]) -> Floats:
-    held = np.take_along_axis(probability, classes[:, None], axis=1)[:, 0]
-    return np.asarray(-np.log(np.maximum(held, _SMALLEST)), np.float64)
+def class_loss(probability: Floats, classes: NDArray[np.int64]) -> Floats:
+    """Return (n,) the log loss (nats) of (n, 3) probabilities, kept off 0 by 1e-6."""
+    said = np.take_along_axis(probability, classes[:, None], axis=1)[:, 0]
+    return np.asarray(-np.log(np.maximum(said, _SMALLEST)), np.float64)

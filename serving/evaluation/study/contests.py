@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from serving.evaluation.held_out import HeldOut
 from serving.evaluation.lstm import SERVED_LEVELS, served_quantiles
 from serving.evaluation.metrics import brier, log_loss, pinball
+from serving.evaluation.patchtst import class_loss
 from serving.evaluation.significance import compare_each
-from serving.evaluation.study.rivals import Rivals, class_loss
+from serving.evaluation.study.rivals import Rivals
 from serving.forecasting import LstmAnswers
 from serving.training.config import HORIZON_BARS
 

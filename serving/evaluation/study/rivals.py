@@ -17,9 +17,10 @@ from serving.evaluation.coverage import inside
 from serving.evaluation.held_out import HeldOut, taken
 from serving.evaluation.lstm import SERVED_LEVELS
 from serving.evaluation.metrics import Figure, Sample, brier, log_loss, pinball, published
+from serving.evaluation.patchtst import class_loss
 from serving.training.prepared import Prepared
 
-__all__ = ["Rivals", "class_loss", "lstm_rival_figures", "patchtst_rival_figures", "rivals"]
+__all__ = ["Rivals", "lstm_rival_figures", "patchtst_rival_figures", "rivals"]
 
 Floats = NDArray[np.float64]
 Numbers = dict[str, dict[str, float | int]]
@@ -122,12 +123,6 @@ def patchtst_rival_figures(told: Rivals, held: HeldOut, resamples: int, seed: in
         of_moves = Sample(held.entry[moved], resamples, seed)
         found["baseline_lightgbm_up_against_down_auc"] = of_moves.auc(lean[moved], held.classes[moved] == _UP)
     return published(found)
-
-
-def class_loss(probability: Floats, classes: NDArray[np.int64]) -> Floats:
-    """Return (n,) the log loss (nats) of (n, 3) probabilities, kept off 0."""
-    said = np.take_along_axis(probability, classes[:, None], axis=1)[:, 0]
-    return np.asarray(-np.log(np.maximum(said, 1e-6)), np.float64)
 
 
 def _next_bar_figures(quantiles: Floats, held: HeldOut, resamples: int, seed: int) -> list[tuple[str, Figure]]:
