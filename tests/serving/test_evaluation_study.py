@@ -144,6 +144,7 @@ def test_direction_is_scored_on_every_row_too_beside_persistence_and_the_base_ra
     up = answers.vote > 0
     expected = (up & rose).sum() / up.sum() if up.any() else None
     assert figures.get("direction_precision", {}).get("value") == (expected and pytest.approx(expected, abs=1e-6))
+    assert ("direction_recall" in figures) == bool(up.any())
     assert 0.5 < figures["crps_ratio"]["value"] < 5
     table = figure_table(found["timeframes"], "lstm", "all", "all series")
     names = [row[0].text for row in table.rows]

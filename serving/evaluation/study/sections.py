@@ -106,7 +106,9 @@ def _of_every_row(answers: LstmAnswers, held: HeldOut, scopes: Scopes) -> Json:
         "baseline_base_rate_accuracy": sample.ratio(((held.rate_direction > 0.5) == rose).astype(np.float64)),
         "crps_ratio": sample.mean_of_ratios(mine, usual, held.place),
     }
-    return published(found | {f"direction_{name}": votes[name] for name in ("precision", "recall", "f1")})
+    if (answers.vote > 0).any():
+        found |= {f"direction_{name}": votes[name] for name in ("precision", "recall", "f1")}
+    return published(found)
 
 
 def patchtst_part(probability: Floats, held: HeldOut, told: Rivals, scopes: Scopes) -> Json:
