@@ -12,11 +12,11 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from datetime import datetime
 from pathlib import Path
 
 from fusiontrade.errors import FusionTradeError
 from fusiontrade.market.timeframes import Timeframe
+from serving.instants import instant_of
 
 __all__ = ["main"]
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data=chosen.data,
             bundles=find_bundles(chosen.bundles, timeframes),
             left_out=_merged(map(find_bundles, chosen.left_out)),
-            until=None if chosen.until is None else _instant(chosen.until),
+            until=None if chosen.until is None else instant_of(chosen.until, "--until"),
             resamples=chosen.resamples,
             seed=chosen.seed,
         )
@@ -80,18 +80,6 @@ def _merged(found: Iterable[dict[Timeframe, list[Path]]]) -> dict[Timeframe, lis
         for timeframe, folders in one.items():
             merged.setdefault(timeframe, []).extend(folders)
     return merged
-
-
-def _instant(text: str) -> int:
-    """Return the instant ``text`` names, ms UTC."""
-    wrong = ValueError(f"--until is no instant with a zone, e.g. 2025-03-01T00:00:00Z: {text!r}")
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise wrong from None
-    if moment.tzinfo is None:
-        raise wrong
-    return round(moment.timestamp() * 1000)
 
 
 def _candles(text: str) -> Path:

@@ -10,17 +10,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MEAN_RUN", "day_numbers", "day_weights", "optimal_run"]
+__all__ = ["MEAN_RUN", "day_numbers", "day_weights"]
 
 MEAN_RUN = 5.0
 """Mean length of a run in days: a week of trading.
 
-`optimal_run` of loss differences on candles of 2024 lies between 1 and 4 days in nine series of ten, and the intervals
-of 5-day runs differ from those of 1-day runs by less than a tenth, so the longer is taken for all.
+`arch.bootstrap.optimal_block_length` of loss differences on candles of 2024 lies between 1 and 4 days in nine series of
+ten, and the intervals of 5-day runs differ from those of 1-day runs by less than a tenth, so the longer is taken.
 """
 _DAY_MS = 86_400_000
-_FEWEST_DAYS = 20
-_LONGEST_SHARE = 0.1  # of the days: a resample always holds about ten runs or more
 
 
 def day_numbers(instants: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -50,25 +48,3 @@ def day_weights(days: int, resamples: int, seed: int, mean_run: float = MEAN_RUN
     for resample in weights:
         resample[:] = np.bincount(draws.update_indices(), minlength=days)
     return weights
-
-
-def optimal_run(values: NDArray[np.floating], instants: NDArray[np.int64]) -> float:
-    """Return the mean length of runs, in days, that suits the mean of ``values``.
-
-    The automatic choice for the stationary bootstrap of the daily means (Politis and White, 2004; corrected by
-    Patton, Politis and White, 2009), held between 1 day and a tenth of the days; `MEAN_RUN` where there are fewer
-    than 20 days or nothing varies.
-
-    Parameters
-    ----------
-    values, instants
-        (n,) a loss or loss difference and its instant (ms UTC), any order.
-    """
-    from arch.bootstrap import optimal_block_length
-
-    day = day_numbers(instants)
-    daily = np.bincount(day, weights=values) / np.bincount(day)
-    if len(daily) < _FEWEST_DAYS or np.ptp(daily) == 0:
-        return MEAN_RUN
-    chosen = float(optimal_block_length(daily)["stationary"].iloc[0])
-    return float(np.clip(chosen, 1.0, _LONGEST_SHARE * len(daily)))

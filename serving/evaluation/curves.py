@@ -56,16 +56,6 @@ class Bin:
         """Return the bin for JSON, rounded to six digits."""
         return {name: round(value, _DIGITS) for name, value in asdict(self).items()}
 
-    @property
-    def holds(self) -> bool:
-        """Whether the forecast lies within the bin's own interval."""
-        return self.low <= self.forecast <= self.high
-
-    @property
-    def holds_jointly(self) -> bool:
-        """Whether the forecast lies within the joint band."""
-        return self.joint_low <= self.forecast <= self.joint_high
-
 
 def reliability(sample: Sample, probability: Floats, truth: Floats, bins: int = 10) -> list[Bin]:
     """Return the bins of equal mass, from the smallest forecasts to the largest.

@@ -63,6 +63,11 @@ class HeldOut:
     logistic_either: Floats
     logistic_classes: Floats
 
+    @property
+    def rolling_served(self) -> Floats:
+        """(n, 3) of ``rolling``: the 5, 50 and 95 % quantiles, those that are served."""
+        return self.rolling[:, [0, 2, 4]]
+
     def __len__(self) -> int:
         return len(self.place)
 

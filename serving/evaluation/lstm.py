@@ -61,7 +61,7 @@ def _figures(answers: LstmAnswers, held: HeldOut, resamples: int, seed: int) -> 
     hits = ((answers.vote > 0) == (truth > 0)).astype(np.float64)
     scale = held.atr / held.close
     width = pinball(served_quantiles(answers, held), SERVED_LEVELS, held.change) * scale
-    usual = pinball(held.rolling[:, [0, 2, 4]], SERVED_LEVELS, held.change) * scale
+    usual = pinball(held.rolling_served, SERVED_LEVELS, held.change) * scale
     next_close = held.close + held.change * held.atr
     inside = (answers.low <= next_close) & (next_close <= answers.high)
     up, down = answers.touch_up[:, 0], answers.touch_down[:, 0]

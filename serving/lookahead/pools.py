@@ -16,11 +16,12 @@ from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
 from serving.card import ModelCard
 from serving.features import BARS_NEEDED, INDICATORS, VOLATILITY, indicators
+from serving.instants import instant_of
 from serving.lookahead.checks.findings import Check, Finding, Unusable, instant, spread
 from serving.lookahead.checks.futures import TOLERANCE, differences
 from serving.lookahead.checks.scaling import Statistics, check_scaler
 from serving.lookahead.checks.slices import DatasetRows
-from serving.training.config import HORIZON_BARS, instant_of
+from serving.training.config import HORIZON_BARS
 from serving.training.dataset import (
     Pool,
     Scaler,
@@ -56,7 +57,9 @@ def slices_like(card: ModelCard, pool: Pool) -> Slices | None:
         return None
     training = card.config.get("training")
     judged_from = training.get("judged_from") if isinstance(training, dict) else None
-    last_cut = instant_of(judged_from) if isinstance(judged_from, str) and judged_from else card.windows.test[0]
+    last_cut = (
+        instant_of(judged_from, "judged_from") if isinstance(judged_from, str) and judged_from else card.windows.test[0]
+    )
     try:
         return slices_at(pool, (card.windows.validation[0], card.windows.calibration[0], last_cut))
     except ValueError:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
-from fusiontrade.market.timeframes import Timeframe
+from serving.instants import instant_of
 
-__all__ = ["HORIZON_BARS", "PURGE_BARS", "TrainingConfig", "instant_of"]
+__all__ = ["HORIZON_BARS", "PURGE_BARS", "TrainingConfig"]
 
 HORIZON_BARS = 4
 """Bars ahead that touch, win, range and class labels look."""
@@ -74,18 +73,4 @@ class TrainingConfig:
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging must be at least 0 and below 1, got {self.averaging}")
         if self.judged_from:
-            instant_of(self.judged_from)
-
-
-DEFAULT_TIMEFRAMES = (Timeframe.M15, Timeframe.M30, Timeframe.H1, Timeframe.H4)
-
-
-def instant_of(text: str) -> int:
-    """Return the instant that an ISO-8601 text with a zone names, ms since 1970-01-01 UTC."""
-    try:
-        instant = datetime.fromisoformat(text)
-        if instant.tzinfo is None:
-            raise ValueError(text)
-    except ValueError:
-        raise ValueError(f"judged_from is no instant with a zone, e.g. 2024-11-01T00:00:00Z: {text!r}") from None
-    return round(instant.timestamp() * 1000)
+            instant_of(self.judged_from, "judged_from")

@@ -36,7 +36,8 @@ from serving.features import (
     usual_week,
     volatility_columns,
 )
-from serving.training.config import PURGE_BARS, TrainingConfig, instant_of
+from serving.instants import instant_of
+from serving.training.config import PURGE_BARS, TrainingConfig
 from serving.training.labels import Labels, label
 
 __all__ = [
@@ -176,7 +177,7 @@ def split(pool: Pool, config: TrainingConfig) -> Slices:
     shares = np.cumsum([config.train, config.validation, config.calibration])
     cuts = [int(instants[int(share * len(instants))]) for share in shares]
     if config.judged_from:
-        judged = instant_of(config.judged_from)
+        judged = instant_of(config.judged_from, "judged_from")
         before = instants[instants < judged]
         if not len(before) or judged > instants[-1]:
             raise ValueError(f"{pool.timeframe}: judged_from {config.judged_from} leaves no rows on one of its sides")

@@ -32,15 +32,16 @@ from serving.features import (
     VOLATILITY,
     WINDOW,
 )
+from serving.instants import iso_of
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
 from serving.training.bundle import Finished, libraries, write_bundle
 from serving.training.config import HORIZON_BARS, TrainingConfig
 from serving.training.dataset import LstmBatches, PatchTstBatches, Scaler
 from serving.training.export import export, largest_difference, run_graph
 from serving.training.fit import Batches, Epoch, Progress, deterministic, fit, predict
-from serving.training.judge import finish_lstm, finish_patchtst
+from serving.training.judging.judge import finish_lstm, finish_patchtst
+from serving.training.judging.references import held_out
 from serving.training.prepared import Prepared
-from serving.training.references import held_out
 
 __all__ = ["train_bundle"]
 
@@ -218,8 +219,8 @@ def _report(prepared: Prepared, kind: ModelKind, trained: _Trained) -> dict[str,
         counts = np.bincount(pool.series_of(rows), minlength=len(pool.series))
         counted[name] = {
             "rows": len(rows),
-            "from": _iso(int(pool.entry[rows].min())),
-            "to": _iso(int(pool.entry[rows].max())),
+            "from": iso_of(int(pool.entry[rows].min())),
+            "to": iso_of(int(pool.entry[rows].max())),
             "rows_by_symbol": {one.symbol: int(count) for one, count in zip(pool.series, counts, strict=True) if count},
         }
     return {
@@ -244,7 +245,3 @@ def _report(prepared: Prepared, kind: ModelKind, trained: _Trained) -> dict[str,
         },
         "export": {"largest_difference_from_torch": float(f"{trained.difference:.3g}"), "bytes": len(trained.graph)},
     }
-
-
-def _iso(milliseconds: int) -> str:
-    return f"{np.datetime64(milliseconds, 'ms').astype('datetime64[s]')}Z"

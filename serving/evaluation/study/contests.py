@@ -42,7 +42,7 @@ def lstm_contests(answers: LstmAnswers, held: HeldOut, told: Rivals) -> Iterator
         return np.asarray(pinball(quantiles, SERVED_LEVELS, held.change) * scale)
 
     mine = width(served_quantiles(answers, held))
-    for baseline, quantiles in ({"rolling": held.rolling[:, [0, 2, 4]]} | told.quantiles).items():
+    for baseline, quantiles in ({"rolling": held.rolling_served} | told.quantiles).items():
         yield Contest("pinball, next bar", baseline, mine, width(quantiles), 1)
     either, direction = answers.touch_either[:, 0], answers.probability_up
     against = {"climatology": held.climate_either, "logistic": held.logistic_either, "lightgbm": told.either}

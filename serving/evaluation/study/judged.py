@@ -22,12 +22,13 @@ from serving.card import ModelCard
 from serving.card import Series as CardSeries
 from serving.evaluation.held_out import HeldOut
 from serving.features import BARS_NEEDED
+from serving.instants import iso_of
 from serving.training.candles import read_candles
 from serving.training.config import HORIZON_BARS
 from serving.training.dataset import Pool, fingerprint, pool_of
 from serving.training.prepared import Prepared
 
-__all__ = ["REFERENCE_FIVE", "Candles", "SeriesState", "iso_of", "judged_part", "read"]
+__all__ = ["REFERENCE_FIVE", "Candles", "SeriesState", "judged_part", "read"]
 
 REFERENCE_FIVE = ("BTC-USD", "EURUSD=X", "GC=F", "SOL-USD", "USDJPY=X")
 """The series that the targets were measured on with simple models."""
@@ -101,8 +102,8 @@ def judged_part(candles: Candles, prepared: Prepared, held: HeldOut) -> dict[str
             "symbol": state.symbol,
             "status": state.status,
             "rows": state.rows,
-            "first": iso_of(state.first),
-            "last": iso_of(state.last),
+            "first": None if state.first is None else iso_of(state.first),
+            "last": None if state.last is None else iso_of(state.last),
             "sha256": state.sha256,
             "judged_rows": counts.get(state.symbol, 0),
         }
@@ -121,11 +122,6 @@ def judged_part(candles: Candles, prepared: Prepared, held: HeldOut) -> dict[str
             "rollover_hours_left_out": [one.symbol for one in candles.pool.series if one.rollover],
         },
     }
-
-
-def iso_of(instant: int | None) -> str | None:
-    """Return an instant (ms UTC) as text."""
-    return None if instant is None else f"{np.datetime64(instant, 'ms').astype('datetime64[s]')}Z"
 
 
 def _state(frame: CandleFrame, known: Sequence[CardSeries]) -> SeriesState:

@@ -49,7 +49,7 @@ def left_out_part(
 def _compared(sample: Sample, full: LstmAnswers, other: LstmAnswers, held: HeldOut) -> Json:
     """Return each figure of both, and the other's less the full one's."""
     scale = held.atr / held.close
-    usual = pinball(held.rolling[:, [0, 2, 4]], SERVED_LEVELS, held.change) * scale
+    usual = pinball(held.rolling_served, SERVED_LEVELS, held.change) * scale
     widths = [pinball(served_quantiles(answers, held), SERVED_LEVELS, held.change) * scale for answers in (full, other)]
     touched = [answers.touch_either[:, 0] for answers in (full, other)]
     losses = [brier(said, held.either) for said in touched]

@@ -1,7 +1,7 @@
 """The baselines that take minutes: EWMA × season, GARCH(1,1)-t × season and LightGBM, asked for the judged rows.
 
 They stand beside a study alone, so that training's own judging stays quick. Each has learned from the bars before the
-calibration slice, exactly as `serving.training.references.held_out` has.
+calibration slice, exactly as `serving.training.judging.references.held_out` has.
 """
 
 from __future__ import annotations
@@ -133,6 +133,6 @@ def _next_bar_figures(quantiles: Floats, held: HeldOut, resamples: int, seed: in
     quantiles, held = quantiles[known], taken(held, known)
     sample, scale = Sample(held.entry, resamples, seed), held.atr / held.close
     mine = pinball(quantiles, SERVED_LEVELS, held.change) * scale
-    usual = pinball(held.rolling[:, [0, 2, 4]], SERVED_LEVELS, held.change) * scale
+    usual = pinball(held.rolling_served, SERVED_LEVELS, held.change) * scale
     within = inside(quantiles[:, 0], quantiles[:, 2], held.change)
     return [("pinball_ratio", sample.mean_of_ratios(mine, usual, held.place)), ("coverage_90", sample.ratio(within))]

@@ -24,8 +24,9 @@ from fusiontrade.errors import FusionTradeError, InvalidInput
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import CARD, MANIFEST, load_bundle
 from serving.evaluation.study.acceptance import acceptance
-from serving.evaluation.study.judged import REFERENCE_FIVE, iso_of
+from serving.evaluation.study.judged import REFERENCE_FIVE
 from serving.evaluation.study.timeframe import Plan, study_timeframe
+from serving.instants import iso_of
 
 __all__ = ["SCHEMA", "find_bundles", "study"]
 
@@ -89,7 +90,7 @@ def study(plan: Plan, command: str, told: Told, processes: int = 2) -> Json:
     """
     started, clock = datetime.now(UTC), time.monotonic()
     bundles = [_described(folder) for folders in plan.bundles.values() for folder in folders]
-    _check(bundles, iso_of(plan.until))
+    _check(bundles, plan.until_iso)
     seconds: dict[str, float] = {}
     parts = dict(_in_turn(plan, told, seconds) if processes == 1 else _side_by_side(plan, told, seconds, processes))
     timeframes = {str(name): parts[name] for name in plan.bundles}
@@ -108,7 +109,7 @@ def study(plan: Plan, command: str, told: Told, processes: int = 2) -> Json:
         "settings": {
             "seed": plan.seed,
             "resamples": plan.resamples,
-            "until": iso_of(plan.until),
+            "until": plan.until_iso,
             "reference_five": list(REFERENCE_FIVE),
             "fusiontrade": fusiontrade.__version__,
             "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},

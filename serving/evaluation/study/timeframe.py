@@ -18,16 +18,17 @@ from serving.bundle import Bundle, load_bundle
 from serving.card import ModelCard
 from serving.evaluation.baselines import BoostingSettings
 from serving.evaluation.held_out import HeldOut
-from serving.evaluation.study.judged import REFERENCE_FIVE, Candles, iso_of, judged_part, read
+from serving.evaluation.study.judged import REFERENCE_FIVE, Candles, judged_part, read
 from serving.evaluation.study.left_out import left_out_part
 from serving.evaluation.study.rivals import rivals
 from serving.evaluation.study.sections import Scopes, lstm_part, patchtst_part
 from serving.evaluation.walk_forward import even_cuts, expanding_folds, walk_forward
 from serving.forecasting import LstmAnswers, class_probabilities
+from serving.instants import iso_of
 from serving.training.dataset import LstmBatches, PatchTstBatches, Pool
-from serving.training.judge import subjects, walked_answers
+from serving.training.judging.judge import subjects, walked_answers
+from serving.training.judging.references import held_out
 from serving.training.prepared import Prepared, prepared_as
-from serving.training.references import held_out
 
 __all__ = ["STEPS", "Plan", "study_timeframe"]
 
@@ -69,6 +70,11 @@ class Plan:
     resamples: int
     seed: int
     boosting: BoostingSettings = field(default_factory=partial(BoostingSettings, threads=1))
+
+    @property
+    def until_iso(self) -> str | None:
+        """``until`` as people write it."""
+        return None if self.until is None else iso_of(self.until)
 
 
 def study_timeframe(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
@@ -127,7 +133,7 @@ def lstm_answers_of(bundle: Bundle, pool: Pool, held: HeldOut) -> LstmAnswers:
 
 
 def _classes(bundle: Bundle, pool: Pool, rows: Rows) -> NDArray[np.float64]:
-    prepared = prepared_as(bundle.card, pool)
+    prepared = prepared_as(bundle.card, pool, judged_rows_only=True)
     batches = PatchTstBatches(pool, prepared.volatility)
     return class_probabilities(bundle.card, _run(bundle, batches, ("candles", "calendar", "volatility"), rows))
 

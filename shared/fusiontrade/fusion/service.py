@@ -49,10 +49,9 @@ from fusiontrade.inference.contract import (
     ForecastRequest,
     IntervalState,
     ItemForecast,
-    Market,
 )
 from fusiontrade.market.rollover import in_rollover, rolls_over
-from fusiontrade.market.symbols import AssetClass, Symbol, parse_symbol
+from fusiontrade.market.symbols import Symbol, parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 
 if TYPE_CHECKING:
@@ -67,13 +66,6 @@ ROLLOVER_NOTE = (
     "rollover hours: spreads widen from 16:00 to 19:00 New York, no model was trained or judged on entries then, "
     "and the direction of this forecast is unproven"
 )
-
-_MARKETS: dict[AssetClass, Market] = {
-    AssetClass.FX: "fx",
-    AssetClass.METAL: "metal",
-    AssetClass.CRYPTO: "crypto",
-    AssetClass.EQUITY: "equity",
-}
 
 
 class Candles(Protocol):
@@ -273,7 +265,7 @@ def _item(symbol: Symbol, timeframe: Timeframe, answer: CandleAnswer, interval: 
         symbol=symbol.code,
         timeframe=timeframe,
         candles=CandleColumns.of(frame),
-        market=_MARKETS[symbol.asset_class],
+        market=symbol.asset_class.value,
         interval=interval,
     )
 

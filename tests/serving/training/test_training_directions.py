@@ -8,7 +8,7 @@ import pytest
 from serving.calibration import Platt, sigmoid
 from serving.card import DirectionRule
 from serving.evaluation.metrics import Sample, log_loss
-from serving.training.directions import Directions, base_rates, direction_rules
+from serving.training.judging.directions import Directions, base_rates, direction_rules
 
 HOUR = 3_600_000
 ROWS = 3000

@@ -15,10 +15,10 @@ from serving.evaluation import LSTM_HEADLINES, PATCHTST_HEADLINES, HeldOut, judg
 from serving.evaluation.baselines import rates_by_series
 from serving.forecasting import LstmAnswers, Subject, class_probabilities, lstm_answers
 from serving.markets import ANY, row_of
-from serving.training.calibrate import fit_binary, fit_temperature, interval_sides
 from serving.training.config import TrainingConfig
 from serving.training.dataset import Pool
-from serving.training.directions import Directions, direction_rules
+from serving.training.judging.calibrate import fit_binary, fit_temperature, interval_sides
+from serving.training.judging.directions import Directions, direction_rules
 from serving.training.prepared import Prepared
 
 __all__ = ["Answer", "finish_lstm", "finish_patchtst", "subjects", "walked_answers"]

@@ -13,8 +13,8 @@ from fusiontrade.inference.intervals import RATE, advance, corrected
 from serving.card import ModelCard, Sides
 from serving.evaluation import HeldOut
 from serving.forecasting import LstmAnswers, Subject, lstm_answers
-from serving.training.calibrate import interval_sides
-from serving.training.judge import walked_answers
+from serving.training.judging.calibrate import interval_sides
+from serving.training.judging.judge import walked_answers
 
 HOUR = 3_600_000
 WHOSE: list[Subject] = [("BTC-USD", "crypto"), ("EURUSD=X", "fx"), ("NEW=X", "fx")]

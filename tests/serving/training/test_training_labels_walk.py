@@ -23,7 +23,7 @@ from serving.features import BARS_NEEDED, atr
 from serving.training.candles import read_candles
 from serving.training.labels import Labels, label
 
-REAL = Path(os.environ.get("FUSIONTRADE_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+REAL = Path(os.environ.get("FUSIONTRADE_REAL_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 HOUR = 3_600_000
 START = round(datetime(2023, 1, 2, tzinfo=UTC).timestamp() * 1000)
 NEW_YORK = ZoneInfo("America/New_York")

@@ -103,9 +103,9 @@ def test_calibrated_deciles_lie_within_the_joint_band_and_biased_ones_do_not(
     assert len(found) == 10
     assert sum(one.n for one in found) == N
     assert sum(one.forecast * one.n for one in found) == pytest.approx(probability.sum())
-    assert all(one.holds_jointly for one in found)
+    assert all(one.joint_low <= one.forecast <= one.joint_high for one in found)
     assert all(one.joint_low < one.low < one.observed < one.high < one.joint_high for one in found)
-    assert not any(one.holds for one in reliability(sample, probability + 0.1, truth))
+    assert not any(one.low <= one.forecast <= one.high for one in reliability(sample, probability + 0.1, truth))
     expected = 1.96 * np.sqrt(found[4].observed * (1 - found[4].observed) / found[4].n)
     assert (found[4].high - found[4].low) / 2 == pytest.approx(expected, rel=0.25)
     assert json.loads(json.dumps(found[4].as_dict()))["n"] == found[4].n
@@ -118,8 +118,8 @@ def test_the_joint_band_holds_all_deciles_of_calibrated_forecasts_nineteen_times
         probability = rng.uniform(0.1, 0.6, 4800)
         truth = (rng.random(4800) < probability).astype(np.float64)
         found = reliability(Sample(np.arange(4800) * HOUR, 300, seed), probability, truth)
-        jointly += all(one.holds_jointly for one in found)
-        alone += all(one.holds for one in found)
+        jointly += all(one.joint_low <= one.forecast <= one.joint_high for one in found)
+        alone += all(one.low <= one.forecast <= one.high for one in found)
     assert jointly / 120 > 0.87
     assert alone / 120 < 0.75
 

@@ -28,8 +28,8 @@ from serving.evaluation.study.timeframe import STEPS, Plan, lstm_answers_of
 from serving.training.candles import read_candles
 from serving.training.config import TrainingConfig
 from serving.training.dataset import fingerprint, pool_of, split
+from serving.training.judging.references import held_out
 from serving.training.prepared import prepared_as
-from serving.training.references import held_out
 
 H1 = Timeframe.H1
 FRAMES = {"BTC-USD": candles("BTC-USD", 3300, 2), "EURUSD=X": candles("EURUSD=X", 2400, 1)}

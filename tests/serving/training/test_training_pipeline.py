@@ -27,9 +27,9 @@ from serving.training import TrainingConfig, pool_of, prepare, train_bundle
 from serving.training.__main__ import main
 from serving.training.bundle import Finished, write_bundle
 from serving.training.dataset import LstmBatches, PatchTstBatches
-from serving.training.judge import subjects, walked_answers
+from serving.training.judging.judge import subjects, walked_answers
+from serving.training.judging.references import held_out
 from serving.training.prepared import Prepared, prepared_as
-from serving.training.references import held_out
 
 CONFIG = TrainingConfig(batch=128, epochs=1, rows_per_epoch=512, bootstrap=10)
 
@@ -123,7 +123,7 @@ def test_bars_of_the_test_slice_change_neither_weights_nor_calibration(
 @pytest.mark.parametrize("kind", ["lstm", "patchtst"])
 def test_no_file_of_a_bundle_names_a_folder(kind: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue(kind)
-    here = [str(folder.parent), str(Path(__file__).parents[2]), str(Path.home()), "site-packages"]
+    here = [str(folder.parent), str(Path(__file__).parents[3]), str(Path.home()), "site-packages"]
     for path in folder.iterdir():
         content = path.read_bytes()
         assert not [place for place in here if place.encode() in content]

@@ -41,8 +41,8 @@ from serving.training.dataset import (
     split,
     volatility_of,
 )
+from serving.training.judging.references import held_out
 from serving.training.prepared import prepare, prepared_as
-from serving.training.references import held_out
 
 CONFIG = TrainingConfig()
 

@@ -8,7 +8,7 @@ from serving.evaluation import HeldOut
 from serving.evaluation.baselines import climatology, logistic, rates_by_series
 from serving.evaluation.baselines.pooled import rolling_in_atr
 from serving.models.lstm import QUANTILES
-from serving.training.directions import base_rates
+from serving.training.judging.directions import base_rates
 from serving.training.prepared import Prepared
 
 __all__ = ["held_out"]

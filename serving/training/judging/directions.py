@@ -21,7 +21,7 @@ from serving.card import DirectionRule
 from serving.evaluation.metrics import log_loss
 from serving.evaluation.significance import Comparison, adjusted, compare
 from serving.markets import ANY
-from serving.training.calibrate import abstention_band, at_base_rate, fit_binary
+from serving.training.judging.calibrate import abstention_band, at_base_rate, fit_binary
 
 __all__ = ["Directions", "base_rates", "direction_rules"]
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from serving.evaluation.bootstrap import day_numbers, day_weights, optimal_run
+from serving.evaluation.bootstrap import day_numbers, day_weights
 from serving.evaluation.metrics import (
     Sample,
     brier,
@@ -80,18 +80,9 @@ def test_the_interval_of_dependent_days_is_as_wide_as_their_dependence() -> None
     for day in range(1, len(days)):
         days[day] = 0.6 * days[day - 1] + noise[day]
     instants = np.arange(len(days)) * DAY
-    run = optimal_run(days, instants)
-    assert 8 < run < 80
-    figure = Sample(instants, 600, 1, mean_run=run).ratio(days)
+    figure = Sample(instants, 600, 1, mean_run=30).ratio(days)
     truth = 2 * 1.96 * np.sqrt(1 / (1 - 0.6) ** 2 / len(days))
     assert figure.high - figure.low == pytest.approx(truth, rel=0.2)
-
-
-def test_runs_are_short_where_days_know_nothing_of_each_other() -> None:
-    values = np.random.default_rng(6).normal(size=500 * 24)
-    assert optimal_run(values, np.arange(len(values)) * HOUR) < 4
-    assert optimal_run(np.ones(48), np.arange(48) * HOUR) == 5.0
-    assert optimal_run(np.ones(50 * 24), np.arange(50 * 24) * HOUR) == 5.0
 
 
 def test_day_numbers_follow_utc_midnight() -> None:

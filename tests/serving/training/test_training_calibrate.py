@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, sigmoid
-from serving.training.calibrate import abstention_band, at_base_rate, fit_binary, fit_temperature
+from serving.training.judging.calibrate import abstention_band, at_base_rate, fit_binary, fit_temperature
 
 N = 12_000
 
