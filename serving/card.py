@@ -1,8 +1,8 @@
 """The model card: everything about a bundle that is not its weights (``model.json``).
 
 Always true of a card that was read: it has this schema version, the heads of its kind each have a calibration map
-that fits them, an LSTM has a scaler, thresholds, direction rules and interval sides, and every number is finite.
-What differs between markets (busy hours, direction rules, interval sides) is a table by symbol, kind of market and
+that fits them, an LSTM has a scaler, thresholds, direction rules and adjustments, and every number is finite.
+What differs between markets (busy hours, direction rules, adjustments) is a table by symbol, kind of market and
 ``any``: a symbol without a row of its own is answered by its kind's, a kind without one by ``any``; busy hours are then
 adjusted to the symbol's own (`serving.features.usual_week`). Times are ms since 1970-01-01 UTC; distances are in
 ATR(14) unless said otherwise.
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model_validator
 
-from fusiontrade.inference.contract import TOUCH_LEVELS, IntervalSide, ModelKind, ModelReference
+from fusiontrade.inference.contract import TOUCH_LEVELS, IntervalSide, ModelKind, ModelReference, Offsets
 from fusiontrade.market.timeframes import Timeframe
 from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, Temperature
 from serving.markets import ANY
@@ -27,6 +27,7 @@ __all__ = [
     "HEADS",
     "SCHEMA_VERSION",
     "TOUCH_SIDES",
+    "Adjustment",
     "DataFingerprint",
     "DirectionRule",
     "FeatureList",
@@ -34,7 +35,6 @@ __all__ = [
     "ModelCard",
     "Scaler",
     "Series",
-    "Sides",
     "Thresholds",
     "Windows",
 ]
@@ -90,11 +90,16 @@ class Scaler(_Part):
         return np.clip(scaled, -self.clip, self.clip).astype(np.float32, copy=False)
 
 
-class Sides(_Part):
-    """What is added below and above the raw 90 % interval, as shares of its width; negative narrows it."""
+class Adjustment(_Part):
+    """What a market's forecasts are moved by before the first outcome is learned after training.
+
+    ``lower`` and ``upper`` are added to the raw 90 % interval, as shares of its width (negative narrows it),
+    ``offsets`` to the logits of the touch and win probabilities, in the order of ``HEADS["lstm"]``.
+    """
 
     lower: IntervalSide
     upper: IntervalSide
+    offsets: Offsets
 
 
 class DirectionRule(_Part):
@@ -111,11 +116,6 @@ class DirectionRule(_Part):
     def never_votes(self) -> bool:
         """Whether the band holds every probability, so that there is no accuracy of votes either."""
         return self.abstain_below <= 0.0 and self.abstain_above >= 1.0
-
-    @property
-    def silenced(self) -> DirectionRule:
-        """The same probability, and never a vote."""
-        return self.model_copy(update={"abstain_below": 0.0, "abstain_above": 1.0})
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -178,8 +178,7 @@ class Windows(_Part):
 class ModelCard(_Part):
     """``model.json``. ``version`` is the first 12 hex digits of `ModelCard.digest`, empty before it is stamped.
 
-    ``season`` is the usual activity of each slot of the week, ``intervals`` the sides of the 90 % interval after the
-    last outcome of the calibration slice.
+    ``season`` is the usual activity of each slot of the week, ``adjustments`` what outcomes of the calibration slice taught.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -196,7 +195,7 @@ class ModelCard(_Part):
     volatility_scaler: Scaler
     calibration: dict[str, CalibrationMap]
     directions: dict[str, DirectionRule] = {}
-    intervals: dict[str, Sides] = {}
+    adjustments: dict[str, Adjustment] = {}
     thresholds: Thresholds | None = None
     metrics: dict[str, Metric]
     data: DataFingerprint
@@ -247,7 +246,7 @@ class ModelCard(_Part):
     def _complete_lstm(self) -> None:
         if self.scaler is None or self.thresholds is None:
             raise ValueError(f"an lstm needs {'scaler' if self.scaler is None else 'thresholds'}")
-        for name, table in (("directions", self.directions), ("intervals", self.intervals)):
+        for name, table in (("directions", self.directions), ("adjustments", self.adjustments)):
             if ANY not in table:
                 raise ValueError(f"{name} of an lstm needs {ANY!r}")
         _one_for_each(self.scaler, self.features.columns, "scaler")

@@ -15,22 +15,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusiontrade.inference.contract import (
+    CHANCES,
     TOUCH_LEVELS,
+    CalibrationState,
     ForecastItem,
-    IntervalState,
     LstmForecast,
     Market,
     PatchTstForecast,
 )
 from fusiontrade.inference.intervals import corrected
-from serving.card import HEADS, DirectionRule, ModelCard
+from fusiontrade.inference.probabilities import moved
+from serving.card import HEADS, Adjustment, ModelCard
 from serving.markets import row_of
 
 __all__ = [
+    "Adjustments",
     "LstmAnswers",
     "Outputs",
     "Subject",
+    "chances_of",
     "class_probabilities",
+    "consistent",
     "lstm_answers",
     "lstm_forecast",
     "patchtst_forecasts",
@@ -44,8 +49,27 @@ Subject = tuple[str, Market | None]
 """A symbol's code and its kind of market."""
 
 _TARGET = TOUCH_LEVELS.index(2.0)  # the distance of the first target, in ATR
+_SPLITS = [len(TOUCH_LEVELS) * side for side in (1, 2, 3)]  # touches above, below, on either side | wins
 _LEAST = 1e-8  # of the close: least price, and least width of an interval
 _WIDEST_LOG_RANGE = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Adjustments:
+    """What n forecasts are moved by, each as `serving.card.Adjustment` says: (n,), (n,) and (n, CHANCES)."""
+
+    lower: Floats
+    upper: Floats
+    offsets: Floats
+
+    @classmethod
+    def of(cls, rows: Sequence[Adjustment | CalibrationState]) -> Adjustments:
+        """Return them by row."""
+        return cls(
+            np.array([row.lower for row in rows], np.float64),
+            np.array([row.upper for row in rows], np.float64),
+            np.array([row.offsets for row in rows], np.float64).reshape(-1, CHANCES),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +127,7 @@ def lstm_answers(
     atr: ArrayLike,
     subjects: Sequence[Subject],
     *,
-    sides: tuple[ArrayLike, ArrayLike] | None = None,
+    adjustments: Adjustments | None = None,
 ) -> LstmAnswers:
     """Return the calibrated answers of n windows.
 
@@ -117,8 +141,8 @@ def lstm_answers(
         (n,) last close and its ATR(14) in the quote currency; ``atr`` is positive.
     subjects
         Whose window each of the n is.
-    sides
-        (n,) lower and (n,) upper corrections of the interval; by default the bundle's own.
+    adjustments
+        What each window's interval and probabilities are moved by; by default the bundle's own.
 
     Raises
     ------
@@ -129,15 +153,14 @@ def lstm_answers(
         raise ValueError(f"{card.model_id} is no lstm")
     price, unit = np.asarray(close, np.float64), np.asarray(atr, np.float64)
     raw = {name: np.asarray(values, np.float64) for name, values in outputs.items()}
-    probability, below, above, lower, upper = _by_subject(card, raw["direction"], subjects)
-    if sides is not None:
-        lower, upper = (np.asarray(side, np.float64) for side in sides)
-    up, down, either = _touches(card, raw["touch"])
-    win = _calibrated(card, ("win_long", "win_short"), raw["win"])
+    probability, below, above = _directions(card, raw["direction"], subjects)
+    if adjustments is None:
+        adjustments = Adjustments.of([row_of(card.adjustments, *subject) for subject in subjects])
+    up, down, either, win = np.split(consistent(moved(chances_of(card, outputs), adjustments.offsets)), _SPLITS, axis=1)
     quantiles = np.sort(raw["quantiles"], axis=1)
     least = price * _LEAST
     raw_low, raw_high = _interval(price + quantiles[:, 0] * unit, price + quantiles[:, -1] * unit, least)
-    low, high = _interval(*corrected(raw_low, raw_high, lower, upper), least)
+    low, high = _interval(*corrected(raw_low, raw_high, adjustments.lower, adjustments.upper), least)
     return LstmAnswers(
         probability_up=probability,
         abstain_below=below,
@@ -153,9 +176,29 @@ def lstm_answers(
         touch_up=up,
         touch_down=down,
         touch_either=either,
-        win_long=np.minimum(win[:, 0], up[:, _TARGET]),
-        win_short=np.minimum(win[:, 1], down[:, _TARGET]),
+        win_long=win[:, 0],
+        win_short=win[:, 1],
     )
+
+
+def chances_of(card: ModelCard, outputs: Outputs) -> Floats:
+    """Return (n, CHANCES) touch and win probabilities in the order of ``HEADS``, each through the map of its head."""
+    logits = np.concatenate((outputs["touch"], outputs["win"]), axis=1).astype(np.float64)
+    columns = [card.calibration[head].apply(logits[:, column]) for column, head in enumerate(HEADS["lstm"])]
+    return np.clip(np.stack(columns, axis=1), 0.0, 1.0)
+
+
+def consistent(chances: Floats) -> Floats:
+    """Return (n, CHANCES) probabilities that agree with each other, changed no more than that takes.
+
+    No distance is touched more often than a nearer one, either side as often as the two sides allow, and no trade
+    wins more often than its target is touched.
+    """
+    up, down, either, win = np.split(chances, _SPLITS, axis=1)
+    up, down, either = (np.minimum.accumulate(side, axis=1) for side in (up, down, either))
+    either = np.clip(either, np.maximum(up, down), np.minimum(up + down, 1.0))
+    target = np.stack((up[:, _TARGET], down[:, _TARGET]), axis=1)
+    return np.concatenate((up, down, either, np.minimum(win, target)), axis=1)
 
 
 def lstm_forecast(card: ModelCard, outputs: Outputs, close: float, atr: float, item: ForecastItem) -> LstmForecast:
@@ -166,23 +209,24 @@ def lstm_forecast(card: ModelCard, outputs: Outputs, close: float, atr: float, i
     outputs
         Raw outputs of one window, batch axis first; the others as for `lstm_answers`.
     item
-        Who asks; an interval state of another version of the bundle is not used.
+        Who asks; a calibration state of another version of the bundle is not used.
     """
     if card.thresholds is None:
         raise ValueError(f"{card.model_id} is no lstm: its card has no thresholds")
-    state = item.interval
+    state = item.state
     if state is None or state.version != card.version:
-        own = row_of(card.intervals, item.symbol, item.market)
-        state = IntervalState(
+        own = row_of(card.adjustments, item.symbol, item.market)
+        state = CalibrationState(
             version=card.version,
             lower=own.lower,
             upper=own.upper,
+            offsets=own.offsets,
             revision=0,
             as_of=card.windows.calibration[1] + card.timeframe.milliseconds,
         )
     subjects: list[Subject] = [(item.symbol, item.market)]
-    answers = lstm_answers(card, outputs, [close], [atr], subjects, sides=([state.lower], [state.upper]))
-    rule = _direction_rule(card, item.symbol, item.market)
+    answers = lstm_answers(card, outputs, [close], [atr], subjects, adjustments=Adjustments.of([state]))
+    rule = row_of(card.directions, item.symbol, item.market)
     accuracy = None if rule.never_votes else card.metrics.get("direction_accuracy")
     return LstmForecast(
         model=card.reference,
@@ -195,7 +239,7 @@ def lstm_forecast(card: ModelCard, outputs: Outputs, close: float, atr: float, i
         predicted_price=float(answers.predicted_price[0]),
         interval_90=(float(answers.low[0]), float(answers.high[0])),
         interval_raw=(float(answers.raw_low[0]), float(answers.raw_high[0])),
-        interval_state=state,
+        state=state,
         horizon_bars=card.horizon_bars,
         expected_range=float(answers.expected_range[0]),
         touch_up=answers.touch_up[0].tolist(),
@@ -219,36 +263,16 @@ def patchtst_forecasts(card: ModelCard, outputs: Outputs) -> list[PatchTstForeca
     ]
 
 
-def _direction_rule(card: ModelCard, symbol: str, market: Market | None) -> DirectionRule:
-    """Return the rule of a symbol; nothing is proven of a kind of market that has none, so it abstains always."""
-    rule = row_of(card.directions, symbol, market)
-    return rule if symbol in card.directions or market in card.directions else rule.silenced
-
-
-def _by_subject(card: ModelCard, logits: Floats, subjects: Sequence[Subject]) -> tuple[Floats, ...]:
-    """Return (n,) each: probability up, the abstention band, the interval's lower and upper side."""
-    found = np.empty((5, len(logits)))
+def _directions(card: ModelCard, logits: Floats, subjects: Sequence[Subject]) -> tuple[Floats, ...]:
+    """Return (n,) each: probability up, and the lower and upper end of the abstention band."""
+    found = np.empty((3, len(logits)))
     whose = np.asarray([f"{symbol}|{market}" for symbol, market in subjects])
     for subject in set(subjects):
         rows = whose == f"{subject[0]}|{subject[1]}"
-        rule, side = _direction_rule(card, *subject), row_of(card.intervals, *subject)
+        rule = row_of(card.directions, *subject)
         found[0, rows] = np.clip(rule.calibration.apply(logits[rows]), 0.0, 1.0)
-        found[1:, rows] = np.array([[rule.abstain_below, rule.abstain_above, side.lower, side.upper]]).T
+        found[1:, rows] = np.array([[rule.abstain_below, rule.abstain_above]]).T
     return tuple(found)
-
-
-def _touches(card: ModelCard, logits: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return (n, 5) each: up, down, either, made consistent with each other."""
-    chances = _calibrated(card, HEADS["lstm"][: logits.shape[1]], logits)
-    up, down, either = (np.minimum.accumulate(side, axis=1) for side in np.split(chances, 3, axis=1))
-    either = np.clip(either, np.maximum(up, down), np.minimum(up + down, 1.0))
-    return up, down, either
-
-
-def _calibrated(card: ModelCard, heads: tuple[str, ...], logits: Floats) -> Floats:
-    """Return (n, len(heads)) probabilities, each column through the map of its own head."""
-    columns = [card.calibration[head].apply(logits[:, column]) for column, head in enumerate(heads)]
-    return np.clip(np.stack(columns, axis=1), 0.0, 1.0)
 
 
 def _interval(low: Floats, high: Floats, least: Floats) -> tuple[Floats, Floats]:

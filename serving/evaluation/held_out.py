@@ -22,8 +22,8 @@ class HeldOut:
     ----------
     place
         (n,) number of each row's series.
-    entry
-        (n,) instant of the forecast, ms UTC.
+    entry, known_at
+        (n,) instants of the forecast and of the end of its horizon, ms UTC.
     close, atr
         (n,) last close and ATR(14), in price.
     direction, change, touch, win, log_range, classes
@@ -42,6 +42,7 @@ class HeldOut:
 
     place: NDArray[np.intp]
     entry: NDArray[np.int64]
+    known_at: NDArray[np.int64]
     close: Floats
     atr: Floats
     direction: Floats
@@ -67,6 +68,12 @@ class HeldOut:
     def rolling_served(self) -> Floats:
         """(n, 3) of ``rolling``: the 5, 50 and 95 % quantiles, those that are served."""
         return self.rolling[:, [0, 2, 4]]
+
+    @property
+    def came(self) -> Floats:
+        """(n, CHANCES) 1 where a touch above, below, on either side, a win of a long, of a short came true, else 0."""
+        up, down = np.split(self.touch, 2, axis=1)
+        return np.concatenate((self.touch, np.maximum(up, down), self.win), axis=1)
 
     def __len__(self) -> int:
         return len(self.place)

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusiontrade.journal.outcomes import HORIZON_BARS
 from serving.evaluation.baselines import Boosting, BoostingSettings, climatology, rates_by_series
 from serving.evaluation.baselines.pooled import newest_features, rolling_in_atr, volatility_quantiles
 from serving.evaluation.coverage import inside
 from serving.evaluation.lstm import SERVED_LEVELS
 from serving.evaluation.metrics import Figure, Sample, brier, log_loss, pinball, published
-from serving.training.config import HORIZON_BARS, PURGE_BARS
+from serving.training.config import PURGE_BARS
 from serving.training.dataset import fit_season, volatility_of
 
 if TYPE_CHECKING:

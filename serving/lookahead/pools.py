@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fusiontrade.journal.outcomes import HORIZON_BARS
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.rollover import rolls_over
 from fusiontrade.market.symbols import parse_symbol
@@ -21,7 +22,6 @@ from serving.lookahead.checks.findings import Check, Finding, Unusable, instant,
 from serving.lookahead.checks.futures import TOLERANCE, differences
 from serving.lookahead.checks.scaling import Statistics, check_scaler
 from serving.lookahead.checks.slices import DatasetRows
-from serving.training.config import HORIZON_BARS
 from serving.training.dataset import (
     Pool,
     Scaler,

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from fusiontrade.journal.outcomes import HORIZON_BARS
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.providers.files import FilesProvider
 from fusiontrade.market.rollover import rolls_over
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
 from serving.features import BARS_NEEDED
-from serving.training.config import HORIZON_BARS
 
 __all__ = ["read_candles"]
 

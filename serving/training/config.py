@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fusiontrade.journal.outcomes import HORIZON_BARS
 from serving.instants import instant_of
 
-__all__ = ["HORIZON_BARS", "PURGE_BARS", "TrainingConfig"]
+__all__ = ["PURGE_BARS", "TrainingConfig"]
 
-HORIZON_BARS = 4
-"""Bars ahead that touch, win, range and class labels look."""
 _EMBARGO_BARS = 60
 PURGE_BARS = HORIZON_BARS + _EMBARGO_BARS
 """Bars left out between two slices: the labels' horizon, then an embargo of one input window."""

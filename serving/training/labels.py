@@ -15,17 +15,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fusiontrade.inference.contract import TOUCH_LEVELS
-from fusiontrade.journal.settlement import Direction, levels, settle_many
+from fusiontrade.journal.outcomes import HORIZON_BARS, in_time, touches, wins
 from fusiontrade.market.candles import CandleFrame, Floats
 from fusiontrade.market.rollover import in_rollover
-from serving.training.config import HORIZON_BARS
 
 __all__ = ["FLAT_ATR", "Labels", "label"]
 
 FLAT_ATR = 0.25
 """A move over the horizon of less than this many ATR is flat."""
-_LONGEST_GAP_MS = 3 * 24 * 3_600_000
 _SMALLEST_RANGE = 0.01  # ATR: keeps the log of a dead horizon finite
 _Kind = TypeVar("_Kind", bound=np.generic)
 
@@ -42,10 +39,12 @@ class Labels:
         (n,) float32: next close minus close, in ATR(14).
     direction
         (n,) float32: 1 where the next close is above the close, else 0.
-    touch
-        (n, 10) float32 0/1: +1, 1.5, 2, 3, 4 ATR reached within the horizon, then the same below.
+    touched
+        (n, 15) float32 0/1: +1, 1.5, 2, 3, 4 ATR reached within the horizon, the same below, the same on either side.
     win
         (n, 2) float32 0/1: a long, a short entry is settled as WIN.
+    known_at
+        (n,) int64: close of the horizon's last bar, ms: from then on the outcome is known.
     log_range
         (n,) float32: log of (highest high - lowest low of the horizon) in ATR.
     classes
@@ -55,16 +54,16 @@ class Labels:
     usable: NDArray[np.bool_]
     change: NDArray[np.float32]
     direction: NDArray[np.float32]
-    touch: NDArray[np.float32]
+    touched: NDArray[np.float32]
     win: NDArray[np.float32]
+    known_at: NDArray[np.int64]
     log_range: NDArray[np.float32]
     classes: NDArray[np.int64]
 
     @property
-    def touched(self) -> NDArray[np.float32]:
-        """(n, 15): ``touch``, then either side at each distance."""
-        up, down = np.split(self.touch, 2, axis=1)
-        return np.concatenate((self.touch, np.maximum(up, down)), axis=1)
+    def touch(self) -> NDArray[np.float32]:
+        """(n, 10): ``touched`` above and below."""
+        return self.touched[:, :10]
 
 
 def label(frame: CandleFrame, atr: Floats, warm: NDArray[np.bool_], *, rollover: bool) -> Labels:
@@ -88,22 +87,16 @@ def label(frame: CandleFrame, atr: Floats, warm: NDArray[np.bool_], *, rollover:
     opened, high, low, close = (price[ahead] for price in (frame.open, frame.high, frame.low, frame.close))
     change = (close[:, 0] - entry) / unit
     top, bottom = (high.max(axis=1) - entry) / unit, (entry - low.min(axis=1)) / unit
-    distance = np.asarray(TOUCH_LEVELS)
-    touch = np.concatenate((top[:, None] >= distance, bottom[:, None] >= distance), axis=1)
     move = (close[:, -1] - entry) / unit
-    wins = []
-    for side in (Direction.BUY, Direction.SELL):
-        tp1, sl = levels(side, entry, unit)
-        wins.append(settle_many(side, tp1, sl, (opened, high, low)) == 1)
-
     classes = np.where(np.abs(move) < FLAT_ATR, 1, np.where(move > 0, 0, 2))
     log_range = np.log(np.maximum(top + bottom, _SMALLEST_RANGE))
     return Labels(
         usable=usable,
         change=_spread(change, np.float32, usable),
         direction=_spread(change > 0, np.float32, usable),
-        touch=_spread(touch, np.float32, usable),
-        win=_spread(np.stack(wins, axis=1), np.float32, usable),
+        touched=_spread(touches(entry, unit, high, low), np.float32, usable),
+        win=_spread(wins(entry, unit, opened, high, low), np.float32, usable),
+        known_at=_spread(frame.close_time[ahead[:, -1]], np.int64, usable),
         log_range=_spread(log_range, np.float32, usable),
         classes=_spread(classes, np.int64, usable),
     )
@@ -113,8 +106,8 @@ def _horizon_known(frame: CandleFrame) -> NDArray[np.bool_]:
     """Tell which rows have their whole horizon in the data, and not across more than a long weekend."""
     known = np.zeros(len(frame), np.bool_)
     if len(frame) > HORIZON_BARS:
-        took = frame.close_time[HORIZON_BARS:] - frame.close_time[:-HORIZON_BARS]
-        known[:-HORIZON_BARS] = took <= HORIZON_BARS * frame.timeframe.milliseconds + _LONGEST_GAP_MS
+        made_at, ended_at = frame.close_time[:-HORIZON_BARS], frame.close_time[HORIZON_BARS:]
+        known[:-HORIZON_BARS] = in_time(made_at, ended_at, frame.timeframe.milliseconds)
     return known
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import fusiontrade
 from fusiontrade.inference.contract import ModelKind
+from fusiontrade.journal.outcomes import HORIZON_BARS
 from serving.card import FeatureList, Windows
 from serving.card import Scaler as CardScaler
 from serving.features import (
@@ -35,7 +36,7 @@ from serving.features import (
 from serving.instants import iso_of
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
 from serving.training.bundle import Finished, libraries, write_bundle
-from serving.training.config import HORIZON_BARS, TrainingConfig
+from serving.training.config import TrainingConfig
 from serving.training.dataset import LstmBatches, PatchTstBatches, Scaler
 from serving.training.export import export, largest_difference, run_graph
 from serving.training.fit import Batches, Epoch, Progress, deterministic, fit, predict

@@ -177,10 +177,12 @@ def test_function_may_do_exactly_what_its_code_does(everything: Resources) -> No
 
 
 def test_forecasts_reach_only_the_interval_states_of_the_models_table(everything: Resources) -> None:
-    (statement,) = [s for name, s in statements(everything) if (name, s.get("Sid")) == ("FusionRole", "IntervalStates")]
+    (statement,) = [
+        s for name, s in statements(everything) if (name, s.get("Sid")) == ("FusionRole", "CalibrationStates")
+    ]
     assert statement["Action"] == ["dynamodb:GetItem", "dynamodb:PutItem"]
     assert statement["Resource"] == {"Fn::GetAtt": ["ModelsTable", "Arn"]}
-    assert statement["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["INTERVALS#*"]}}
+    assert statement["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["CALIBRATION#*"]}}
 
 
 # --- functions and layers ---------------------------------------------------------------------------------------------

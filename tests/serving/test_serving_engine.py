@@ -66,8 +66,8 @@ def test_an_answer_equals_features_graph_and_forecasting_one_after_the_other(eng
     (answer,) = ask(engine, item(frame))
     assert answer.lstm is not None
     assert answer.lstm.model == expected.model
-    assert answer.lstm.interval_state == expected.interval_state
-    told, wanted = (one.model_dump(exclude={"model", "interval_state"}) for one in (answer.lstm, expected))
+    assert answer.lstm.state == expected.state
+    told, wanted = (one.model_dump(exclude={"model", "state"}) for one in (answer.lstm, expected))
     for name, value in wanted.items():
         assert told[name] == pytest.approx(value, rel=1e-9), name
 
@@ -120,9 +120,9 @@ def test_an_items_interval_state_moves_its_interval_and_is_sent_back(engine: Eng
     assert stale.lstm is not None
     assert moved.lstm.interval_raw == plain.lstm.interval_raw
     assert moved.lstm.interval_90 == pytest.approx(corrected(*moved.lstm.interval_raw, 0.5, -0.25))
-    assert moved.lstm.interval_state.model_dump() == state
+    assert moved.lstm.state.model_dump() == state
     assert plain.lstm.interval_90 == pytest.approx(corrected(*plain.lstm.interval_raw, 0.05, 0.1))
-    assert plain.lstm.interval_state.model_dump() == {
+    assert plain.lstm.state.model_dump() == {
         "version": version,
         "lower": 0.05,
         "upper": 0.1,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tiny_bundles import LSTM_WIDTHS, card_content
 
-from fusiontrade.inference.contract import CandleColumns, ForecastItem, IntervalState, LstmForecast
+from fusiontrade.inference.contract import CalibrationState, CandleColumns, ForecastItem, LstmForecast
 from fusiontrade.inference.intervals import NARROWEST, WIDEST
 from serving.card import ModelCard
 from serving.forecasting import Subject, class_probabilities, lstm_answers, lstm_forecast, patchtst_forecasts
@@ -155,18 +155,16 @@ def test_a_kind_of_market_without_a_rule_never_gets_a_vote_on_what_others_proved
 
 def test_an_interval_state_of_this_bundle_is_used_and_sent_back_and_another_is_not() -> None:
     raw = outputs(quantiles=[[-1.0, -0.5, 0.0, 0.5, 1.0]])
-    state = IntervalState(version=card().version, lower=0.25, upper=-0.1, revision=3, as_of=9)
+    state = CalibrationState(version=card().version, lower=0.25, upper=-0.1, revision=3, as_of=9)
     answer = lstm_forecast(card(), raw, 100.0, 1.0, asked(interval=state))
-    assert answer.interval_state == state
+    assert answer.state == state
     assert answer.interval_raw == (99.0, 101.0)
     assert answer.interval_90 == pytest.approx((98.5, 100.8))
 
     older = state.model_copy(update={"version": "0123456789ab"})
     own = card(intervals={"any": {"lower": 0.05, "upper": 0.1}, "fx": {"lower": 0.5, "upper": 0.5}})
     answer = lstm_forecast(own, raw, 100.0, 1.0, asked(interval=older, market="fx"))
-    assert answer.interval_state == IntervalState(
-        version=own.version, lower=0.5, upper=0.5, revision=0, as_of=2 + 3_600_000
-    )
+    assert answer.state == CalibrationState(version=own.version, lower=0.5, upper=0.5, revision=0, as_of=2 + 3_600_000)
     assert answer.interval_90 == pytest.approx((98.0, 102.0))
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fusiontrade.inference.contract import TOUCH_LEVELS, CandleColumns
+from fusiontrade.inference.contract import CHANCES, TOUCH_LEVELS, CandleColumns
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import GRAPH, REPORT, write_card, write_manifest
@@ -210,7 +210,7 @@ def card_content(kind: str, timeframe: str) -> dict[str, Any]:
         }
         if is_lstm
         else {},
-        "intervals": {"any": {"lower": 0.05, "upper": 0.1}} if is_lstm else {},
+        "adjustments": {"any": {"lower": 0.05, "upper": 0.1, "offsets": [0.0] * CHANCES}} if is_lstm else {},
         "thresholds": {"change_scale": 0.4} if is_lstm else None,
         "metrics": {"direction_accuracy": {"value": 0.53, "low": 0.5, "high": 0.56, "n": 1000}},
         "data": {

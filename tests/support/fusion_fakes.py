@@ -1,4 +1,4 @@
-"""Fakes of our own ports, for tests of the fusion: candles, an endpoint that answers the contract, interval states."""
+"""Fakes of our own ports, for tests of the fusion: candles, an endpoint that answers the contract, calibration states."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from fusiontrade.deadline import Deadline
 from fusiontrade.errors import FusionTradeError, StateUnavailable
-from fusiontrade.fusion.interval_states import Kept
+from fusiontrade.fusion.calibration_states import Kept
 from fusiontrade.inference.contract import (
+    CalibrationState,
     ForecastItem,
     ForecastRequest,
     ForecastResponse,
-    IntervalState,
     ItemError,
     ItemForecast,
     LstmForecast,
@@ -30,8 +30,8 @@ from fusiontrade.market.timeframes import INTRADAY, Timeframe
 
 NOON = 1_753_963_200_000  # 2025-07-31T12:00:00Z
 
-OWN_INTERVAL = IntervalState(version="aaaaaaaaaaaa", lower=0.0, upper=0.0, revision=0, as_of=NOON - 30 * 86_400_000)
-"""The interval state that the fake bundles were shipped with."""
+OWN_STATE = CalibrationState(version="aaaaaaaaaaaa", lower=0.0, upper=0.0, revision=0, as_of=NOON - 30 * 86_400_000)
+"""The calibration state that the fake bundles were shipped with."""
 
 CLASSES = {1: (0.5, 0.25, 0.25), 0: (0.25, 0.5, 0.25), -1: (0.25, 0.25, 0.5)}
 
@@ -70,7 +70,7 @@ class FakeCandles:
 
 
 def forecast(
-    item: ForecastItem, lstm: int | None, patchtst: int | None, own: IntervalState = OWN_INTERVAL
+    item: ForecastItem, lstm: int | None, patchtst: int | None, own: CalibrationState = OWN_STATE
 ) -> ItemForecast:
     """The container's answer to ``item`` with these votes; ATR is 1 % of the close, ``own`` the bundle's state."""
     close = item.candles.close[-1]
@@ -97,7 +97,7 @@ def forecast(
             predicted_price=close + votes / 4 * atr,
             interval_90=corrected(*raw, state.lower, state.upper),
             interval_raw=raw,
-            interval_state=state,
+            state=state,
             horizon_bars=4,
             expected_range=2 * atr,
             touch_up=[0.5, 0.3, 0.2, 0.1, 0.05],
@@ -126,7 +126,7 @@ class FakeEndpoint:
     change: Callable[[bytes], bytes] = bytes
     requests: list[ForecastRequest] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
-    own: IntervalState = OWN_INTERVAL
+    own: CalibrationState = OWN_STATE
 
     def invoke(self, body: bytes, *, content_type: str, timeout: float) -> bytes:
         assert content_type == "application/json"
@@ -145,7 +145,7 @@ class FakeEndpoint:
 
 @dataclass
 class FakeIntervalStates:
-    """Our IntervalStates port in memory; it counts what it is asked and does not answer while ``down``."""
+    """Our CalibrationStates port in memory; it counts what it is asked and does not answer while ``down``."""
 
     items: dict[str, Kept] = field(default_factory=dict)
     down: bool = False

@@ -12,9 +12,11 @@ SHARED = ROOT / "shared"
 
 PURE = {
     "fusiontrade.fusion.agreement",
-    "fusiontrade.fusion.interval_states",
+    "fusiontrade.fusion.calibration_states",
     "fusiontrade.fusion.targets",
     "fusiontrade.inference.intervals",
+    "fusiontrade.inference.probabilities",
+    "fusiontrade.journal.outcomes",
     "fusiontrade.journal.settlement",
     "fusiontrade.journal.statistics",
     "fusiontrade.swing.rules",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusiontrade.journal.outcomes import HORIZON_BARS
 from serving.evaluation.held_out import HeldOut
 from serving.evaluation.lstm import SERVED_LEVELS, served_quantiles
 from serving.evaluation.metrics import brier, log_loss, pinball
@@ -16,7 +17,6 @@ from serving.evaluation.patchtst import class_loss
 from serving.evaluation.significance import compare_each
 from serving.evaluation.study.rivals import Rivals
 from serving.forecasting import LstmAnswers
-from serving.training.config import HORIZON_BARS
 
 __all__ = ["Contest", "lstm_contests", "patchtst_contests", "tested"]
 

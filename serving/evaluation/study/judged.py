@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.errors import InvalidInput
+from fusiontrade.journal.outcomes import HORIZON_BARS
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.card import ModelCard
@@ -24,7 +25,6 @@ from serving.evaluation.held_out import HeldOut
 from serving.features import BARS_NEEDED
 from serving.instants import iso_of
 from serving.training.candles import read_candles
-from serving.training.config import HORIZON_BARS
 from serving.training.dataset import Pool, fingerprint, pool_of
 from serving.training.prepared import Prepared
 

@@ -1,4 +1,4 @@
-"""From raw outputs on the calibration slice to the maps, band and interval sides that a bundle carries.
+"""From raw outputs on the calibration slice to the maps and band that a bundle carries.
 
 Always true: a head's map is chosen by what it says of stretches of the slice that it was not fitted on, identity
 included, and only then fitted on all of it; a more flexible map has to be better, not merely equal.
@@ -14,12 +14,10 @@ from scipy.optimize import brentq, minimize_scalar  # type: ignore[import-untype
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from fusiontrade.inference.intervals import walk
 from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, Temperature, sigmoid
-from serving.card import Sides
 from serving.evaluation.metrics import log_loss
 
-__all__ = ["abstention_band", "at_base_rate", "fit_binary", "fit_temperature", "interval_sides"]
+__all__ = ["abstention_band", "at_base_rate", "fit_binary", "fit_temperature"]
 
 Floats = NDArray[np.floating]
 _STRETCHES = 5
@@ -77,24 +75,6 @@ def fit_temperature(logits: Floats, classes: NDArray[np.int64]) -> Temperature:
 
     found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-4})
     return Temperature(t=round(float(np.exp(found.x)), 6))
-
-
-def interval_sides(low: NDArray[np.float64], high: NDArray[np.float64], outcome: NDArray[np.float64]) -> Sides:
-    """Return the sides of the interval after it was tracked over the slice (`fusiontrade.inference.intervals`).
-
-    The mean of the later half of the way is taken: a single end point still carries the noise of its last outcomes.
-
-    Parameters
-    ----------
-    low, high, outcome
-        (n,) of one series in the order of time.
-    """
-    lowers, uppers, lower, upper = walk(low, high, outcome)
-    half = len(low) // 2
-    return Sides(
-        lower=round(float(np.append(lowers[half:], lower).mean()), 6),
-        upper=round(float(np.append(uppers[half:], upper).mean()), 6),
-    )
 
 
 def at_base_rate(chosen: CalibrationMap, logits: Floats, rate: float) -> CalibrationMap:

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusiontrade.inference.intervals import walk
 from serving.calibration import CalibrationMap
-from serving.card import HEADS, Metric, ModelCard, Sides, Thresholds
+from serving.card import HEADS, Adjustment, Metric, ModelCard, Thresholds
 from serving.evaluation import LSTM_HEADLINES, PATCHTST_HEADLINES, HeldOut, judge_lstm, judge_patchtst
 from serving.evaluation.baselines import rates_by_series
-from serving.forecasting import LstmAnswers, Subject, class_probabilities, lstm_answers
+from serving.forecasting import Adjustments, LstmAnswers, Subject, chances_of, class_probabilities, lstm_answers
 from serving.markets import ANY, row_of
 from serving.training.config import TrainingConfig
 from serving.training.dataset import Pool
-from serving.training.judging.calibrate import fit_binary, fit_temperature, interval_sides
+from serving.training.judging.calibrate import fit_binary, fit_temperature
 from serving.training.judging.directions import Directions, direction_rules
+from serving.training.judging.walking import STILL, Lived, averaged, starting, walked
 from serving.training.prepared import Prepared
 
 __all__ = ["Answer", "finish_lstm", "finish_patchtst", "subjects", "walked_answers"]
@@ -42,10 +42,11 @@ def finish_lstm(
         **known,
         calibration=maps,
         directions=rules,
-        intervals=_intervals(pool, rows, outputs),
+        adjustments={ANY: STILL},
         thresholds=Thresholds(change_scale=round(scale, 6)),
         metrics={},
     )
+    card = card.model_copy(update={"adjustments": _adjustments(card, pool, rows, outputs)})
     answers = walked_answers(card, answer(prepared.slices.test), held, subjects(pool))
     figures = judge_lstm(answers, held, _names(pool), resamples=config.bootstrap, seed=config.seed)
     report = {"calibration": tried, "direction": direction, "figures": figures}
@@ -55,7 +56,7 @@ def finish_lstm(
 def walked_answers(
     card: ModelCard, outputs: Mapping[str, NDArray[np.float32]], held: HeldOut, whose: Sequence[Subject]
 ) -> LstmAnswers:
-    """Return calibrated answers with each series' interval corrected by the outcomes before each forecast alone.
+    """Return calibrated answers, intervals and probabilities moved by the outcomes known before each forecast.
 
     Parameters
     ----------
@@ -66,16 +67,23 @@ def walked_answers(
     """
     of_rows = [whose[place] for place in held.place]
     raw = lstm_answers(card, outputs, held.close, held.atr, of_rows)
-    outcome = held.close + held.change * held.atr
-    lower, upper = np.empty(len(held)), np.empty(len(held))
+    chances = chances_of(card, outputs)
+    moves = Adjustments.of([STILL] * len(held))
     for place in np.unique(held.place):
         rows = np.flatnonzero(held.place == place)
         rows = rows[np.argsort(held.entry[rows], kind="stable")]
-        start = row_of(card.intervals, *whose[place])
-        lower[rows], upper[rows], _, _ = walk(
-            raw.raw_low[rows], raw.raw_high[rows], outcome[rows], start.lower, start.upper
+        lived = Lived(
+            low=raw.raw_low[rows],
+            high=raw.raw_high[rows],
+            outcome=held.close[rows] + held.change[rows] * held.atr[rows],
+            chances=chances[rows],
+            came=held.came[rows],
+            made_at=held.entry[rows],
+            known_at=held.known_at[rows],
         )
-    return lstm_answers(card, outputs, held.close, held.atr, of_rows, sides=(lower, upper))
+        path = walked(lived, row_of(card.adjustments, *whose[place]))
+        moves.lower[rows], moves.upper[rows], moves.offsets[rows] = path.lower, path.upper, path.offsets
+    return lstm_answers(card, outputs, held.close, held.atr, of_rows, adjustments=moves)
 
 
 def subjects(pool: Pool) -> list[Subject]:
@@ -101,9 +109,7 @@ def _maps(
     pool: Pool, rows: Rows, outputs: Mapping[str, NDArray[np.float32]]
 ) -> tuple[dict[str, CalibrationMap], dict[str, Any]]:
     """Return the map of each touch and win head, and what was tried."""
-    truth = np.concatenate(
-        (pool.column(lambda one: one.labels.touched)[rows], pool.column(lambda one: one.labels.win)[rows]), axis=1
-    ).astype(np.float64)
+    truth = _came(pool, rows)
     logits = np.concatenate((outputs["touch"], outputs["win"]), axis=1)
     maps: dict[str, CalibrationMap] = {}
     tried: dict[str, Any] = {}
@@ -136,28 +142,36 @@ def _directions(prepared: Prepared, rows: Rows, outputs: Mapping[str, NDArray[np
     )
 
 
-def _intervals(pool: Pool, rows: Rows, outputs: Mapping[str, NDArray[np.float32]]) -> dict[str, Sides]:
-    """Return the sides of each series after the calibration slice, and the means of each kind of market and of all."""
+def _adjustments(
+    card: ModelCard, pool: Pool, rows: Rows, outputs: Mapping[str, NDArray[np.float32]]
+) -> dict[str, Adjustment]:
+    """Return what the outcomes of the calibration slice taught about each series, kind of market and all of them."""
     quantiles = np.sort(outputs["quantiles"].astype(np.float64), axis=1)
+    chances, came = chances_of(card, outputs), _came(pool, rows)
     change = pool.column(lambda one: one.labels.change)[rows].astype(np.float64)
+    known_at = pool.column(lambda one: one.labels.known_at)[rows]
     place = pool.series_of(rows)
-    found = {
-        one.symbol: interval_sides(quantiles[own, 0], quantiles[own, -1], change[own])
-        for number, one in enumerate(pool.series)
-        if (own := place == number).any()
-    }
-    kinds = {one.symbol: one.market for one in pool.series if one.symbol in found}
-    table = {ANY: list(found.values())}
-    for symbol, kind in kinds.items():
-        table.setdefault(kind, []).append(found[symbol])
-    means = {
-        name: Sides(
-            lower=round(float(np.mean([side.lower for side in sides])), 6),
-            upper=round(float(np.mean([side.upper for side in sides])), 6),
-        )
-        for name, sides in table.items()
-    }
-    return means | found
+    found = {}
+    for number, one in enumerate(pool.series):
+        own = place == number
+        if own.any():
+            lived = Lived(
+                low=quantiles[own, 0],
+                high=quantiles[own, -1],
+                outcome=change[own],
+                chances=chances[own],
+                came=came[own],
+                made_at=pool.entry[rows][own],
+                known_at=known_at[own],
+            )
+            found[one.symbol] = starting(lived)
+    return averaged(found, {one.symbol: one.market for one in pool.series})
+
+
+def _came(pool: Pool, rows: Rows) -> NDArray[np.float64]:
+    """Return (n, CHANCES) which touches and wins came true."""
+    touched, win = (pool.column(lambda one, name=name: getattr(one.labels, name))[rows] for name in ("touched", "win"))  # type: ignore[misc]
+    return np.concatenate((touched, win), axis=1).astype(np.float64)
 
 
 def _in_time(pool: Pool, rows: Rows) -> Rows:

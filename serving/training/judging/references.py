@@ -39,6 +39,7 @@ def held_out(prepared: Prepared) -> HeldOut:
     return HeldOut(
         place=place,
         entry=entry[rows],
+        known_at=pool.column(lambda one: one.labels.known_at)[rows],
         close=close[rows],
         atr=atr[rows],
         **{name: values[rows].astype(np.float64) for name, values in truth.items() if name != "classes"},

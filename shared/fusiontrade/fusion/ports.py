@@ -1,4 +1,4 @@
-"""What the fusion asks of others: the news and the analyst, one call each; and where interval states are kept.
+"""What the fusion asks of others: the news and the analyst, one call each; and where calibration states are kept.
 
 A block that cannot be had is None and comes with a plain reason; it never delays or fails the forecast itself.
 """
@@ -12,10 +12,10 @@ from fusiontrade.fusion.response import FusionResponse, LLMAnalysisBlock, Sentim
 
 if TYPE_CHECKING:
     from fusiontrade.deadline import Deadline
-    from fusiontrade.fusion.interval_states import Kept
+    from fusiontrade.fusion.calibration_states import Kept
     from fusiontrade.market.symbols import Symbol
 
-__all__ = ["Analyst", "IntervalStates", "NoAnalyst", "NoSentiment", "Noted", "Sentiment"]
+__all__ = ["Analyst", "CalibrationStates", "NoAnalyst", "NoSentiment", "Noted", "Sentiment"]
 
 Block = TypeVar("Block", SentimentBlock, LLMAnalysisBlock)
 
@@ -44,7 +44,7 @@ class Analyst(Protocol):
         ...
 
 
-class IntervalStates(Protocol):
+class CalibrationStates(Protocol):
     """Keeps what outcomes have taught about the intervals of each symbol."""
 
     def read(self, symbol: Symbol) -> Kept:

@@ -26,6 +26,7 @@ from fusiontrade.errors import (
     Unavailable,
 )
 from fusiontrade.fusion.agreement import fuse
+from fusiontrade.fusion.calibration_keeping import Learned, OnlineCalibration
 from fusiontrade.fusion.compose import (
     Items,
     contradictions,
@@ -36,18 +37,17 @@ from fusiontrade.fusion.compose import (
     timeframes_block,
     views_of,
 )
-from fusiontrade.fusion.interval_keeping import AdaptiveIntervals, Learned
-from fusiontrade.fusion.ports import Analyst, IntervalStates, NoAnalyst, NoSentiment, Sentiment
+from fusiontrade.fusion.ports import Analyst, CalibrationStates, NoAnalyst, NoSentiment, Sentiment
 from fusiontrade.fusion.reasoning import reasoning_of
 from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.fusion.targets import targets_of
 from fusiontrade.inference.client import InferenceClient
 from fusiontrade.inference.contract import (
     BARS_NEEDED,
+    CalibrationState,
     CandleColumns,
     ForecastItem,
     ForecastRequest,
-    IntervalState,
     ItemForecast,
 )
 from fusiontrade.market.rollover import in_rollover, rolls_over
@@ -121,7 +121,7 @@ class FusionService:
         *,
         sentiment: Sentiment | None = None,
         analyst: Analyst | None = None,
-        intervals: IntervalStates | None = None,
+        intervals: CalibrationStates | None = None,
         clock: Clock = system_clock,
         budget_seconds: float = BUDGET_SECONDS,
     ) -> None:
@@ -129,7 +129,7 @@ class FusionService:
         self._inference = inference
         self._sentiment = sentiment or NoSentiment()
         self._analyst = analyst or NoAnalyst()
-        self._intervals = AdaptiveIntervals(intervals)
+        self._intervals = OnlineCalibration(intervals)
         self._clock = clock
         self._budget_seconds = budget_seconds
 
@@ -257,7 +257,9 @@ def instant_of(text: str, *, now: int, field: str = "query/as_of") -> int:
     return instant
 
 
-def _item(symbol: Symbol, timeframe: Timeframe, answer: CandleAnswer, interval: IntervalState | None) -> ForecastItem:
+def _item(
+    symbol: Symbol, timeframe: Timeframe, answer: CandleAnswer, interval: CalibrationState | None
+) -> ForecastItem:
     frame = answer.frame.tail(BARS_NEEDED)
     if not symbol.has_volume:
         frame = frame.without_volume()

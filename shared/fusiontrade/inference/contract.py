@@ -13,24 +13,27 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from fusiontrade.inference.intervals import NARROWEST, WIDEST
+from fusiontrade.inference.probabilities import FARTHEST
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 
 __all__ = [
     "BARS_NEEDED",
+    "CHANCES",
     "TOUCH_LEVELS",
+    "CalibrationState",
     "CandleColumns",
     "ForecastItem",
     "ForecastRequest",
     "ForecastResponse",
     "IntervalSide",
-    "IntervalState",
     "ItemError",
     "ItemForecast",
     "LstmForecast",
     "Market",
     "ModelKind",
     "ModelReference",
+    "Offsets",
     "PatchTstForecast",
 ]
 
@@ -43,7 +46,12 @@ BARS_NEEDED = 720
 ModelKind = Literal["lstm", "patchtst"]
 Market = Literal["fx", "metal", "crypto", "equity"]
 """Kind of market, as `fusiontrade.market.symbols.AssetClass` names it: which hours of the week are usually busy."""
+CHANCES = 3 * len(TOUCH_LEVELS) + 2
+"""Probabilities an LSTM gives of its horizon: the touches above, below, on either side, a long's win, a short's."""
 IntervalSide = Annotated[FiniteFloat, Field(ge=NARROWEST, le=WIDEST)]
+Offsets = Annotated[
+    tuple[Annotated[FiniteFloat, Field(ge=-FARTHEST, le=FARTHEST)], ...], Field(min_length=CHANCES, max_length=CHANCES)
+]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 _Instants = Annotated[list[int], Field(fail_fast=True)]  # a million wrong values are one fault
 _Prices = Annotated[list[FiniteFloat], Field(fail_fast=True)]
@@ -76,30 +84,32 @@ class CandleColumns(_Message):
         )
 
 
-class IntervalState(_Message):
-    """How far the 90 % intervals of one symbol, timeframe and bundle have to be moved, learned from their outcomes.
+class CalibrationState(_Message):
+    """How far the forecasts of one symbol, timeframe and bundle have to be moved, learned from their outcomes.
 
     ``lower`` and ``upper`` are added below and above the raw interval, as shares of its width (negative narrows it),
-    within the ends that `fusiontrade.inference.intervals` sets: beyond them bounds could cross.
-    ``revision`` counts the outcomes since the bundle was made, 0 is the bundle's own state; ``as_of`` is the close of
-    the newest outcome in it, ms. It holds for the bundle of ``version`` alone.
+    within the ends that `fusiontrade.inference.intervals` sets: beyond them bounds could cross. ``offsets`` are added
+    to the logits of the `CHANCES` probabilities, in the order of `LstmForecast.chances`.
+    ``revision`` counts the next-bar outcomes since the bundle was made, 0 is the bundle's own state; ``as_of`` is the
+    close of the newest outcome in it, ms. It holds for the bundle of ``version`` alone.
     """
 
     version: str
     lower: IntervalSide
     upper: IntervalSide
+    offsets: Offsets
     revision: Annotated[int, Field(ge=0)]
     as_of: int
 
 
 class ForecastItem(_Message):
-    """One symbol on one timeframe; ``interval`` None asks for the interval with the bundle's own state."""
+    """One symbol on one timeframe; ``state`` None asks for the answer with the bundle's own state."""
 
     symbol: Annotated[str, Field(min_length=1, max_length=64)]
     timeframe: Timeframe
     candles: CandleColumns
     market: Market | None = None
-    interval: IntervalState | None = None
+    state: CalibrationState | None = None
 
     def frame(self) -> CandleFrame:
         """Return the bars as a checked frame; raises `fusiontrade.errors.BadCandles`."""
@@ -137,7 +147,7 @@ class LstmForecast(_Message):
     ``change_scale`` is the 95th percentile of |predicted change| on the calibration slice, in the unit of ``change``
     (ATR); ``direction_accuracy`` is the measured hold-out accuracy of the votes in percent, null where the symbol
     never gets one. ``interval_raw`` are the 5 % and 95 % quantiles of the next close as the model gives them,
-    ``interval_90`` the same corrected by ``interval_state``.
+    ``interval_90`` the same corrected by ``state``, by which the touch and win probabilities are moved too.
     """
 
     model: ModelReference
@@ -150,7 +160,7 @@ class LstmForecast(_Message):
     predicted_price: float
     interval_90: tuple[float, float]
     interval_raw: tuple[float, float]
-    interval_state: IntervalState
+    state: CalibrationState
     horizon_bars: Annotated[int, Field(ge=1)]
     expected_range: float
     touch_up: Annotated[list[Probability], Field(min_length=len(TOUCH_LEVELS), max_length=len(TOUCH_LEVELS))]
@@ -158,6 +168,11 @@ class LstmForecast(_Message):
     touch_either: Annotated[list[Probability], Field(min_length=len(TOUCH_LEVELS), max_length=len(TOUCH_LEVELS))]
     win_long: Probability
     win_short: Probability
+
+    @property
+    def chances(self) -> tuple[float, ...]:
+        """The `CHANCES` probabilities of the horizon: touches above, below, on either side, a long's win, a short's."""
+        return (*self.touch_up, *self.touch_down, *self.touch_either, self.win_long, self.win_short)
 
 
 class PatchTstForecast(_Message):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from training_data import candles, two_series
 
+from fusiontrade.journal.outcomes import HORIZON_BARS
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.evaluation.baselines import BoostingSettings, ewma_quantiles, garch_quantiles, rolling_quantiles
 from serving.evaluation.baselines.pooled import newest_features, rolling_in_atr, volatility_quantiles
 from serving.evaluation.walk_forward import Fold, even_cuts, expanding_folds, walk_forward
 from serving.features import slots, slots_a_week
-from serving.training.config import HORIZON_BARS, PURGE_BARS
+from serving.training.config import PURGE_BARS
 from serving.training.dataset import Pool, fit_season, pool_of, volatility_of
 
 LEVELS = (0.05, 0.5, 0.95)

@@ -10,10 +10,11 @@ from lookahead_results import outcomes
 from training_data import START, two_series
 
 from fusiontrade.clock import parse_iso
+from fusiontrade.journal.outcomes import HORIZON_BARS
 from fusiontrade.market.timeframes import Timeframe
 from serving.lookahead.checks import Check, DatasetRows, Outcome, check_rows
 from serving.lookahead.pools import check_known_at_entry, rows_of_pool
-from serving.training.config import HORIZON_BARS, PURGE_BARS, TrainingConfig
+from serving.training.config import PURGE_BARS, TrainingConfig
 from serving.training.dataset import Pool, Slices, pool_of, split
 
 HOUR = 3_600_000

@@ -11,6 +11,7 @@ from tiny_bundles import card_content
 from training_data import HOUR, candles, two_series
 
 from fusiontrade.clock import iso
+from fusiontrade.journal.outcomes import HORIZON_BARS
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.card import ModelCard
@@ -26,7 +27,7 @@ from serving.features import (
     usual_week,
     volatility_columns,
 )
-from serving.training.config import HORIZON_BARS, PURGE_BARS, TrainingConfig
+from serving.training.config import PURGE_BARS, TrainingConfig
 from serving.training.dataset import (
     LstmBatches,
     PatchTstBatches,

@@ -179,8 +179,8 @@ def test_what_the_engine_answers_is_what_was_judged(
     raw = bundle.graph.run(dict(zip(names, inputs, strict=True)))
     assert answer.lstm is not None
     assert answer.lstm.change == pytest.approx(float(raw["change"][0]), abs=1e-5)
-    assert answer.lstm.interval_state.as_of == bundle.card.windows.calibration[1] + bundle.card.timeframe.milliseconds
-    assert answer.lstm.interval_state.lower == bundle.card.intervals[series.symbol].lower
+    assert answer.lstm.state.as_of == bundle.card.windows.calibration[1] + bundle.card.timeframe.milliseconds
+    assert answer.lstm.state.lower == bundle.card.intervals[series.symbol].lower
     quantiles = np.sort(raw["quantiles"][0].astype(np.float64))[[0, -1]]
     assert answer.lstm.interval_raw == pytest.approx(frame.close[-1] + quantiles * series.atr[place], rel=1e-6)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from fusiontrade.inference.contract import ForecastItem, IntervalState
+from fusiontrade.inference.contract import CalibrationState, ForecastItem
 from fusiontrade.inference.intervals import NARROWEST, WIDEST
 
 COLUMNS = {"time": [0], "open": [1.0], "high": [1.0], "low": [1.0], "close": [1.0]}
@@ -22,9 +22,9 @@ def test_a_symbol_without_or_with_too_many_characters_is_refused(symbol: str) ->
 def test_an_interval_state_that_no_outcomes_could_have_made_is_refused(side: str, share: float) -> None:
     state = {"version": "a", "lower": 0.0, "upper": 0.0, "revision": 1, "as_of": 0}
     with pytest.raises(ValidationError, match=side):
-        IntervalState.model_validate(state | {side: share})
+        CalibrationState.model_validate(state | {side: share})
 
 
 def test_an_interval_state_at_its_ends_comes_back_as_it_was() -> None:
-    state = IntervalState(version="a", lower=NARROWEST, upper=WIDEST, revision=1, as_of=0)
-    assert IntervalState.model_validate_json(state.model_dump_json()) == state
+    state = CalibrationState(version="a", lower=NARROWEST, upper=WIDEST, revision=1, as_of=0)
+    assert CalibrationState.model_validate_json(state.model_dump_json()) == state

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fusiontrade.inference.contract import IntervalState, ItemForecast, LstmForecast
+from fusiontrade.inference.contract import CalibrationState, ItemForecast, LstmForecast
 from fusiontrade.inference.intervals import advance
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
@@ -56,14 +56,14 @@ class Tracked:
     pending: Pending | None = None
 
     @classmethod
-    def of(cls, state: IntervalState) -> Tracked:
+    def of(cls, state: CalibrationState) -> Tracked:
         """Return the beginning that the container told."""
         return cls(state.version, state.lower, state.upper, state.revision, state.as_of)
 
     @property
-    def state(self) -> IntervalState:
+    def state(self) -> CalibrationState:
         """What the container is told."""
-        return IntervalState(
+        return CalibrationState(
             version=self.version, lower=self.lower, upper=self.upper, revision=self.revision, as_of=self.as_of
         )
 
@@ -110,7 +110,7 @@ def settled(stored: States, frames: Mapping[Timeframe, CandleFrame]) -> dict[Tim
     }
 
 
-def sendable(states: States, frames: Mapping[Timeframe, CandleFrame]) -> dict[Timeframe, IntervalState]:
+def sendable(states: States, frames: Mapping[Timeframe, CandleFrame]) -> dict[Timeframe, CalibrationState]:
     """Return what to send along with ``frames``: no state that knows an outcome younger than the newest bar."""
     return {
         timeframe: states[timeframe].state
@@ -149,7 +149,7 @@ def _settled(tracked: Tracked, frame: CandleFrame) -> Tracked:
 
 
 def _issued(tracked: Tracked | None, lstm: LstmForecast, bar_close: int) -> Tracked | None:
-    told = lstm.interval_state
+    told = lstm.state
     base = tracked if tracked is not None and tracked.version == told.version else Tracked.of(told)
     waiting = base.pending is not None and bar_close <= base.pending.bar_close
     if waiting or bar_close < base.as_of:

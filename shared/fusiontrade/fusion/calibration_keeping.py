@@ -1,4 +1,4 @@
-"""One request's dealings with the kept interval states: one read before the models are asked, at most one write after.
+"""One request's dealings with the kept states: one read before the models are asked, at most one write after.
 
 Always true here: trouble with the store never fails a forecast and never delays it by more than a few seconds; it is
 said in one plain warning. Two requests that learn the same outcome learn the same thing, so the one whose write comes
@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusiontrade.errors import StateUnavailable
-from fusiontrade.fusion.interval_states import Kept, Pending, States, Tracked, issued, sendable, settled
-from fusiontrade.inference.contract import IntervalState
+from fusiontrade.fusion.calibration_states import Kept, Pending, States, Tracked, issued, sendable, settled
+from fusiontrade.inference.contract import CalibrationState
 from fusiontrade.market.rollover import in_rollover, rolls_over
 from fusiontrade.market.timeframes import Timeframe
 
 if TYPE_CHECKING:
     from fusiontrade.cloud.tables import Table
     from fusiontrade.deadline import Deadline
-    from fusiontrade.fusion.ports import IntervalStates
+    from fusiontrade.fusion.ports import CalibrationStates
     from fusiontrade.inference.contract import ItemForecast
     from fusiontrade.market.candles import CandleFrame
     from fusiontrade.market.symbols import Symbol
 
-__all__ = ["STORE_SECONDS", "AdaptiveIntervals", "Learned", "TableIntervalStates"]
+__all__ = ["STORE_SECONDS", "Learned", "OnlineCalibration", "TableCalibrationStates"]
 
 STORE_SECONDS = 2.0
 """The most that a store may take for one answer: a second to connect and one to read."""
@@ -67,11 +67,11 @@ class Learned:
     kept: Kept | None = None
     states: States = field(default_factory=dict)
     source: str = ""
-    to_send: Mapping[Timeframe, IntervalState] = field(default_factory=dict)
+    to_send: Mapping[Timeframe, CalibrationState] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
-class AdaptiveIntervals:
+class OnlineCalibration:
     """Lets forecasts of the present learn from the outcomes of earlier ones.
 
     Parameters
@@ -82,7 +82,7 @@ class AdaptiveIntervals:
         A monotonic clock, seconds: a store that did not answer is left alone for half a minute.
     """
 
-    def __init__(self, store: IntervalStates | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: CalibrationStates | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
         self._rests_until = clock()
@@ -137,12 +137,12 @@ class AdaptiveIntervals:
         return ()
 
     def _rest(self, what: str, symbol: Symbol, error: StateUnavailable) -> None:
-        logger.warning("the interval states of %s could not be %s: %s", symbol.code, what, error)
+        logger.warning("the calibration states of %s could not be %s: %s", symbol.code, what, error)
         self._rests_until = self._clock() + _REST_SECONDS
 
 
-class TableIntervalStates:
-    """Keeps the states in a table of documents, one item a symbol: ``INTERVALS#{symbol}``, ``STATE``.
+class TableCalibrationStates:
+    """Keeps the states in a table of documents, one item a symbol: ``CALIBRATION#{symbol}``, ``STATE``.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class TableIntervalStates:
         try:
             self._table.put(item, condition=unchanged if kept.revision else Condition("attribute_not_exists(#pk)"))
         except ConditionFailed:
-            logger.info("the interval states of %s were written by another request first", symbol.code)
+            logger.info("the calibration states of %s were written by another request first", symbol.code)
 
 
 def _teaching(symbol: Symbol, items: Mapping[Timeframe, ItemForecast]) -> Mapping[Timeframe, ItemForecast]:
@@ -188,7 +188,7 @@ def _teaching(symbol: Symbol, items: Mapping[Timeframe, ItemForecast]) -> Mappin
 
 
 def _key(symbol: Symbol) -> dict[str, str]:
-    return {"pk": f"INTERVALS#{symbol.code}", "sk": "STATE"}
+    return {"pk": f"CALIBRATION#{symbol.code}", "sk": "STATE"}
 
 
 def _document(tracked: Tracked) -> dict[str, Any]:
@@ -211,13 +211,13 @@ def _kept(symbol: Symbol, item: Mapping[str, Any]) -> Kept:
         states = {Timeframe(name): _tracked(document) for name, document in item["states"].items()}
         return Kept(str(item["source"]), states, int(item["revision"]))
     except (AttributeError, KeyError, TypeError, ValueError):
-        logger.warning("the interval states of %s cannot be read and are learned anew", symbol.code)
+        logger.warning("the calibration states of %s cannot be read and are learned anew", symbol.code)
         return Kept(revision=revision if isinstance(revision, int) else 0)
 
 
 def _tracked(document: Mapping[str, Any]) -> Tracked:
     """Return a state that may be sent: what the contract refuses raises `ValueError` here."""
-    state = IntervalState(
+    state = CalibrationState(
         version=str(document["version"]),
         lower=float(document["lower"]),
         upper=float(document["upper"]),

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusiontrade.fusion.interval_states import Pending, Tracked, issued, sendable, settled
-from fusiontrade.inference.contract import CandleColumns, ForecastItem, IntervalState, ItemForecast
+from fusiontrade.fusion.calibration_states import Pending, Tracked, issued, sendable, settled
+from fusiontrade.inference.contract import CalibrationState, CandleColumns, ForecastItem, ItemForecast
 from fusiontrade.inference.intervals import walk
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
-from tests.support.fusion_fakes import NOON, OWN_INTERVAL, forecast
+from tests.support.fusion_fakes import NOON, OWN_STATE, forecast
 
 HOUR = Timeframe.H1.milliseconds
-VERSION = OWN_INTERVAL.version
+VERSION = OWN_STATE.version
 
 
 def frame(*closes: float, start: int = NOON, skip: tuple[int, ...] = ()) -> CandleFrame:
@@ -32,7 +32,7 @@ def tracked(lower: float = 0.0, upper: float = 0.0, *, as_of: int = NOON, pendin
     return Tracked(VERSION, lower, upper, 3, as_of, pending)
 
 
-def told(bar_close: int, own: IntervalState = OWN_INTERVAL, sent: IntervalState | None = None) -> ItemForecast:
+def told(bar_close: int, own: CalibrationState = OWN_STATE, sent: CalibrationState | None = None) -> ItemForecast:
     """The container's answer at ``bar_close`` with the raw interval 98.5 to 101.5."""
     candles = CandleColumns.of(frame(100.0, start=bar_close - HOUR))
     item = ForecastItem(symbol="EURUSD=X", timeframe=Timeframe.H1, candles=candles, interval=sent)
@@ -101,7 +101,7 @@ def test_an_outcome_is_judged_by_the_corrected_interval() -> None:
 
 def test_a_state_is_sent_only_with_bars_at_least_as_new_as_what_it_knows() -> None:
     known = {Timeframe.H1: tracked(0.1, 0.2, as_of=NOON + 2 * HOUR)}
-    sent = IntervalState(version=VERSION, lower=0.1, upper=0.2, revision=3, as_of=NOON + 2 * HOUR)
+    sent = CalibrationState(version=VERSION, lower=0.1, upper=0.2, revision=3, as_of=NOON + 2 * HOUR)
     assert sendable(known, {Timeframe.H1: frame(1.0, 1.0)}) == {Timeframe.H1: sent}
     assert sendable(known, {Timeframe.H1: frame(1.0)}) == {}
     assert sendable(known, {Timeframe.H4: frame(1.0, 1.0)}) == {}
@@ -111,7 +111,7 @@ def test_a_state_is_sent_only_with_bars_at_least_as_new_as_what_it_knows() -> No
 
 
 def test_a_first_forecast_waits_with_the_state_of_its_bundle() -> None:
-    own = OWN_INTERVAL.model_copy(update={"lower": 0.05, "upper": -0.02})
+    own = OWN_STATE.model_copy(update={"lower": 0.05, "upper": -0.02})
     assert issue(None, told(NOON, own)) == Tracked(VERSION, 0.05, -0.02, 0, own.as_of, Pending(NOON, 98.5, 101.5))
 
 
@@ -127,12 +127,12 @@ def test_a_forecast_older_than_the_newest_outcome_never_waits() -> None:
     state = tracked(0.1, as_of=NOON)
     assert issue(state, told(NOON - HOUR)) is state
     assert issue(state, told(NOON)).pending == Pending(NOON, 98.5, 101.5)
-    knowing = OWN_INTERVAL.model_copy(update={"as_of": NOON + 1})
+    knowing = OWN_STATE.model_copy(update={"as_of": NOON + 1})
     assert issued({}, {Timeframe.H1: told(NOON, knowing)}) == {}
 
 
 def test_another_bundle_begins_anew_from_the_state_that_the_container_used() -> None:
-    own = OWN_INTERVAL.model_copy(update={"version": "cccccccccccc", "lower": 0.03})
+    own = OWN_STATE.model_copy(update={"version": "cccccccccccc", "lower": 0.03})
     begun = issue(WAITING, told(NOON, own, sent=WAITING.state))
     assert begun == Tracked("cccccccccccc", 0.03, 0.0, 0, own.as_of, Pending(NOON, 98.5, 101.5))
 

@@ -12,8 +12,8 @@ import pytest
 from fusiontrade.cloud.session import client, forget_clients
 from fusiontrade.cloud.tables import Table
 from fusiontrade.errors import StateUnavailable
-from fusiontrade.fusion.interval_keeping import NOT_READ, TableIntervalStates
-from fusiontrade.fusion.interval_states import Kept, Pending, Tracked
+from fusiontrade.fusion.calibration_keeping import NOT_READ, TableCalibrationStates
+from fusiontrade.fusion.calibration_states import Kept, Pending, Tracked
 from fusiontrade.fusion.service import FusionService
 from fusiontrade.inference.client import InferenceClient
 from fusiontrade.market.symbols import parse_symbol
@@ -22,7 +22,7 @@ from tests.support.emulator import free_port
 from tests.support.fusion_fakes import NOON, FakeCandles, FakeEndpoint
 
 EURUSD = parse_symbol("EURUSD=X")
-KEY = {"pk": "INTERVALS#EURUSD=X", "sk": "STATE"}
+KEY = {"pk": "CALIBRATION#EURUSD=X", "sk": "STATE"}
 QUARTER = Timeframe.M15.milliseconds
 STATES = {
     Timeframe.M15: Tracked("aaaaaaaaaaaa", 0.0195, -0.1 - 0.2, 412, NOON, Pending(NOON, 1.1 / 3, 1.2)),
@@ -36,12 +36,12 @@ def table(models_table_name: str) -> Table:
 
 
 @pytest.fixture
-def store(table: Table) -> TableIntervalStates:
-    return TableIntervalStates(table)
+def store(table: Table) -> TableCalibrationStates:
+    return TableCalibrationStates(table)
 
 
 @pytest.fixture
-def asked(store: TableIntervalStates) -> list[str]:
+def asked(store: TableCalibrationStates) -> list[str]:
     """The operations that the table was asked for, one a round trip."""
     operations: list[str] = []
 
@@ -52,17 +52,19 @@ def asked(store: TableIntervalStates) -> list[str]:
     return operations
 
 
-def service(store: TableIntervalStates, candles: FakeCandles) -> Callable[[], list[str]]:
+def service(store: TableCalibrationStates, candles: FakeCandles) -> Callable[[], list[str]]:
     """Ask for a forecast at the present of ``candles`` and return its warnings."""
     made = FusionService(candles, InferenceClient(FakeEndpoint()), intervals=store, clock=lambda: candles.now)
     return lambda: made.fused("EURUSD=X", include_sentiment=False).warnings
 
 
-def test_nothing_is_kept_of_a_new_symbol(store: TableIntervalStates) -> None:
+def test_nothing_is_kept_of_a_new_symbol(store: TableCalibrationStates) -> None:
     assert store.read(EURUSD) == Kept()
 
 
-def test_states_come_back_to_the_last_digit_under_the_next_revision(store: TableIntervalStates, table: Table) -> None:
+def test_states_come_back_to_the_last_digit_under_the_next_revision(
+    store: TableCalibrationStates, table: Table
+) -> None:
     store.write(EURUSD, Kept("yahoo", STATES))
     assert store.read(EURUSD) == Kept("yahoo", STATES, 1)
     assert set(table.get(KEY) or {}) == {"pk", "sk", "source", "revision", "states"}
@@ -70,7 +72,7 @@ def test_states_come_back_to_the_last_digit_under_the_next_revision(store: Table
     assert store.read(EURUSD) == Kept("yahoo", {}, 2)
 
 
-def test_the_writer_who_comes_second_leaves_the_first_ones_standing(store: TableIntervalStates) -> None:
+def test_the_writer_who_comes_second_leaves_the_first_ones_standing(store: TableCalibrationStates) -> None:
     theirs = {Timeframe.M15: STATES[Timeframe.M15]}
     store.write(EURUSD, Kept("yahoo", theirs))
     store.write(EURUSD, Kept("yahoo", STATES))  # read before there was anything
@@ -80,7 +82,7 @@ def test_the_writer_who_comes_second_leaves_the_first_ones_standing(store: Table
     assert store.read(EURUSD) == Kept("yahoo", STATES, 2)
 
 
-def test_eight_requests_at_once_learn_an_outcome_once(store: TableIntervalStates) -> None:
+def test_eight_requests_at_once_learn_an_outcome_once(store: TableCalibrationStates) -> None:
     candles = FakeCandles()
     service(store, candles)()
     candles.now = NOON + QUARTER
@@ -99,7 +101,7 @@ def test_eight_requests_at_once_learn_an_outcome_once(store: TableIntervalStates
 
 
 def test_a_forecast_takes_one_read_and_one_write_and_the_same_again_one_read(
-    store: TableIntervalStates, asked: list[str]
+    store: TableCalibrationStates, asked: list[str]
 ) -> None:
     candles = FakeCandles()
     ask = service(store, candles)
@@ -135,7 +137,7 @@ def stored(**changed: Any) -> dict[str, Any]:
     ],
 )
 def test_an_item_that_cannot_be_read_is_learned_anew(
-    store: TableIntervalStates, table: Table, damage: dict[str, Any]
+    store: TableCalibrationStates, table: Table, damage: dict[str, Any]
 ) -> None:
     store.write(EURUSD, Kept("yahoo", STATES))
     table.put({**(table.get(KEY) or {}), **damage})
@@ -145,7 +147,7 @@ def test_an_item_that_cannot_be_read_is_learned_anew(
 
 
 def test_a_table_that_is_down_costs_a_warning_and_one_try(
-    store: TableIntervalStates, monkeypatch: pytest.MonkeyPatch
+    store: TableCalibrationStates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     forget_clients()
@@ -157,4 +159,4 @@ def test_a_table_that_is_down_costs_a_warning_and_one_try(
 
 
 def test_a_table_that_is_not_there_costs_a_warning(aws: None) -> None:
-    assert service(TableIntervalStates(Table("no-such-table")), FakeCandles())() == [NOT_READ]
+    assert service(TableCalibrationStates(Table("no-such-table")), FakeCandles())() == [NOT_READ]

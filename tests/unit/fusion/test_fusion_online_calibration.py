@@ -1,4 +1,4 @@
-"""The service with interval states: sent along, advanced once, left alone by past moments, missed without harm."""
+"""The service with calibration states: sent along, advanced once, left alone by past moments, missed without harm."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 
 from fusiontrade.deadline import Deadline
 from fusiontrade.errors import InferenceUnavailable, ProviderUnavailable
-from fusiontrade.fusion.interval_keeping import NOT_READ, NOT_WRITTEN, AdaptiveIntervals
-from fusiontrade.fusion.interval_states import Kept, Pending, Tracked
+from fusiontrade.fusion.calibration_keeping import NOT_READ, NOT_WRITTEN, OnlineCalibration
+from fusiontrade.fusion.calibration_states import Kept, Pending, Tracked
 from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.fusion.service import FusionService
 from fusiontrade.inference.client import InferenceClient
-from fusiontrade.inference.contract import IntervalState, ItemError
+from fusiontrade.inference.contract import CalibrationState, ItemError
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.symbols import AssetClass, parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from tests.support.fusion_fakes import (
     NOON,
-    OWN_INTERVAL,
+    OWN_STATE,
     FakeCandles,
     FakeEndpoint,
     FakeIntervalStates,
@@ -49,7 +49,7 @@ class Desk:
     def states(self, symbol: str = EURUSD) -> dict[Timeframe, Tracked]:
         return dict(self.store.items[symbol].states)
 
-    def sent(self) -> dict[Timeframe, IntervalState | None]:
+    def sent(self) -> dict[Timeframe, CalibrationState | None]:
         return {item.timeframe: item.interval for item in self.endpoint.requests[-1].items}
 
 
@@ -75,7 +75,7 @@ def test_a_first_forecast_has_its_bundles_own_interval_and_then_waits(desk: Desk
     kept = desk.store.items[EURUSD]
     assert (kept.source, kept.revision) == ("files", 1)
     assert kept.states[Timeframe.H1] == Tracked(
-        OWN_INTERVAL.version, 0.0, 0.0, 0, OWN_INTERVAL.as_of, Pending(NOON, pytest.approx(1.97), pytest.approx(2.03))
+        OWN_STATE.version, 0.0, 0.0, 0, OWN_STATE.as_of, Pending(NOON, pytest.approx(1.97), pytest.approx(2.03))
     )
 
 
@@ -84,9 +84,9 @@ def test_outcomes_are_learned_and_sent_along_and_correct_the_published_interval(
     desk.candles.now = NOON + QUARTER
     desk.candles.replies = {Timeframe.M15: answer(jumped(Timeframe.M15, end=NOON + QUARTER, close=1.5))}
     response = desk.ask()
-    learned = IntervalState(version=OWN_INTERVAL.version, lower=-0.0005, upper=0.0095, revision=1, as_of=NOON + QUARTER)
+    learned = CalibrationState(version=OWN_STATE.version, lower=-0.0005, upper=0.0095, revision=1, as_of=NOON + QUARTER)
     assert desk.sent()[Timeframe.M15] == learned
-    assert desk.sent()[Timeframe.H1] == OWN_INTERVAL  # what waits for its hour has learned nothing yet
+    assert desk.sent()[Timeframe.H1] == OWN_STATE  # what waits for its hour has learned nothing yet
     width = 0.03 * 1.5
     assert response.timeframes.m15.interval_90 == pytest.approx(
         (1.5 - width / 2 + 0.0005 * width, 1.5 + width / 2 + 0.0095 * width)
@@ -139,7 +139,7 @@ def test_bars_that_went_back_in_time_get_no_state_from_their_future_and_leave_it
 def test_another_bundle_uses_its_own_state_and_learning_begins_anew(desk: Desk) -> None:
     desk.ask()
     desk.candles.now = NOON + QUARTER
-    desk.endpoint.own = OWN_INTERVAL.model_copy(update={"version": "cccccccccccc", "upper": 0.25})
+    desk.endpoint.own = OWN_STATE.model_copy(update={"version": "cccccccccccc", "upper": 0.25})
     response = desk.ask()
     assert response.timeframes.h1.interval_90 == pytest.approx((1.97, 2.03 + 0.25 * 0.06))
     assert {state.version for state in desk.states().values()} == {"cccccccccccc"}
@@ -253,7 +253,7 @@ def test_a_store_that_fails_while_writing_costs_a_warning(desk: Desk, monkeypatc
 def test_a_store_that_is_down_is_left_alone_for_half_a_minute_and_then_used_again() -> None:
     now = [0.0]
     store = FakeIntervalStates(down=True)
-    intervals = AdaptiveIntervals(store, clock=lambda: now[0])
+    intervals = OnlineCalibration(store, clock=lambda: now[0])
     symbol, deadline = parse_symbol(EURUSD), Deadline.after(60)
     for now[0] in (0.0, 1.0, 29.9):
         assert intervals.learned(symbol, {}, "files", deadline=deadline).warnings == (NOT_READ,)
