@@ -178,7 +178,7 @@ class Windows(_Part):
 class ModelCard(_Part):
     """``model.json``. ``version`` is the first 12 hex digits of `ModelCard.digest`, empty before it is stamped.
 
-    ``season`` is the usual activity of each slot of the week, ``adjustments`` what outcomes of the calibration slice taught.
+    ``season`` is the usual activity of each slot of the week, ``adjustments`` what the calibration slice taught.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION

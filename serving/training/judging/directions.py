@@ -2,9 +2,9 @@
 
 Direction is barely predictable, and on most series not at all. One map is fitted for all rows of the calibration
 slice, its slope halved (what was found on one span comes back weaker on the next), and moved to each market's base
-rate of the training span. A symbol, or a kind of market, keeps it only where it beats that base rate on the slice beyond doubt, one-sided
-Diebold-Mariano test of the log losses, Benjamini-Hochberg over the symbols, and in each third of the slice. The others
-answer the base rate itself, so their log-loss skill is zero by construction, not negative by
+rate of the training span. A symbol, or a kind of market, keeps it only where it beats that base rate on the slice
+beyond doubt, one-sided Diebold-Mariano test of the log losses, Benjamini-Hochberg over the symbols, and in each third
+of the slice. The others answer the base rate itself, so their log-loss skill is zero by construction, not negative by
 chance; so does ``any``: what one kind of market proved is not proven of another.
 """
 
