@@ -178,7 +178,8 @@ class Windows(_Part):
 class ModelCard(_Part):
     """``model.json``. ``version`` is the first 12 hex digits of `ModelCard.digest`, empty before it is stamped.
 
-    ``season`` is the usual activity of each slot of the week, ``adjustments`` what the calibration slice taught.
+    ``season`` is the usual activity of each slot of the week, ``adjustments`` what the calibration slice taught;
+    ``abstains`` tells that a PatchTST did not prove its direction there and never votes.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -197,6 +198,7 @@ class ModelCard(_Part):
     directions: dict[str, DirectionRule] = {}
     adjustments: dict[str, Adjustment] = {}
     thresholds: Thresholds | None = None
+    abstains: bool = False
     metrics: dict[str, Metric]
     data: DataFingerprint
     windows: Windows

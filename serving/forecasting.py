@@ -258,7 +258,7 @@ def class_probabilities(card: ModelCard, outputs: Outputs) -> Floats:
 def patchtst_forecasts(card: ModelCard, outputs: Outputs) -> list[PatchTstForecast]:
     """Return one answer per window, as it goes over the wire."""
     return [
-        PatchTstForecast(model=card.reference, up=up, flat=flat, down=down)
+        PatchTstForecast(model=card.reference, up=up, flat=flat, down=down, abstains=card.abstains)
         for up, flat, down in class_probabilities(card, outputs).tolist()
     ]
 

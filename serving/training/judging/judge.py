@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusiontrade.journal.outcomes import HORIZON_BARS
 from serving.calibration import CalibrationMap
 from serving.card import HEADS, Adjustment, Metric, ModelCard, Thresholds
 from serving.evaluation import LSTM_HEADLINES, PATCHTST_HEADLINES, HeldOut, judge_lstm, judge_patchtst
 from serving.evaluation.baselines import rates_by_series
+from serving.evaluation.metrics import log_loss
+from serving.evaluation.significance import Comparison, compare
 from serving.forecasting import Adjustments, LstmAnswers, Subject, chances_of, class_probabilities, lstm_answers
 from serving.markets import ANY, row_of
 from serving.training.config import TrainingConfig
@@ -24,6 +27,8 @@ from serving.training.prepared import Prepared
 __all__ = ["Answer", "finish_lstm", "finish_patchtst", "subjects", "walked_answers"]
 
 Rows = NDArray[np.intp]
+_PROVEN = 0.01
+_UP, _FLAT, _DOWN = 0, 1, 2
 Answer = Callable[[Rows], Mapping[str, NDArray[np.float32]]]
 """Raw outputs of the exported graph for rows of the pool."""
 
@@ -98,11 +103,35 @@ def finish_patchtst(
     pool, slices = prepared.pool, prepared.slices
     rows = _in_time(pool, slices.calibration)
     temperature = fit_temperature(answer(rows)["classes"], pool.column(lambda one: one.labels.classes)[rows])
-    card = ModelCard(**known, calibration={"classes": temperature}, metrics={})
+    proof = _lean_proof(temperature.apply(answer(rows)["classes"]), prepared, rows)
+    abstains = not proof.p_better < _PROVEN
+    card = ModelCard(**known, calibration={"classes": temperature}, abstains=abstains, metrics={})
     probability = class_probabilities(card, answer(slices.test))
     figures = judge_patchtst(probability, held, _names(pool), resamples=config.bootstrap, seed=config.seed)
-    report = {"calibration": {"classes": {"chosen": "temperature", "t": temperature.t}}, "figures": figures}
+    report = {
+        "calibration": {"classes": {"chosen": "temperature", "t": temperature.t}},
+        "direction": {"abstains": abstains, "up_or_down_against_base_rate": proof.as_dict()},
+        "figures": figures,
+    }
     return _checked(card, _headlines(figures["pooled"], PATCHTST_HEADLINES)), report
+
+
+def _lean_proof(probability: NDArray[np.float64], prepared: Prepared, rows: Rows) -> Comparison:
+    """Return the test of up against down, where it was not flat, against the base rate of the training span.
+
+    Flat bars are left out: they can be forecast, and a model that knows only when little happens has no direction.
+    """
+    pool, slices = prepared.pool, prepared.slices
+    classes = pool.column(lambda one: one.labels.classes)
+    span = np.concatenate((slices.train, slices.validation))
+    span, moved = span[classes[span] != _FLAT], classes[rows] != _FLAT
+    rows, up_or_down = rows[moved], probability[moved][:, [_UP, _DOWN]]
+    came = (classes[rows] == _UP).astype(np.float64)
+    rate = rates_by_series(
+        pool.series_of(span), (classes[span] == _UP)[:, None].astype(np.float64), pool.series_of(rows)
+    )
+    said = up_or_down[:, 0] / up_or_down.sum(axis=1)
+    return compare(log_loss(said, came), log_loss(rate[:, 0], came), pool.entry[rows], horizon=HORIZON_BARS)
 
 
 def _maps(

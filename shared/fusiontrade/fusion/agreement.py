@@ -121,11 +121,12 @@ class LstmView:
 
 @dataclass(frozen=True)
 class PatchTstView:
-    """Calibrated class probabilities of a PatchTST bundle; they sum to 1."""
+    """Calibrated class probabilities of a PatchTST bundle; they sum to 1. One that ``abstains`` has no vote."""
 
     up: float
     flat: float
     down: float
+    abstains: bool = False
 
     def __post_init__(self) -> None:
         for name in ("up", "flat", "down"):
@@ -133,7 +134,9 @@ class PatchTstView:
 
     @property
     def vote(self) -> int:
-        """+1 or −1 where that class is strictly the likeliest, else 0 (a tie is no direction)."""
+        """+1 or −1 where that class is strictly the likeliest; 0 else (a tie is no direction) and where it abstains."""
+        if self.abstains:
+            return 0
         return int(self.up > max(self.flat, self.down)) - int(self.down > max(self.flat, self.up))
 
     @property

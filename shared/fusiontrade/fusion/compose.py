@@ -121,7 +121,7 @@ def _lstm_view(lstm: LstmForecast) -> LstmView:
 
 
 def _patchtst_view(patchtst: PatchTstForecast) -> PatchTstView:
-    return PatchTstView(patchtst.up, patchtst.flat, patchtst.down)
+    return PatchTstView(patchtst.up, patchtst.flat, patchtst.down, patchtst.abstains)
 
 
 def _outlook(atr: float, lstm: LstmForecast | None) -> Outlook:

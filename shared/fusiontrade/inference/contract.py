@@ -176,12 +176,16 @@ class LstmForecast(_Message):
 
 
 class PatchTstForecast(_Message):
-    """Calibrated class probabilities of a PatchTST bundle; they sum to 1."""
+    """Calibrated class probabilities of a PatchTST bundle; they sum to 1.
+
+    ``abstains`` where the bundle's direction is unproven: its probabilities stand, and it votes for nothing.
+    """
 
     model: ModelReference
     up: Probability
     flat: Probability
     down: Probability
+    abstains: bool
 
 
 class ItemError(_Message):
