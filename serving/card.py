@@ -179,7 +179,8 @@ class ModelCard(_Part):
     """``model.json``. ``version`` is the first 12 hex digits of `ModelCard.digest`, empty before it is stamped.
 
     ``season`` is the usual activity of each slot of the week, ``adjustments`` what the calibration slice taught;
-    ``abstains`` tells that a PatchTST did not prove its direction there and never votes.
+    ``abstains`` tells that a PatchTST did not prove its direction there and never votes. ``adopted`` are series
+    that taught a season and adjustments of their own, and nothing to the weights.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -199,6 +200,7 @@ class ModelCard(_Part):
     adjustments: dict[str, Adjustment] = {}
     thresholds: Thresholds | None = None
     abstains: bool = False
+    adopted: tuple[Series, ...] = ()
     metrics: dict[str, Metric]
     data: DataFingerprint
     windows: Windows

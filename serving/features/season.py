@@ -23,6 +23,7 @@ from serving.markets import row_of
 __all__ = [
     "LEAST_SIZE",
     "activity",
+    "drawn_to",
     "following_slots",
     "slots",
     "slots_a_day",
@@ -145,6 +146,21 @@ def usual_activity(
     for symbol, kind, _, _ in series:
         found[symbol] = _drawn(sums[symbol], found[kind], _PRIOR_OF_WEEK)
     return {name: np.round(values, 4) for name, values in found.items()}
+
+
+def drawn_to(kind: Floats, slot: NDArray[np.intp], values: Floats) -> NDArray[np.float64]:
+    """Return (slots,) the usual activity of one symbol, each slot drawn to its kind's by the weight of sixty bars.
+
+    Parameters
+    ----------
+    kind
+        (slots,) of the symbol's kind of market.
+    slot, values
+        (n,) slot and activity of the symbol's bars.
+    """
+    week = len(kind)
+    both = np.asarray((np.bincount(slot, values, week), np.bincount(slot, minlength=week)), np.float64)
+    return _drawn(both, kind, _PRIOR_OF_WEEK)
 
 
 def _time_of_day(both: NDArray[np.float64], timeframe: Timeframe) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from serving.card import Series as CardSeries
 from serving.features import INDICATORS
 from serving.training.config import TrainingConfig
 from serving.training.dataset import (
+    LstmBatches,
     Pool,
     Scaler,
     Slices,
@@ -27,7 +28,7 @@ from serving.training.dataset import (
     volatility_of,
 )
 
-__all__ = ["Prepared", "data_of", "prepare", "prepared_as"]
+__all__ = ["Prepared", "data_of", "lstm_batches_as", "prepare", "prepared_as"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,15 @@ def prepared_as(card: ModelCard, pool: Pool, *, judged_rows_only: bool = False) 
     )
     volatility = volatility_of(pool, season, slices.test if judged_rows_only else None)
     return Prepared(pool, slices, indicators, season, scaler, scaler.apply(volatility), data_of(pool))
+
+
+def lstm_batches_as(card: ModelCard, pool: Pool) -> LstmBatches:
+    """Return the inputs of an LSTM for any row of a pool, scaled as its bundle does; raises ValueError for others."""
+    if card.scaler is None:
+        raise ValueError(f"{card.model_id} is no lstm")
+    season = {name: np.asarray(usual, np.float64) for name, usual in card.season.items()}
+    volatility = _scaler(card.volatility_scaler).apply(volatility_of(pool, season))
+    return LstmBatches(pool, _scaler(card.scaler), volatility)
 
 
 def data_of(pool: Pool) -> DataFingerprint:

@@ -316,16 +316,17 @@ def left_out_table(timeframes: Json, targets: Sequence[Json]) -> Table | None:
     }
     rows: list[list[str | Cell]] = []
     for name in _ordered(timeframes):
-        part = timeframes[name].get("left_out") or {"by_symbol": {}}
-        for symbol, figures in sorted(part["by_symbol"].items()):
-            for figure, label in words.items():
-                one = figures.get(figure, {})
-                verdict, tone = verdicts[met.get((name, symbol, f"unseen_{figure}"))]
-                difference = Cell(told(one.get("difference")) + verdict, tone)
-                rows.append([name, symbol, label, told(one.get("full")), told(one.get("left_out")), difference])
+        for how, (key, so) in {"left_out": ("unseen", "as it comes"), "adopted": ("adopted", "adopted")}.items():
+            part = timeframes[name].get(how) or {"by_symbol": {}}
+            for symbol, figures in sorted(part["by_symbol"].items()):
+                for figure, label in words.items():
+                    one = figures.get(figure, {})
+                    verdict, tone = verdicts[met.get((name, symbol, f"{key}_{figure}"))]
+                    difference = Cell(told(one.get("difference")) + verdict, tone)
+                    rows.append([name, symbol, so, label, told(one.get("full")), told(one.get("left_out")), difference])
     if not rows:
         return None
-    columns = ("timeframe", "left out", "figure", "trained on it", "never saw it", "difference")
+    columns = ("timeframe", "left out", "asked", "figure", "trained on it", "never saw it", "difference")
     return _table("Symbols left out of training, on the same rows", columns, rows)
 
 

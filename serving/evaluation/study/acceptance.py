@@ -49,7 +49,8 @@ def acceptance(timeframes: Mapping[str, Json]) -> list[Json]:
         rows += [row | {"timeframe": name} for row in _each_series(counted)]
         rows += [row | {"timeframe": name} for row in _calibrated(lstm)]
     for name, part in timeframes.items():
-        rows += [row | {"timeframe": name} for row in _left_out(part.get("left_out"))]
+        for how in _TRANSFERS:
+            rows += [row | {"timeframe": name} for row in _left_out(part, how)]
     return rows
 
 
@@ -182,17 +183,16 @@ def _reliable(head: str, side: str, bins: Sequence[Figure]) -> Iterator[Json]:
         )
 
 
-def _left_out(part: Json | None) -> Iterator[Json]:
+def _left_out(part: Json, how: str) -> Iterator[Json]:
     """Yield whether a symbol that training never saw loses anything beyond the interval of the difference."""
-    if part is None:
-        return
-    for symbol, figures in sorted(part["by_symbol"].items()):
+    name_of, left_out = _TRANSFERS[how]
+    for symbol, figures in sorted(part.get(how, {"by_symbol": {}})["by_symbol"].items()):
         for name, words, better in _TRANSFER:
             difference = figures.get(name, {}).get("difference")
             lost = difference is not None and (difference["high"] < 0 if better > 0 else difference["low"] > 0)
             yield _row(
-                f"unseen_{name}",
-                f"a symbol left out of training: {words}, difference from the bundle that saw it",
+                f"{name_of}_{name}",
+                f"{left_out}: {words}, difference from the bundle that saw it",
                 symbol,
                 difference,
                 limit=0.0,
@@ -200,6 +200,10 @@ def _left_out(part: Json | None) -> Iterator[Json]:
             )
 
 
+_TRANSFERS = {
+    "left_out": ("unseen", "a symbol left out of training"),
+    "adopted": ("adopted", "a symbol left out of training, and adopted"),
+}
 _TRANSFER = (
     ("pinball_ratio", "pinball ratio", -1),
     ("either_touch_auc", "AUC of ±1 ATR touched on either side", 1),

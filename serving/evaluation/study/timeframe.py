@@ -16,6 +16,7 @@ from fusiontrade.inference.contract import ModelKind
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import Bundle, load_bundle
 from serving.card import ModelCard
+from serving.evaluation.answering import run_bundle
 from serving.evaluation.baselines import BoostingSettings
 from serving.evaluation.held_out import HeldOut
 from serving.evaluation.study.judged import REFERENCE_FIVE, Candles, judged_part, read
@@ -25,6 +26,7 @@ from serving.evaluation.study.sections import Scopes, lstm_part, patchtst_part
 from serving.evaluation.walk_forward import even_cuts, expanding_folds, walk_forward
 from serving.forecasting import LstmAnswers, class_probabilities
 from serving.instants import iso_of
+from serving.training.adopt import adopted
 from serving.training.dataset import LstmBatches, PatchTstBatches, Pool
 from serving.training.judging.judge import subjects, walked_answers
 from serving.training.judging.references import held_out
@@ -38,7 +40,6 @@ Rows = NDArray[np.intp]
 
 STEPS = ("candles", "plain baselines", "LightGBM, EWMA, GARCH", "lstm", "patchtst", "symbols left out", "walk-forward")
 """What is told as done, in this order."""
-_BATCH = 1024
 _FOLDS = 4
 _ROWS_OF_FOLD, _ROUNDS_OF_FOLD = 40_000, 250  # every fold grows five forests: smaller ones
 
@@ -115,9 +116,12 @@ def _studied(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
     told("patchtst")
     folders = plan.left_out.get(timeframe, ())
     if answers is not None and folders:
-        unseen = [load_bundle(folder) for folder in folders]
-        told_by = [(one.card, lstm_answers_of(one, candles.pool, held)) for one in unseen if one.card.kind == "lstm"]
+        unseen = [one for one in map(load_bundle, folders) if one.card.kind == "lstm"]
+        told_by = [(one.card, lstm_answers_of(one, candles.pool, held)) for one in unseen]
         part["left_out"] = left_out_part(answers, told_by, held, scopes)
+        taught = [replace(one, card=adopted(one, candles.pool)) for one in unseen if _misses(one.card, candles.pool)]
+        told_by = [(one.card, lstm_answers_of(one, candles.pool, held)) for one in taught]
+        part["adopted"] = left_out_part(answers, told_by, held, scopes)
     told("symbols left out")
     part["walk_forward"] = walked_folds(prepared, plan)
     told("walk-forward")
@@ -128,14 +132,18 @@ def lstm_answers_of(bundle: Bundle, pool: Pool, held: HeldOut) -> LstmAnswers:
     """Return a bundle's calibrated answers to the held-out rows, its intervals adapted as outcomes became known."""
     prepared = prepared_as(bundle.card, pool, judged_rows_only=True)
     batches = LstmBatches(pool, prepared.scaler, prepared.volatility)
-    outputs = _run(bundle, batches, ("features", "calendar", "volatility"), prepared.slices.test)
+    outputs = run_bundle(bundle, batches, prepared.slices.test)
     return walked_answers(bundle.card, outputs, held, subjects(pool))
+
+
+def _misses(card: ModelCard, pool: Pool) -> bool:
+    return any(one.symbol not in card.season for one in pool.series)
 
 
 def _classes(bundle: Bundle, pool: Pool, rows: Rows) -> NDArray[np.float64]:
     prepared = prepared_as(bundle.card, pool, judged_rows_only=True)
     batches = PatchTstBatches(pool, prepared.volatility)
-    return class_probabilities(bundle.card, _run(bundle, batches, ("candles", "calendar", "volatility"), rows))
+    return class_probabilities(bundle.card, run_bundle(bundle, batches, rows))
 
 
 def walked_folds(prepared: Prepared, plan: Plan) -> list[Json]:
@@ -155,17 +163,6 @@ def walked_folds(prepared: Prepared, plan: Plan) -> list[Json]:
         return []
     found = walk_forward(pool, folds, settings=settings, resamples=plan.resamples, seed=plan.seed)
     return [fold | {"from": iso_of(fold["from"]), "to": iso_of(fold["to"])} for fold in found]
-
-
-def _run(
-    bundle: Bundle, batches: LstmBatches | PatchTstBatches, names: Sequence[str], rows: Rows
-) -> dict[str, NDArray[np.float32]]:
-    """Return the raw outputs of the served graph for rows of the pool."""
-    parts = []
-    for start in range(0, len(rows), _BATCH):
-        inputs = batches.inputs(rows[start : start + _BATCH])
-        parts.append(bundle.graph.run(dict(zip(names, inputs, strict=True))))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _by_kind(bundles: Sequence[Bundle]) -> dict[ModelKind, Bundle]:

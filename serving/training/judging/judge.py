@@ -24,7 +24,7 @@ from serving.training.judging.directions import Directions, direction_rules
 from serving.training.judging.walking import STILL, Lived, averaged, starting, walked
 from serving.training.prepared import Prepared
 
-__all__ = ["Answer", "finish_lstm", "finish_patchtst", "subjects", "walked_answers"]
+__all__ = ["Answer", "finish_lstm", "finish_patchtst", "learned_adjustments", "subjects", "walked_answers"]
 
 Rows = NDArray[np.intp]
 _PROVEN = 0.01
@@ -51,7 +51,7 @@ def finish_lstm(
         thresholds=Thresholds(change_scale=round(scale, 6)),
         metrics={},
     )
-    card = card.model_copy(update={"adjustments": _adjustments(card, pool, rows, outputs)})
+    card = card.model_copy(update={"adjustments": learned_adjustments(card, pool, rows, outputs)})
     answers = walked_answers(card, answer(prepared.slices.test), held, subjects(pool))
     figures = judge_lstm(answers, held, _names(pool), resamples=config.bootstrap, seed=config.seed)
     report = {"calibration": tried, "direction": direction, "figures": figures}
@@ -171,10 +171,18 @@ def _directions(prepared: Prepared, rows: Rows, outputs: Mapping[str, NDArray[np
     )
 
 
-def _adjustments(
+def learned_adjustments(
     card: ModelCard, pool: Pool, rows: Rows, outputs: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, Adjustment]:
-    """Return what the outcomes of the calibration slice taught about each series, kind of market and all of them."""
+    """Return what outcomes teach about each series, each kind of market and all of them.
+
+    Parameters
+    ----------
+    rows
+        (n,) rows of the pool, those of a series in the order of time: its calibration slice.
+    outputs
+        Raw outputs for these rows.
+    """
     quantiles = np.sort(outputs["quantiles"].astype(np.float64), axis=1)
     chances, came = chances_of(card, outputs), _came(pool, rows)
     change = pool.column(lambda one: one.labels.change)[rows].astype(np.float64)
