@@ -12,6 +12,7 @@ from fusiontrade.deadline import Deadline
 from fusiontrade.errors import FusionTradeError, StateUnavailable
 from fusiontrade.fusion.calibration_states import Kept
 from fusiontrade.inference.contract import (
+    CHANCES,
     CalibrationState,
     ForecastItem,
     ForecastRequest,
@@ -23,6 +24,7 @@ from fusiontrade.inference.contract import (
     PatchTstForecast,
 )
 from fusiontrade.inference.intervals import corrected
+from fusiontrade.inference.probabilities import moved
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.source import CandleAnswer
 from fusiontrade.market.symbols import Symbol
@@ -30,8 +32,23 @@ from fusiontrade.market.timeframes import INTRADAY, Timeframe
 
 NOON = 1_753_963_200_000  # 2025-07-31T12:00:00Z
 
-OWN_STATE = CalibrationState(version="aaaaaaaaaaaa", lower=0.0, upper=0.0, revision=0, as_of=NOON - 30 * 86_400_000)
+OWN_STATE = CalibrationState(
+    version="aaaaaaaaaaaa",
+    lower=0.0,
+    upper=0.0,
+    offsets=(0.0,) * CHANCES,
+    revision=0,
+    as_of=NOON - 30 * 86_400_000,
+)
 """The calibration state that the fake bundles were shipped with."""
+
+BASE_CHANCES = (
+    0.5, 0.3, 0.2, 0.1, 0.05,  # touches above
+    0.4, 0.25, 0.15, 0.08, 0.04,  # below
+    0.7, 0.5, 0.33, 0.17, 0.09,  # on either side
+    0.42, 0.38,  # a long's win, a short's
+)  # fmt: skip
+"""The probabilities of the fake bundles before any offset."""
 
 CLASSES = {1: (0.5, 0.25, 0.25), 0: (0.25, 0.5, 0.25), -1: (0.25, 0.25, 0.5)}
 
@@ -77,7 +94,8 @@ def forecast(
     atr = close / 100
     votes = lstm or 0
     raw = (close - 1.5 * atr, close + 1.5 * atr)
-    state = item.interval if item.interval and item.interval.version == own.version else own
+    state = item.state if item.state and item.state.version == own.version else own
+    chances = moved(BASE_CHANCES, state.offsets).tolist()
     return ItemForecast(
         symbol=item.symbol,
         timeframe=item.timeframe,
@@ -100,11 +118,11 @@ def forecast(
             state=state,
             horizon_bars=4,
             expected_range=2 * atr,
-            touch_up=[0.5, 0.3, 0.2, 0.1, 0.05],
-            touch_down=[0.4, 0.25, 0.15, 0.08, 0.04],
-            touch_either=[0.7, 0.5, 0.33, 0.17, 0.09],
-            win_long=0.42,
-            win_short=0.38,
+            touch_up=chances[:5],
+            touch_down=chances[5:10],
+            touch_either=chances[10:15],
+            win_long=chances[15],
+            win_short=chances[16],
         ),
         patchtst=None
         if patchtst is None
@@ -144,7 +162,7 @@ class FakeEndpoint:
 
 
 @dataclass
-class FakeIntervalStates:
+class FakeCalibrationStates:
     """Our CalibrationStates port in memory; it counts what it is asked and does not answer while ``down``."""
 
     items: dict[str, Kept] = field(default_factory=dict)

@@ -1,9 +1,13 @@
-"""What outcomes have taught about the 90 % intervals of one symbol, and the forecast that waits for its own.
+"""What outcomes have taught about the forecasts of one symbol, and the forecasts that wait for their own.
+
+Two things are learned: how far the sides of the 90 % interval have to be moved, from the next close, and how far the
+touch and win probabilities have to, from the whole horizon.
 
 Always true here: a timeframe learns each outcome once, in the order of time, and from finished bars alone; nothing is
 learned from an outcome that the bundle's own state knows already; a state never meets a forecast made before its
-newest outcome. A state holds for one bundle version and one source of market data. Pure: no input, no output, no
-clock; what is given is never changed.
+newest outcome. So of a waiting forecast the next close has taught exactly if it lies before ``as_of``. A state holds
+for one bundle version and one source of market data. Pure: no input, no output, no clock; what is given is never
+changed.
 """
 
 from __future__ import annotations
@@ -13,21 +17,40 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from fusiontrade.inference import intervals, probabilities
 from fusiontrade.inference.contract import CalibrationState, ItemForecast, LstmForecast
-from fusiontrade.inference.intervals import advance
+from fusiontrade.journal.outcomes import HORIZON_BARS, in_time, touches, wins
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 
-__all__ = ["Kept", "Pending", "States", "Tracked", "issued", "sendable", "settled"]
+__all__ = ["MOST_WAITING", "Kept", "States", "Tracked", "Waiting", "issued", "sendable", "settled"]
+
+MOST_WAITING = 2 * HORIZON_BARS
+"""Forecasts of a timeframe that wait at most: one a bar, half of them for bars that a source may take back."""
 
 
 @dataclass(frozen=True)
-class Pending:
-    """A forecast whose outcome is not known yet: made at ``bar_close`` (ms), its raw interval in the quote currency."""
+class Waiting:
+    """A forecast whose horizon is not over yet.
+
+    Parameters
+    ----------
+    bar_close
+        When it was made, ms.
+    entry, atr
+        Last close and ATR(14) then, in the quote currency.
+    raw_low, raw_high
+        Its raw 90 % interval of the next close, in the quote currency.
+    chances
+        Its probabilities as they were issued, in the order of `LstmForecast.chances`.
+    """
 
     bar_close: int
+    entry: float
+    atr: float
     raw_low: float
     raw_high: float
+    chances: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -40,31 +63,39 @@ class Tracked:
         Of the bundle it holds for.
     lower, upper
         What each side is moved outwards by, in shares of the raw interval's width.
+    offsets
+        What the probabilities are moved by, in logits, in the order of `LstmForecast.chances`.
     revision
-        Outcomes learned since the bundle was made.
+        Next closes learned since the bundle was made.
     as_of
-        Close of the newest of them (of the bundle's own newest, where it is 0), ms.
-    pending
-        The newest forecast, until its outcome is known.
+        Close of the newest bar that anything was learned from (of the bundle's own newest, where nothing was), ms.
+    waiting
+        Forecasts whose horizons are not over, oldest first, each of another bar.
     """
 
     version: str
     lower: float
     upper: float
+    offsets: tuple[float, ...]
     revision: int
     as_of: int
-    pending: Pending | None = None
+    waiting: tuple[Waiting, ...] = ()
 
     @classmethod
     def of(cls, state: CalibrationState) -> Tracked:
         """Return the beginning that the container told."""
-        return cls(state.version, state.lower, state.upper, state.revision, state.as_of)
+        return cls(state.version, state.lower, state.upper, state.offsets, state.revision, state.as_of)
 
     @property
     def state(self) -> CalibrationState:
         """What the container is told."""
         return CalibrationState(
-            version=self.version, lower=self.lower, upper=self.upper, revision=self.revision, as_of=self.as_of
+            version=self.version,
+            lower=self.lower,
+            upper=self.upper,
+            offsets=self.offsets,
+            revision=self.revision,
+            as_of=self.as_of,
         )
 
 
@@ -101,8 +132,11 @@ def settled(stored: States, frames: Mapping[Timeframe, CandleFrame]) -> dict[Tim
     frames
         Finished bars of each timeframe, oldest first; one may be absent.
 
-    The outcome of a forecast is the close of the first bar that opens at or after it. A forecast from before the
-    first bar of its frame is dropped: nobody can tell what came next.
+    The next close of a forecast is that of the first bar that opens at or after it; its horizon is that bar and the
+    three after it. The next close teaches the sides as soon as it is there, the horizon teaches the offsets once all
+    of it is finished, and then the forecast leaves. It leaves without teaching them where the horizon took longer
+    than `in_time` allows, and without teaching anything where it is from before the first bar of its frame: nobody
+    can tell what came next.
     """
     return {
         timeframe: _settled(tracked, frames[timeframe]) if timeframe in frames else tracked
@@ -122,36 +156,66 @@ def sendable(states: States, frames: Mapping[Timeframe, CandleFrame]) -> dict[Ti
 def issued(stored: States, items: Mapping[Timeframe, ItemForecast]) -> dict[Timeframe, Tracked]:
     """Return the states with the forecasts of ``items`` waiting for their outcomes.
 
-    A forecast that is not newer than the waiting one, or older than the newest outcome, changes nothing. A forecast
-    of another bundle version begins anew from the state that the container used.
+    A forecast that is not newer than those that wait, or older than the newest outcome, changes nothing, nor does one
+    whose outcome could not be told: without a price, without an ATR, or of another horizon than outcomes are settled
+    by. A forecast of another bundle version begins anew from the state that the container used; what waited is
+    dropped with the rest.
     """
     states = dict(stored)
     for timeframe, item in items.items():
-        if item.lstm is not None and item.bar_close is not None:
-            tracked = _issued(stored.get(timeframe), item.lstm, item.bar_close)
-            if tracked is not None:
-                states[timeframe] = tracked
+        tracked = _issued(stored.get(timeframe), item)
+        if tracked is not None:
+            states[timeframe] = tracked
     return states
 
 
 def _settled(tracked: Tracked, frame: CandleFrame) -> Tracked:
-    pending = tracked.pending
-    if pending is None:
-        return tracked
-    row = int(np.searchsorted(frame.time, pending.bar_close))
-    if row == len(frame):
-        return tracked
-    if row == 0 and int(frame.time[0]) > pending.bar_close:
-        return replace(tracked, pending=None)
-    outcome = float(frame.close[row])
-    lower, upper = advance(tracked.lower, tracked.upper, pending.raw_low, pending.raw_high, outcome)
-    return Tracked(tracked.version, lower, upper, tracked.revision + 1, int(frame.close_time[row]))
+    known_to, waiting = tracked.as_of, []
+    for forecast in tracked.waiting:
+        first = int(np.searchsorted(frame.time, forecast.bar_close))
+        if first == 0 and len(frame) and int(frame.time[0]) > forecast.bar_close:
+            continue
+        ahead = frame.rows(slice(first, first + HORIZON_BARS))
+        if len(ahead) and forecast.bar_close >= known_to:
+            tracked = _next_close_taught(tracked, forecast, ahead)
+        if len(ahead) < HORIZON_BARS:
+            waiting.append(forecast)
+        elif in_time(forecast.bar_close, int(ahead.close_time[-1]), frame.timeframe.milliseconds):
+            tracked = _horizon_taught(tracked, forecast, ahead)
+    return replace(tracked, waiting=tuple(waiting))
 
 
-def _issued(tracked: Tracked | None, lstm: LstmForecast, bar_close: int) -> Tracked | None:
-    told = lstm.state
-    base = tracked if tracked is not None and tracked.version == told.version else Tracked.of(told)
-    waiting = base.pending is not None and bar_close <= base.pending.bar_close
-    if waiting or bar_close < base.as_of:
+def _next_close_taught(tracked: Tracked, forecast: Waiting, ahead: CandleFrame) -> Tracked:
+    outcome = float(ahead.close[0])
+    lower, upper = intervals.advance(tracked.lower, tracked.upper, forecast.raw_low, forecast.raw_high, outcome)
+    as_of = max(tracked.as_of, int(ahead.close_time[0]))
+    return replace(tracked, lower=lower, upper=upper, revision=tracked.revision + 1, as_of=as_of)
+
+
+def _horizon_taught(tracked: Tracked, forecast: Waiting, ahead: CandleFrame) -> Tracked:
+    entry, atr = np.array([forecast.entry]), np.array([forecast.atr])
+    opened, high, low = ahead.open[None], ahead.high[None], ahead.low[None]
+    came = np.concatenate((touches(entry, atr, high, low), wins(entry, atr, opened, high, low)), axis=1)[0]
+    offsets = probabilities.advance(tracked.offsets, forecast.chances, came)
+    return replace(tracked, offsets=tuple(offsets.tolist()), as_of=max(tracked.as_of, int(ahead.close_time[-1])))
+
+
+def _issued(tracked: Tracked | None, item: ItemForecast) -> Tracked | None:
+    lstm = item.lstm
+    forecast = None if lstm is None else _waiting(item, lstm)
+    if lstm is None or forecast is None:
         return tracked
-    return replace(base, pending=Pending(bar_close, *lstm.interval_raw))
+    base = tracked if tracked is not None and tracked.version == lstm.state.version else Tracked.of(lstm.state)
+    known = bool(base.waiting) and forecast.bar_close <= base.waiting[-1].bar_close
+    if known or forecast.bar_close < base.as_of:
+        return tracked
+    return replace(base, waiting=(*base.waiting, forecast)[-MOST_WAITING:])
+
+
+def _waiting(item: ItemForecast, lstm: LstmForecast) -> Waiting | None:
+    """Return the forecast to wait for, or None where its outcome could not be told."""
+    if item.bar_close is None or item.current_price is None or item.atr is None:
+        return None
+    if min(item.current_price, item.atr) <= 0.0 or lstm.horizon_bars != HORIZON_BARS:
+        return None
+    return Waiting(item.bar_close, item.current_price, item.atr, *lstm.interval_raw, lstm.chances)

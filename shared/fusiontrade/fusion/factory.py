@@ -22,7 +22,7 @@ def fusion_service(settings: Settings) -> FusionService:
     from fusiontrade.cloud.endpoint import SageMakerEndpoint
     from fusiontrade.cloud.storage import Storage
     from fusiontrade.cloud.tables import Table
-    from fusiontrade.fusion.calibration_keeping import TableCalibrationStates
+    from fusiontrade.fusion.calibration_store import TableCalibrationStates
     from fusiontrade.fusion.service import FusionService
     from fusiontrade.inference.client import InferenceClient
     from fusiontrade.market.factory import candle_source
@@ -32,6 +32,6 @@ def fusion_service(settings: Settings) -> FusionService:
     return FusionService(
         candle_source(settings, storage),
         InferenceClient(SageMakerEndpoint(settings.need("endpoint_name"))),
-        intervals=TableCalibrationStates(models) if models else None,
+        calibration=TableCalibrationStates(models) if models else None,
         budget_seconds=settings.request_budget_seconds,
     )

@@ -45,7 +45,7 @@ class Analyst(Protocol):
 
 
 class CalibrationStates(Protocol):
-    """Keeps what outcomes have taught about the intervals of each symbol."""
+    """Keeps what outcomes have taught about the intervals and probabilities of each symbol."""
 
     def read(self, symbol: Symbol) -> Kept:
         """Return what is kept of ``symbol``, empty where nothing is.

@@ -3,8 +3,8 @@
 Always true here: candles of all four timeframes are asked for at once, the container once; a timeframe that fails is
 ``N/A`` with a warning that names it, and only when all fail is their error the answer. Nothing younger than ``as_of``
 is looked at. News and analyst are one call each, last, and never fail the forecast. Forecasts of the present learn
-from the outcomes of earlier ones how wide their intervals have to be; those of a past moment neither read nor leave
-anything, so they are the same whenever they are asked for.
+from the outcomes of earlier ones how wide their intervals and how high their probabilities have to be; those of a past
+moment neither read nor leave anything, so they are the same whenever they are asked for.
 
 The forecast itself is pure (`agreement`, `targets`, `compose`); this module is where the calls are made.
 """
@@ -106,8 +106,8 @@ class FusionService:
         The client of the serving container.
     sentiment, analyst
         The news and the language model; by default neither is configured.
-    intervals
-        Where the states of the adaptive intervals are kept; by default nowhere: each forecast has its bundle's own.
+    calibration
+        Where it is kept what outcomes taught; by default nowhere: each forecast is corrected by its bundle's own.
     clock
         The present instant, ms; an ``as_of`` after it is refused.
     budget_seconds
@@ -121,7 +121,7 @@ class FusionService:
         *,
         sentiment: Sentiment | None = None,
         analyst: Analyst | None = None,
-        intervals: CalibrationStates | None = None,
+        calibration: CalibrationStates | None = None,
         clock: Clock = system_clock,
         budget_seconds: float = BUDGET_SECONDS,
     ) -> None:
@@ -129,7 +129,7 @@ class FusionService:
         self._inference = inference
         self._sentiment = sentiment or NoSentiment()
         self._analyst = analyst or NoAnalyst()
-        self._intervals = OnlineCalibration(intervals)
+        self._calibration = OnlineCalibration(calibration)
         self._clock = clock
         self._budget_seconds = budget_seconds
 
@@ -218,13 +218,13 @@ class FusionService:
         items = {item.timeframe: item for item in response.items if item.error is None}
         if not items:
             raise _unanswered(response.items, as_of)
-        kept = self._intervals.keep(symbol, learned, items, deadline=deadline)
+        kept = self._calibration.keep(symbol, learned, items, deadline=deadline)
         said = [warning for item in response.items for warning in _said(item)]
         return items, [*said, *learned.warnings, *kept]
 
     def _learned(self, symbol: Symbol, market: _Market, deadline: Deadline) -> Learned:
         frames = {timeframe: answer.frame for timeframe, answer in market.answers.items()}
-        return self._intervals.learned(symbol, frames, market.newest.source, deadline=deadline)
+        return self._calibration.learned(symbol, frames, market.newest.source, deadline=deadline)
 
     def _with_sentiment(self, response: FusionResponse, symbol: Symbol, deadline: Deadline) -> FusionResponse:
         news = self._sentiment.read(symbol, as_of=parse_iso(response.as_of), deadline=deadline)
@@ -257,9 +257,7 @@ def instant_of(text: str, *, now: int, field: str = "query/as_of") -> int:
     return instant
 
 
-def _item(
-    symbol: Symbol, timeframe: Timeframe, answer: CandleAnswer, interval: CalibrationState | None
-) -> ForecastItem:
+def _item(symbol: Symbol, timeframe: Timeframe, answer: CandleAnswer, state: CalibrationState | None) -> ForecastItem:
     frame = answer.frame.tail(BARS_NEEDED)
     if not symbol.has_volume:
         frame = frame.without_volume()
@@ -268,7 +266,7 @@ def _item(
         timeframe=timeframe,
         candles=CandleColumns.of(frame),
         market=symbol.asset_class.value,
-        interval=interval,
+        state=state,
     )
 
 
