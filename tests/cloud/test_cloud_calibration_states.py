@@ -1,4 +1,4 @@
-"""Interval states in the table of models: two writers, what is stored, and how often the table is asked."""
+"""Calibration states in the table of models: two writers, what is stored, and how often the table is asked."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import pytest
 from fusiontrade.cloud.session import client, forget_clients
 from fusiontrade.cloud.tables import Table
 from fusiontrade.errors import StateUnavailable
-from fusiontrade.fusion.calibration_keeping import NOT_READ, TableCalibrationStates
-from fusiontrade.fusion.calibration_states import Kept, Pending, Tracked
+from fusiontrade.fusion.calibration_keeping import NOT_READ
+from fusiontrade.fusion.calibration_states import MOST_WAITING, Kept, Tracked, Waiting
+from fusiontrade.fusion.calibration_store import TableCalibrationStates
 from fusiontrade.fusion.service import FusionService
 from fusiontrade.inference.client import InferenceClient
+from fusiontrade.inference.contract import CHANCES
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
 from tests.support.emulator import free_port
@@ -24,9 +26,14 @@ from tests.support.fusion_fakes import NOON, FakeCandles, FakeEndpoint
 EURUSD = parse_symbol("EURUSD=X")
 KEY = {"pk": "CALIBRATION#EURUSD=X", "sk": "STATE"}
 QUARTER = Timeframe.M15.milliseconds
+CHANCE = tuple(round(number / 17, 6) for number in range(CHANCES))  # 0 and 16/17 among them
+OFFSETS = tuple(round(number / 17 - 0.5, 9) for number in range(CHANCES))
+WAITING = tuple(
+    Waiting(NOON + number * QUARTER, 1.1 / 3, 0.01 / 3, 1.1 / 3, 1.2, CHANCE) for number in range(MOST_WAITING)
+)
 STATES = {
-    Timeframe.M15: Tracked("aaaaaaaaaaaa", 0.0195, -0.1 - 0.2, 412, NOON, Pending(NOON, 1.1 / 3, 1.2)),
-    Timeframe.H4: Tracked("aaaaaaaaaaaa", 0.0, 2.0, 0, NOON - 7),
+    Timeframe.M15: Tracked("aaaaaaaaaaaa", 0.0195, -0.1 - 0.2, OFFSETS, 412, NOON, WAITING),
+    Timeframe.H4: Tracked("aaaaaaaaaaaa", 0.0, 2.0, (-2.0,) * CHANCES, 0, NOON - 7),
 }
 
 
@@ -54,7 +61,7 @@ def asked(store: TableCalibrationStates) -> list[str]:
 
 def service(store: TableCalibrationStates, candles: FakeCandles) -> Callable[[], list[str]]:
     """Ask for a forecast at the present of ``candles`` and return its warnings."""
-    made = FusionService(candles, InferenceClient(FakeEndpoint()), intervals=store, clock=lambda: candles.now)
+    made = FusionService(candles, InferenceClient(FakeEndpoint()), calibration=store, clock=lambda: candles.now)
     return lambda: made.fused("EURUSD=X", include_sentiment=False).warnings
 
 
@@ -118,9 +125,21 @@ def test_a_forecast_takes_one_read_and_one_write_and_the_same_again_one_read(
 
 def stored(**changed: Any) -> dict[str, Any]:
     """The states of an item whose one state has these fields changed."""
-    pending = {"bar_close": NOON, "raw_low": 1.1, "raw_high": 1.2}
-    state = {"version": "a", "lower": 0.1, "upper": 0.1, "revision": 1, "as_of": NOON, "pending": pending}
+    state = {
+        "version": "a", "lower": 0.1, "upper": 0.1, "offsets": OFFSETS, "revision": 1, "as_of": NOON,
+        "waiting": [waiting()],
+    }  # fmt: skip
     return {"states": {"15m": state | changed}}
+
+
+def waiting(**changed: Any) -> dict[str, Any]:
+    told = {"bar_close": NOON, "entry": 1.1, "atr": 0.1, "raw_low": 1.1, "raw_high": 1.2, "chances": CHANCE}
+    return told | changed
+
+
+def test_the_item_that_the_damaged_ones_are_made_of_can_be_read(store: TableCalibrationStates, table: Table) -> None:
+    table.put({**KEY, "source": "yahoo", "revision": 1, **stored()})
+    assert store.read(EURUSD).states[Timeframe.M15].waiting == (Waiting(NOON, 1.1, 0.1, 1.1, 1.2, CHANCE),)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +152,12 @@ def stored(**changed: Any) -> dict[str, Any]:
         stored(lower=-0.5),
         stored(upper=10**30),
         stored(revision=-1),
-        stored(pending={"bar_close": NOON, "raw_low": "nan", "raw_high": 1.2}),
+        stored(waiting=[waiting(raw_low="nan")]),
+        stored(waiting=[waiting(atr=0)]),
+        stored(waiting=[waiting(chances=[0.5] * 16)]),
+        stored(offsets=[2.1] * CHANCES),
+        stored(waiting=None),
+        {"states": {"15m": {"version": "a", "lower": 0, "upper": 0, "revision": 1, "as_of": NOON, "pending": None}}},
     ],
 )
 def test_an_item_that_cannot_be_read_is_learned_anew(

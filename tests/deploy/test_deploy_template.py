@@ -176,7 +176,7 @@ def test_function_may_do_exactly_what_its_code_does(everything: Resources) -> No
     }
 
 
-def test_forecasts_reach_only_the_interval_states_of_the_models_table(everything: Resources) -> None:
+def test_forecasts_reach_only_the_calibration_states_of_the_models_table(everything: Resources) -> None:
     (statement,) = [
         s for name, s in statements(everything) if (name, s.get("Sid")) == ("FusionRole", "CalibrationStates")
     ]

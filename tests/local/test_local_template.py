@@ -167,7 +167,7 @@ def test_every_table_of_the_template_resolves_with_keys_and_time_to_live(real: T
         assert properties["TimeToLiveSpecification"]["Enabled"] is True
 
 
-def test_forecasts_find_the_table_where_interval_states_are_kept(real: Template) -> None:
+def test_forecasts_find_the_table_where_calibration_states_are_kept(real: Template) -> None:
     assert real.functions["FusionFunction"].environment["MODELS_TABLE"] == real.physical_name("ModelsTable")
 
 

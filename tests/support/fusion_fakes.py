@@ -1,4 +1,4 @@
-"""Fakes of our own ports, for tests of the fusion: candles, an endpoint that answers the contract, calibration states."""
+"""Fakes of our own ports, for tests of the fusion: candles, an endpoint that answers the contract, states."""
 
 from __future__ import annotations
 
@@ -129,6 +129,7 @@ def forecast(
         else PatchTstForecast(
             model=ModelReference(id=f"patchtst-{item.timeframe}", version="bbbbbbbbbbbb"),
             **dict(zip(("up", "flat", "down"), CLASSES[patchtst], strict=True)),
+            abstains=False,
         ),
     )
 

@@ -1,7 +1,9 @@
-"""What one symbol's intervals learn: each outcome once, in order, and nothing from the future."""
+"""What one symbol's forecasts learn: each outcome once, in order, and nothing from the future."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,37 +11,54 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusiontrade.fusion.calibration_states import Pending, Tracked, issued, sendable, settled
-from fusiontrade.inference.contract import CalibrationState, CandleColumns, ForecastItem, ItemForecast
+from fusiontrade.fusion.calibration_states import MOST_WAITING, Tracked, Waiting, issued, sendable, settled
+from fusiontrade.inference.contract import CHANCES, CalibrationState, CandleColumns, ForecastItem, ItemForecast
 from fusiontrade.inference.intervals import walk
+from fusiontrade.journal.settlement import Bar
+from fusiontrade.journal.settlement import settle as settle_entry
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
-from tests.support.fusion_fakes import NOON, OWN_STATE, forecast
+from tests.support.fusion_fakes import BASE_CHANCES, NOON, OWN_STATE, forecast
 
 HOUR = Timeframe.H1.milliseconds
+DAY = 24 * HOUR
 VERSION = OWN_STATE.version
+STILL = (0.0,) * CHANCES
 
 
-def frame(*closes: float, start: int = NOON, skip: tuple[int, ...] = ()) -> CandleFrame:
-    """Hourly bars from ``start`` on with these closes, those numbered in ``skip`` left out."""
+def frame(
+    *closes: float,
+    start: int = NOON,
+    skip: tuple[int, ...] = (),
+    high: Sequence[float] | None = None,
+    low: Sequence[float] | None = None,
+) -> CandleFrame:
+    """Hourly bars from ``start`` on with these closes and edges, those numbered in ``skip`` left out."""
     kept = [row for row in range(len(closes)) if row not in skip]
     close = np.array([closes[row] for row in kept])
+    top = close if high is None else np.array([high[row] for row in kept])
+    bottom = close if low is None else np.array([low[row] for row in kept])
     time = start + HOUR * np.array(kept, np.int64)
-    return CandleFrame("EURUSD=X", Timeframe.H1, time, close, close, close, close)
+    return CandleFrame("EURUSD=X", Timeframe.H1, time, close, top, bottom, close)
 
 
-def tracked(lower: float = 0.0, upper: float = 0.0, *, as_of: int = NOON, pending: Pending | None = None) -> Tracked:
-    return Tracked(VERSION, lower, upper, 3, as_of, pending)
+def waits(bar_close: int, chances: tuple[float, ...] = BASE_CHANCES) -> Waiting:
+    """A forecast from 100 with an ATR of 1 and the raw interval 98.5 to 101.5."""
+    return Waiting(bar_close, 100.0, 1.0, 98.5, 101.5, chances)
+
+
+def tracked(lower: float = 0.0, upper: float = 0.0, *waiting: Waiting, as_of: int = NOON) -> Tracked:
+    return Tracked(VERSION, lower, upper, STILL, 3, as_of, waiting)
 
 
 def told(bar_close: int, own: CalibrationState = OWN_STATE, sent: CalibrationState | None = None) -> ItemForecast:
-    """The container's answer at ``bar_close`` with the raw interval 98.5 to 101.5."""
+    """The container's answer at ``bar_close``, the forecast that `waits` names."""
     candles = CandleColumns.of(frame(100.0, start=bar_close - HOUR))
-    item = ForecastItem(symbol="EURUSD=X", timeframe=Timeframe.H1, candles=candles, interval=sent)
+    item = ForecastItem(symbol="EURUSD=X", timeframe=Timeframe.H1, candles=candles, state=sent)
     return forecast(item, 1, 1, own)
 
 
-WAITING = tracked(pending=Pending(NOON + HOUR, 98.5, 101.5))
+WAITING = tracked(0.0, 0.0, waits(NOON + HOUR))
 
 
 def settle(state: Tracked, bars: CandleFrame) -> Tracked:
@@ -50,15 +69,25 @@ def issue(state: Tracked | None, item: ItemForecast) -> Tracked:
     return issued({} if state is None else {Timeframe.H1: state}, {Timeframe.H1: item})[Timeframe.H1]
 
 
-# --- outcomes ---------------------------------------------------------------------------------------------------------
+def came(*names: str) -> list[float]:
+    """The offsets after the forecast that `waits` names, with these outcomes: ``+2`` touched, ``long`` won."""
+    levels = ("1", "1.5", "2", "3", "4")
+    order = [f"{side}{level}" for side in "+-±" for level in levels] + ["long", "short"]
+    assert set(names) <= set(order)
+    return [0.005 * ((name in names) - chance) for name, chance in zip(order, BASE_CHANCES, strict=True)]
 
 
-def test_the_outcome_is_the_close_of_the_bar_that_opens_when_the_forecast_was_made() -> None:
+# --- the next close ---------------------------------------------------------------------------------------------------
+
+
+def test_the_next_close_is_that_of_the_bar_that_opens_when_the_forecast_was_made() -> None:
     learned = settle(WAITING, frame(100.0, 102.0, 100.0))
-    assert learned == Tracked(VERSION, pytest.approx(-0.0005), pytest.approx(0.0095), 4, NOON + 2 * HOUR, None)
+    assert learned == replace(
+        WAITING, lower=pytest.approx(-0.0005), upper=pytest.approx(0.0095), revision=4, as_of=NOON + 2 * HOUR
+    )
 
 
-def test_a_later_bar_is_the_outcome_where_the_next_one_was_never_traded() -> None:
+def test_a_later_bar_is_the_next_close_where_the_next_one_was_never_traded() -> None:
     learned = settle(WAITING, frame(100.0, 0.1, 0.1, 97.0, skip=(1, 2)))
     assert (learned.lower, learned.upper) == pytest.approx((0.0095, -0.0005))
     assert learned.as_of == NOON + 4 * HOUR
@@ -69,19 +98,18 @@ def test_a_forecast_waits_while_its_bar_is_not_finished() -> None:
     assert settle(WAITING, frame()) == WAITING
 
 
-def test_a_forecast_from_before_the_first_bar_is_dropped_and_teaches_nothing() -> None:
-    late = frame(200.0, 200.0, start=NOON + 2 * HOUR)
-    assert settle(WAITING, late) == replace(WAITING, pending=None)
+def test_a_forecast_from_before_the_first_bar_leaves_and_teaches_nothing() -> None:
+    late = frame(200.0, 200.0, 200.0, 200.0, 200.0, start=NOON + 2 * HOUR)
+    assert settle(WAITING, late) == replace(WAITING, waiting=())
 
 
-def test_the_first_bar_may_be_the_outcome_where_it_opens_when_the_forecast_was_made() -> None:
+def test_the_first_bar_may_be_the_next_close_where_it_opens_when_the_forecast_was_made() -> None:
     assert settle(WAITING, frame(102.0, start=NOON + HOUR)).revision == 4
 
 
-def test_an_outcome_is_learned_once_however_often_its_bar_is_seen() -> None:
-    bars = frame(100.0, 102.0, 102.0, 102.0)
-    once = settle(WAITING, bars)
-    assert settle(once, bars) == once
+def test_a_next_close_is_learned_once_however_often_its_bar_is_seen() -> None:
+    once = settle(WAITING, frame(100.0, 102.0))
+    assert settle(once, frame(100.0, 102.0, 102.0, 102.0)) == once
 
 
 def test_what_is_given_stays_as_it_was_and_a_timeframe_without_bars_is_passed_on() -> None:
@@ -91,9 +119,74 @@ def test_what_is_given_stays_as_it_was_and_a_timeframe_without_bars_is_passed_on
     assert learned[Timeframe.H4] == tracked(0.2)
 
 
-def test_an_outcome_is_judged_by_the_corrected_interval() -> None:
+def test_a_next_close_is_judged_by_the_corrected_interval() -> None:
     wide = replace(WAITING, upper=0.5)
     assert settle(wide, frame(100.0, 102.0)).upper == pytest.approx(0.4995)
+
+
+def test_next_closes_of_several_forecasts_teach_in_the_order_of_time() -> None:
+    both = tracked(0.0, 0.0, waits(NOON + HOUR), waits(NOON + 2 * HOUR))
+    learned = settle(both, frame(100.0, 101.51, 101.51))  # the first miss moves the side over the second outcome
+    assert learned.upper == pytest.approx(0.0095 - 0.0005)
+    assert (learned.revision, learned.as_of, len(learned.waiting)) == (5, NOON + 3 * HOUR, 2)
+
+
+# --- the horizon ------------------------------------------------------------------------------------------------------
+
+
+def test_touches_and_wins_teach_once_four_bars_are_finished_and_the_forecast_leaves() -> None:
+    closes, high, low = (100.0,) * 5, (105.0, 100.0, 102.0, 100.5, 100.0), (95.0, 99.0, 99.5, 100.0, 98.6)
+    three = settle(WAITING, frame(*closes[:4], high=high, low=low))
+    assert (three.offsets, three.waiting, three.revision) == (STILL, WAITING.waiting, 4)
+    learned = settle(three, frame(*closes, high=high, low=low))
+    assert learned.offsets == pytest.approx(came("+1", "+1.5", "+2", "-1", "±1", "±1.5", "±2", "long"))
+    assert (learned.waiting, learned.revision, learned.as_of) == ((), 4, NOON + 5 * HOUR)
+
+
+def test_bars_after_the_horizon_teach_nothing() -> None:
+    short, long = frame(*(100.0,) * 5), frame(*(100.0,) * 5, 200.0, 1.0)
+    learned = settle(WAITING, long)
+    assert learned == settle(WAITING, short)
+    assert learned.offsets == pytest.approx(came())
+
+
+def test_a_horizon_is_learned_once_however_often_its_bars_are_seen() -> None:
+    bars = frame(*(100.0,) * 9)
+    once = settle(WAITING, bars)
+    assert settle(once, bars) == once
+    again = issue(once, told(NOON + HOUR))
+    assert again == once
+
+
+def test_a_gap_within_the_horizon_is_passed_over() -> None:
+    high = (100.0, 0.0, 0.0, 100.0, 100.0, 100.0, 104.0)
+    learned = settle(WAITING, frame(*(100.0,) * 7, skip=(1, 2), high=high))
+    touched = [f"{side}{level}" for side in "+±" for level in ("1", "1.5", "2", "3", "4")]
+    assert learned.offsets == pytest.approx(came(*touched, "long"))
+
+
+@pytest.mark.parametrize(("hours", "learned"), [(72, True), (73, False)])
+def test_a_horizon_may_take_three_days_beyond_its_bars_and_else_leaves_without_teaching_probabilities(
+    hours: int, learned: bool
+) -> None:
+    bars = frame(*(100.0,) * (5 + hours), skip=tuple(range(4, 4 + hours)))
+    after = settle(WAITING, bars)
+    assert (after.waiting, after.revision) == ((), 4)
+    assert after.offsets == (pytest.approx(came()) if learned else STILL)
+    assert after.as_of == (int(bars.close_time[-1]) if learned else NOON + 2 * HOUR)
+
+
+def test_probabilities_learn_from_what_was_issued_and_not_from_what_would_be_now() -> None:
+    sure = tracked(0.0, 0.0, waits(NOON + HOUR, (0.25,) * CHANCES))
+    learned = settle(replace(sure, offsets=(0.5,) * CHANCES), frame(*(100.0,) * 5))
+    assert learned.offsets == pytest.approx([0.5 - 0.005 * 0.25] * CHANCES)
+
+
+def test_offsets_end_where_the_contract_ends_them() -> None:
+    lowest = replace(WAITING, offsets=(-2.0,) * CHANCES)
+    learned = settle(lowest, frame(*(100.0,) * 5))
+    assert learned.offsets == lowest.offsets
+    assert learned.state.offsets == lowest.offsets
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------
@@ -101,7 +194,7 @@ def test_an_outcome_is_judged_by_the_corrected_interval() -> None:
 
 def test_a_state_is_sent_only_with_bars_at_least_as_new_as_what_it_knows() -> None:
     known = {Timeframe.H1: tracked(0.1, 0.2, as_of=NOON + 2 * HOUR)}
-    sent = CalibrationState(version=VERSION, lower=0.1, upper=0.2, revision=3, as_of=NOON + 2 * HOUR)
+    sent = CalibrationState(version=VERSION, lower=0.1, upper=0.2, offsets=STILL, revision=3, as_of=NOON + 2 * HOUR)
     assert sendable(known, {Timeframe.H1: frame(1.0, 1.0)}) == {Timeframe.H1: sent}
     assert sendable(known, {Timeframe.H1: frame(1.0)}) == {}
     assert sendable(known, {Timeframe.H4: frame(1.0, 1.0)}) == {}
@@ -111,13 +204,17 @@ def test_a_state_is_sent_only_with_bars_at_least_as_new_as_what_it_knows() -> No
 
 
 def test_a_first_forecast_waits_with_the_state_of_its_bundle() -> None:
-    own = OWN_STATE.model_copy(update={"lower": 0.05, "upper": -0.02})
-    assert issue(None, told(NOON, own)) == Tracked(VERSION, 0.05, -0.02, 0, own.as_of, Pending(NOON, 98.5, 101.5))
+    offsets = (0.5, *STILL[1:])
+    own = OWN_STATE.model_copy(update={"lower": 0.05, "upper": -0.02, "offsets": offsets})
+    odds = math.exp(0.5)  # even ones, moved
+    begun = issue(None, told(NOON, own))
+    waiting = waits(NOON, (pytest.approx(odds / (1.0 + odds)), *BASE_CHANCES[1:]))
+    assert begun == Tracked(VERSION, 0.05, -0.02, offsets, 0, own.as_of, (waiting,))
 
 
-def test_a_newer_forecast_takes_the_place_of_the_waiting_one_and_an_equal_or_older_does_not() -> None:
+def test_a_newer_forecast_waits_beside_the_older_ones_and_an_equal_or_older_does_not() -> None:
     newer = issue(WAITING, told(NOON + 2 * HOUR))
-    assert newer == replace(WAITING, pending=Pending(NOON + 2 * HOUR, 98.5, 101.5))
+    assert newer == replace(WAITING, waiting=(waits(NOON + HOUR), waits(NOON + 2 * HOUR)))
     assert issue(WAITING, told(NOON + HOUR)) is WAITING
     assert issue(WAITING, told(NOON)) is WAITING
 
@@ -126,7 +223,7 @@ def test_a_forecast_older_than_the_newest_outcome_never_waits() -> None:
     """Bars that went back in time, or a bundle that knows the outcome already: it would be learned a second time."""
     state = tracked(0.1, as_of=NOON)
     assert issue(state, told(NOON - HOUR)) is state
-    assert issue(state, told(NOON)).pending == Pending(NOON, 98.5, 101.5)
+    assert issue(state, told(NOON)).waiting == (waits(NOON),)
     knowing = OWN_STATE.model_copy(update={"as_of": NOON + 1})
     assert issued({}, {Timeframe.H1: told(NOON, knowing)}) == {}
 
@@ -134,13 +231,35 @@ def test_a_forecast_older_than_the_newest_outcome_never_waits() -> None:
 def test_another_bundle_begins_anew_from_the_state_that_the_container_used() -> None:
     own = OWN_STATE.model_copy(update={"version": "cccccccccccc", "lower": 0.03})
     begun = issue(WAITING, told(NOON, own, sent=WAITING.state))
-    assert begun == Tracked("cccccccccccc", 0.03, 0.0, 0, own.as_of, Pending(NOON, 98.5, 101.5))
+    assert begun == Tracked("cccccccccccc", 0.03, 0.0, STILL, 0, own.as_of, (waits(NOON),))
 
 
 def test_a_timeframe_whose_lstm_did_not_answer_keeps_what_it_has() -> None:
     silent = told(NOON + 2 * HOUR).model_copy(update={"lstm": None})
     assert issue(WAITING, silent) is WAITING
     assert issued({}, {Timeframe.H1: silent}) == {}
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [{"bar_close": None}, {"current_price": None}, {"atr": None}, {"atr": 0.0}, {"atr": -1.0}, {"current_price": 0.0}],
+)
+def test_a_forecast_whose_outcome_could_not_be_told_never_waits(lacking: dict[str, float | None]) -> None:
+    assert issue(WAITING, told(NOON + 2 * HOUR).model_copy(update=lacking)) is WAITING
+
+
+def test_a_forecast_of_another_horizon_than_outcomes_are_settled_by_never_waits() -> None:
+    item = told(NOON + 2 * HOUR)
+    assert item.lstm is not None
+    longer = item.model_copy(update={"lstm": item.lstm.model_copy(update={"horizon_bars": 8})})
+    assert issue(WAITING, longer) is WAITING
+
+
+def test_of_forecasts_whose_bars_never_come_the_oldest_are_dropped() -> None:
+    state = tracked()
+    for row in range(MOST_WAITING + 3):
+        state = issue(state, told(NOON + row * HOUR))
+    assert [each.bar_close for each in state.waiting] == [NOON + row * HOUR for row in range(3, MOST_WAITING + 3)]
 
 
 # --- all together -----------------------------------------------------------------------------------------------------
@@ -163,15 +282,133 @@ def test_requests_at_any_moments_learn_what_one_walk_over_their_bars_learns(
     learned = states[Timeframe.H1]
     assert (learned.lower, learned.upper, learned.revision) == (lower, upper, count)
     assert learned.as_of == NOON + (count + 1) * HOUR
+    assert len(learned.waiting) == min(4, len(closes))
+
+
+class ByHand:
+    """The same walk, told bar by bar: what is known of one symbol and timeframe, and what was forecast."""
+
+    def __init__(self) -> None:
+        self.lower, self.upper, self.offsets, self.revision = 0.0, 0.0, [0.0] * CHANCES, 0
+        self.made: list[tuple[int, float, list[float]]] = []  # when, the price then, the probabilities
+        self.closed: set[int] = set()
+        self.over: set[int] = set()
+
+    def learn(self, bars: list[Bar]) -> None:
+        for made_at, price, chances in self.made:
+            ahead = [bar for bar in bars if bar.opened_at >= made_at][:4]
+            if ahead == bars[:4] and ahead[0].opened_at > made_at:
+                self.closed.add(made_at)
+                self.over.add(made_at)
+            if ahead and made_at not in self.closed:
+                self.closed.add(made_at)
+                self.close(price, ahead[0].close)
+            if len(ahead) == 4 and made_at not in self.over:
+                self.over.add(made_at)
+                if ahead[3].closed_at - made_at <= 4 * HOUR + 3 * DAY:
+                    self.horizon(price, chances, ahead)
+
+    def close(self, price: float, outcome: float) -> None:
+        low, high = price * 0.985, price * 1.015
+        width = high - low
+        below, above = outcome < low - self.lower * width, outcome > high + self.upper * width
+        self.lower = min(max(self.lower + (0.0095 if below else -0.0005), -0.4), 2.0)
+        self.upper = min(max(self.upper + (0.0095 if above else -0.0005), -0.4), 2.0)
+        self.revision += 1
+
+    def horizon(self, price: float, chances: list[float], ahead: list[Bar]) -> None:
+        atr = price / 100
+        distances = [atr * level for level in (1.0, 1.5, 2.0, 3.0, 4.0)]
+        up = [any(bar.high - price >= distance for bar in ahead) for distance in distances]
+        down = [any(price - bar.low >= distance for bar in ahead) for distance in distances]
+        end = ahead[3].closed_at
+        won = [
+            settle_entry(
+                side, price, price + sign * 2 * atr, price - sign * 1.5 * atr, ahead, expires_at=end, closed_by=end
+            )
+            for side, sign in (("BUY", 1), ("SELL", -1))
+        ]
+        happened = [
+            *up,
+            *down,
+            *(a or b for a, b in zip(up, down, strict=True)),
+            *(each.status == "WIN" for each in won),
+        ]
+        for place, chance in enumerate(chances):
+            self.offsets[place] = min(max(self.offsets[place] + 0.005 * (happened[place] - chance), -2.0), 2.0)
+
+    def forecast(self, now: int, price: float) -> None:
+        if not self.made or self.made[-1][0] < now:
+            logits = [math.log(each / (1.0 - each)) for each in BASE_CHANCES]
+            moved = [1.0 / (1.0 + math.exp(-a - b)) for a, b in zip(logits, self.offsets, strict=True)]
+            self.made.append((now, price, moved))
+
+
+@st.composite
+def markets(draw: st.DrawFn) -> list[Bar]:
+    """Hourly bars whose prices jump, some hours, nights and holidays left out."""
+    count = draw(st.integers(1, 40))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    gaps = draw(st.lists(st.sampled_from([0, 0, 0, 0, 1, 2, 30, 90]), min_size=count, max_size=count))
+    hour, price, bars = 0, 100.0, []
+    for gap in gaps:
+        opened = price * math.exp(0.01 * float(generator.standard_normal()))
+        price = opened * math.exp(0.01 * float(generator.standard_normal()))
+        reach = 0.01 * np.abs(generator.standard_normal(2))
+        edges = max(opened, price) * (1.0 + float(reach[0])), min(opened, price) * (1.0 - float(reach[1]))
+        begin = NOON + (hour := hour + 1 + gap) * HOUR
+        bars.append(Bar(begin, begin + HOUR, opened, *edges, price))
+    return bars
+
+
+def columns(bars: list[Bar]) -> CandleFrame:
+    opened_at, _, opened, high, low, close = (np.array(column) for column in zip(*bars, strict=True))
+    return CandleFrame("EURUSD=X", Timeframe.H1, opened_at, opened, high, low, close)
+
+
+@given(markets(), st.integers(1, 12), st.data())
+def test_requests_at_some_bars_through_gaps_learn_what_the_same_walk_by_hand_learns(
+    bars: list[Bar], seen: int, data: st.DataObject
+) -> None:
+    """Bars without a request, two at one bar, weekends, horizons that took too long, bars that were not fetched."""
+    hand, states = ByHand(), dict[Timeframe, Tracked]()
+    asked = data.draw(st.lists(st.sampled_from([0, 1, 1, 1, 2]), min_size=len(bars), max_size=len(bars)))
+    for row in (row for row, times in enumerate(asked) for _ in range(times)):
+        fetched = bars[max(0, row + 1 - seen) : row + 1]
+        frames = {Timeframe.H1: columns(fetched)}
+        states = settled(states, frames)
+        candles = CandleColumns.of(frames[Timeframe.H1])
+        sent = sendable(states, frames).get(Timeframe.H1)
+        item = ForecastItem(symbol="EURUSD=X", timeframe=Timeframe.H1, candles=candles, state=sent)
+        states = issued(states, {Timeframe.H1: forecast(item, 1, 1)})
+        hand.learn(fetched)
+        hand.forecast(bars[row].closed_at, bars[row].close)
+        mine = states[Timeframe.H1]
+        assert mine.revision == hand.revision
+        assert (mine.lower, mine.upper) == pytest.approx((hand.lower, hand.upper), abs=1e-12)
+        assert mine.offsets == pytest.approx(hand.offsets, abs=1e-12)
+        assert [each.bar_close for each in mine.waiting] == [made for made, *_ in hand.made if made not in hand.over]
+        assert mine.waiting[-1].chances == pytest.approx(hand.made[-1][2], abs=1e-12)
 
 
 @given(st.integers(1, 40), st.data())
 def test_bars_that_are_not_finished_yet_change_nothing(row: int, data: st.DataObject) -> None:
     closes = data.draw(st.lists(st.floats(90.0, 110.0), min_size=row, max_size=row))
     future = data.draw(st.lists(st.floats(90.0, 110.0), max_size=5))
+    several = tracked(0.0, 0.0, *(waits(NOON + hours * HOUR) for hours in range(1, 5)))
     now = NOON + row * HOUR
     one, other = frame(*closes), frame(*closes, *future).finished_by(now)
-    assert settle(WAITING, one) == settle(WAITING, other)
+    assert settle(several, one) == settle(several, other)
+
+
+@given(st.lists(st.floats(90.0, 110.0), min_size=10, max_size=10), st.data())
+def test_bars_seen_one_by_one_teach_what_they_teach_at_once(closes: list[float], data: st.DataObject) -> None:
+    made = data.draw(st.sets(st.integers(0, 6), min_size=1))
+    several = tracked(0.0, 0.0, *(waits(NOON + hours * HOUR) for hours in sorted(made)))
+    step_by_step = several
+    for row in range(1, 11):
+        step_by_step = settle(step_by_step, frame(*closes[:row]))
+    assert step_by_step == settle(several, frame(*closes))
 
 
 def test_all_four_timeframes_learn_apart() -> None:

@@ -17,7 +17,7 @@ def test_settings_with_an_endpoint_give_a_service() -> None:
 
 
 @pytest.mark.parametrize(("table", "calls"), [({"MODELS_TABLE": "models"}, [("models", 1.0, 1)]), ({}, [])])
-def test_interval_states_are_kept_in_the_table_of_models_by_short_calls(
+def test_calibration_states_are_kept_in_the_table_of_models_by_short_calls(
     table: dict[str, str], calls: list[tuple[str, float, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[str, float, int]] = []

@@ -11,20 +11,22 @@ import pytest
 from fusiontrade.deadline import Deadline
 from fusiontrade.errors import InferenceUnavailable, ProviderUnavailable
 from fusiontrade.fusion.calibration_keeping import NOT_READ, NOT_WRITTEN, OnlineCalibration
-from fusiontrade.fusion.calibration_states import Kept, Pending, Tracked
+from fusiontrade.fusion.calibration_states import Kept, Tracked, Waiting
 from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.fusion.service import FusionService
 from fusiontrade.inference.client import InferenceClient
 from fusiontrade.inference.contract import CalibrationState, ItemError
+from fusiontrade.inference.probabilities import moved
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.symbols import AssetClass, parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from tests.support.fusion_fakes import (
+    BASE_CHANCES,
     NOON,
     OWN_STATE,
+    FakeCalibrationStates,
     FakeCandles,
     FakeEndpoint,
-    FakeIntervalStates,
     answer,
     bars,
 )
@@ -32,15 +34,17 @@ from tests.support.fusion_fakes import (
 QUARTER = Timeframe.M15.milliseconds
 HOUR = Timeframe.H1.milliseconds
 EURUSD = "EURUSD=X"
+UNTOUCHED = [-0.005 * chance for chance in BASE_CHANCES]
+"""The offsets after one horizon of the fake candles: they reach 0.01 beyond their price, less than one ATR."""
 
 
 class Desk:
     """The service over fakes whose present is ``candles.now``."""
 
     def __init__(self) -> None:
-        self.candles, self.endpoint, self.store = FakeCandles(), FakeEndpoint(), FakeIntervalStates()
+        self.candles, self.endpoint, self.store = FakeCandles(), FakeEndpoint(), FakeCalibrationStates()
         self.service = FusionService(
-            self.candles, InferenceClient(self.endpoint), intervals=self.store, clock=lambda: self.candles.now
+            self.candles, InferenceClient(self.endpoint), calibration=self.store, clock=lambda: self.candles.now
         )
 
     def ask(self, symbol: str = EURUSD, **more: object) -> FusionResponse:
@@ -50,7 +54,13 @@ class Desk:
         return dict(self.store.items[symbol].states)
 
     def sent(self) -> dict[Timeframe, CalibrationState | None]:
-        return {item.timeframe: item.interval for item in self.endpoint.requests[-1].items}
+        return {item.timeframe: item.state for item in self.endpoint.requests[-1].items}
+
+
+def waits(bar_close: int, price: float, chances: tuple[float, ...] = BASE_CHANCES) -> Waiting:
+    """A forecast of the fake container from ``price``."""
+    atr = price / 100
+    return Waiting(bar_close, price, atr, pytest.approx(price - 1.5 * atr), pytest.approx(price + 1.5 * atr), chances)
 
 
 @pytest.fixture
@@ -75,24 +85,46 @@ def test_a_first_forecast_has_its_bundles_own_interval_and_then_waits(desk: Desk
     kept = desk.store.items[EURUSD]
     assert (kept.source, kept.revision) == ("files", 1)
     assert kept.states[Timeframe.H1] == Tracked(
-        OWN_STATE.version, 0.0, 0.0, 0, OWN_STATE.as_of, Pending(NOON, pytest.approx(1.97), pytest.approx(2.03))
+        OWN_STATE.version, 0.0, 0.0, OWN_STATE.offsets, 0, OWN_STATE.as_of, (waits(NOON, 2.0),)
     )
 
 
-def test_outcomes_are_learned_and_sent_along_and_correct_the_published_interval(desk: Desk) -> None:
+def test_next_closes_are_learned_and_sent_along_and_correct_the_published_interval(desk: Desk) -> None:
     desk.ask()
     desk.candles.now = NOON + QUARTER
     desk.candles.replies = {Timeframe.M15: answer(jumped(Timeframe.M15, end=NOON + QUARTER, close=1.5))}
     response = desk.ask()
-    learned = CalibrationState(version=OWN_STATE.version, lower=-0.0005, upper=0.0095, revision=1, as_of=NOON + QUARTER)
+    learned = OWN_STATE.model_copy(update={"lower": -0.0005, "upper": 0.0095, "revision": 1, "as_of": NOON + QUARTER})
     assert desk.sent()[Timeframe.M15] == learned
     assert desk.sent()[Timeframe.H1] == OWN_STATE  # what waits for its hour has learned nothing yet
     width = 0.03 * 1.5
     assert response.timeframes.m15.interval_90 == pytest.approx(
         (1.5 - width / 2 + 0.0005 * width, 1.5 + width / 2 + 0.0095 * width)
     )
-    assert desk.states()[Timeframe.M15].pending == Pending(NOON + QUARTER, pytest.approx(1.4775), pytest.approx(1.5225))
+    assert desk.states()[Timeframe.M15].waiting == (waits(NOON, 1.15), waits(NOON + QUARTER, 1.5))
     assert (desk.states()[Timeframe.M15].revision, desk.states()[Timeframe.H1].revision) == (1, 0)
+
+
+def test_touches_and_wins_are_learned_after_four_bars_and_move_the_published_probabilities(desk: Desk) -> None:
+    first = desk.ask()
+    desk.candles.now = NOON + 3 * QUARTER
+    before = desk.ask()
+    assert before.timeframes.m15.touch == first.timeframes.m15.touch
+    assert desk.states()[Timeframe.M15].offsets == OWN_STATE.offsets
+    desk.candles.now = NOON + 4 * QUARTER
+    response = desk.ask()
+    sent, longer = desk.sent()[Timeframe.M15], desk.sent()[Timeframe.M30]
+    assert sent is not None
+    assert longer is not None
+    assert (sent.offsets, sent.revision, sent.as_of) == (pytest.approx(UNTOUCHED), 2, NOON + 4 * QUARTER)
+    assert longer.offsets == OWN_STATE.offsets  # two of its bars are finished
+    issued = moved(BASE_CHANCES, UNTOUCHED)
+    touch = response.timeframes.m15.touch
+    assert touch is not None
+    assert list(touch.up.model_dump().values()) == pytest.approx(issued[:5])
+    waiting = desk.states()[Timeframe.M15].waiting
+    assert [forecast.bar_close for forecast in waiting] == [NOON + 3 * QUARTER, NOON + 4 * QUARTER]
+    assert waiting[1].chances == pytest.approx(issued)
 
 
 def test_each_outcome_is_learned_once_and_nothing_is_written_where_nothing_changed(desk: Desk) -> None:
@@ -175,16 +207,16 @@ def test_a_forecast_at_rollover_teaches_nothing_for_none_was_trained_or_judged_o
         upper=pytest.approx(-0.0005),
         revision=1,
         as_of=NOON + 8 * HOUR,
-        pending=None,
     )
+    assert [forecast.bar_close for forecast in at_rollover[Timeframe.H1].waiting] == [NOON + 7 * HOUR]
     desk.candles.now = NOON + 9 * HOUR
     desk.ask(symbol)
     assert desk.states(symbol)[Timeframe.H1] == at_rollover[Timeframe.H1]
     desk.candles.now = NOON + 11 * HOUR  # 19:00 New York
     desk.ask(symbol)
-    assert desk.states(symbol)[Timeframe.H1].pending == Pending(
-        NOON + 11 * HOUR, pytest.approx(1.97), pytest.approx(2.03)
-    )
+    after = desk.states(symbol)[Timeframe.H1]
+    assert after.offsets == pytest.approx(UNTOUCHED)
+    assert [forecast.bar_close for forecast in after.waiting] == [NOON + 11 * HOUR]
 
 
 def test_a_market_without_rollover_learns_at_every_hour(desk: Desk) -> None:
@@ -208,7 +240,7 @@ def test_a_timeframe_that_fails_keeps_what_it_has(desk: Desk) -> None:
     desk.endpoint.votes = {**dict.fromkeys(INTRADAY, (1, 1)), Timeframe.H1: (None, 1)}
     desk.ask()
     assert desk.states()[Timeframe.H4] == before[Timeframe.H4]
-    assert (desk.states()[Timeframe.H1].revision, desk.states()[Timeframe.H1].pending) == (1, None)
+    assert (desk.states()[Timeframe.H1].revision, desk.states()[Timeframe.H1].waiting) == (1, ())
 
 
 def test_models_that_do_not_answer_leave_the_outcome_to_the_next_request(desk: Desk) -> None:
@@ -227,7 +259,7 @@ def test_models_that_do_not_answer_leave_the_outcome_to_the_next_request(desk: D
 # --- trouble ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_store_that_does_not_answer_costs_one_warning_and_a_bundles_own_interval(
+def test_a_store_that_does_not_answer_costs_one_warning_and_a_bundles_own_correction(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk.store.down = True
@@ -252,14 +284,14 @@ def test_a_store_that_fails_while_writing_costs_a_warning(desk: Desk, monkeypatc
 
 def test_a_store_that_is_down_is_left_alone_for_half_a_minute_and_then_used_again() -> None:
     now = [0.0]
-    store = FakeIntervalStates(down=True)
-    intervals = OnlineCalibration(store, clock=lambda: now[0])
+    store = FakeCalibrationStates(down=True)
+    calibration = OnlineCalibration(store, clock=lambda: now[0])
     symbol, deadline = parse_symbol(EURUSD), Deadline.after(60)
     for now[0] in (0.0, 1.0, 29.9):
-        assert intervals.learned(symbol, {}, "files", deadline=deadline).warnings == (NOT_READ,)
+        assert calibration.learned(symbol, {}, "files", deadline=deadline).warnings == (NOT_READ,)
     assert store.reads == 1
     store.down, now[0] = False, 30.0
-    assert intervals.learned(symbol, {}, "files", deadline=deadline).warnings == ()
+    assert calibration.learned(symbol, {}, "files", deadline=deadline).warnings == ()
     assert store.reads == 2
 
 
@@ -295,7 +327,7 @@ def test_where_nothing_is_kept_nothing_is_missed() -> None:
     service = FusionService(FakeCandles(), InferenceClient(endpoint), clock=lambda: NOON)
     hurried = Deadline(at=1.5, clock=lambda: 0.0)
     assert service.fused(EURUSD, include_sentiment=False, deadline=hurried).warnings == []
-    assert {item.interval for item in endpoint.requests[0].items} == {None}
+    assert {item.state for item in endpoint.requests[0].items} == {None}
 
 
 # --- the kind of market -----------------------------------------------------------------------------------------------
