@@ -253,6 +253,8 @@ class ModelCard(_Part):
         for name, table in (("directions", self.directions), ("adjustments", self.adjustments)):
             if ANY not in table:
                 raise ValueError(f"{name} of an lstm needs {ANY!r}")
+        if not self.directions[ANY].never_votes:
+            raise ValueError(f"directions.{ANY} must abstain always: what one kind of market proved, another has not")
         _one_for_each(self.scaler, self.features.columns, "scaler")
 
 

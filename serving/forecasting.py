@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +19,6 @@ from fusiontrade.inference.contract import (
     CHANCES,
     TOUCH_LEVELS,
     CalibrationState,
-    ForecastItem,
     LstmForecast,
     Market,
     PatchTstForecast,
@@ -30,6 +30,7 @@ from serving.markets import row_of
 
 __all__ = [
     "Adjustments",
+    "Asking",
     "LstmAnswers",
     "Outputs",
     "Subject",
@@ -38,6 +39,7 @@ __all__ = [
     "consistent",
     "lstm_answers",
     "lstm_forecast",
+    "lstm_forecasts",
     "patchtst_forecasts",
 ]
 
@@ -52,6 +54,22 @@ _TARGET = TOUCH_LEVELS.index(2.0)  # the distance of the first target, in ATR
 _SPLITS = [len(TOUCH_LEVELS) * side for side in (1, 2, 3)]  # touches above, below, on either side | wins
 _LEAST = 1e-8  # of the close: least price, and least width of an interval
 _WIDEST_LOG_RANGE = 10.0
+
+
+class Asking(Protocol):
+    """Who asks for a forecast: the part of a request's item that the answer depends on besides its candles."""
+
+    @property
+    def symbol(self) -> str:
+        """The symbol's code."""
+
+    @property
+    def market(self) -> Market | None:
+        """Its kind of market."""
+
+    @property
+    def state(self) -> CalibrationState | None:
+        """What earlier outcomes taught, None for the bundle's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,53 +219,55 @@ def consistent(chances: Floats) -> Floats:
     return np.concatenate((up, down, either, np.minimum(win, target)), axis=1)
 
 
-def lstm_forecast(card: ModelCard, outputs: Outputs, close: float, atr: float, item: ForecastItem) -> LstmForecast:
-    """Return the answer to one item, as it goes over the wire.
+def lstm_forecasts(
+    card: ModelCard, outputs: Outputs, close: ArrayLike, atr: ArrayLike, items: Sequence[Asking]
+) -> list[LstmForecast]:
+    """Return the answer to each of n items, as it goes over the wire.
 
     Parameters
     ----------
-    outputs
-        Raw outputs of one window, batch axis first; the others as for `lstm_answers`.
-    item
-        Who asks; a calibration state of another version of the bundle is not used.
+    card, outputs, close, atr
+        As for `lstm_answers`.
+    items
+        Who asks for each window; a calibration state of another version of the bundle is not used.
     """
     if card.thresholds is None:
         raise ValueError(f"{card.model_id} is no lstm: its card has no thresholds")
-    state = item.state
-    if state is None or state.version != card.version:
-        own = row_of(card.adjustments, item.symbol, item.market)
-        state = CalibrationState(
-            version=card.version,
-            lower=own.lower,
-            upper=own.upper,
-            offsets=own.offsets,
-            revision=0,
-            as_of=card.windows.calibration[1] + card.timeframe.milliseconds,
+    states = [_state(card, item) for item in items]
+    subjects: list[Subject] = [(item.symbol, item.market) for item in items]
+    answers = lstm_answers(card, outputs, close, atr, subjects, adjustments=Adjustments.of(states))
+    columns = {name: values.tolist() for name, values in vars(answers).items()}
+    accuracy = card.metrics.get("direction_accuracy")
+    return [
+        LstmForecast(
+            model=card.reference,
+            probability_up=columns["probability_up"][row],
+            abstain_below=columns["abstain_below"][row],
+            abstain_above=columns["abstain_above"][row],
+            direction_accuracy=None
+            if accuracy is None or row_of(card.directions, *subjects[row]).never_votes
+            else 100.0 * accuracy.value,
+            change=columns["change"][row],
+            change_scale=card.thresholds.change_scale,
+            predicted_price=columns["predicted_price"][row],
+            interval_90=(columns["low"][row], columns["high"][row]),
+            interval_raw=(columns["raw_low"][row], columns["raw_high"][row]),
+            state=state,
+            horizon_bars=card.horizon_bars,
+            expected_range=columns["expected_range"][row],
+            touch_up=columns["touch_up"][row],
+            touch_down=columns["touch_down"][row],
+            touch_either=columns["touch_either"][row],
+            win_long=columns["win_long"][row],
+            win_short=columns["win_short"][row],
         )
-    subjects: list[Subject] = [(item.symbol, item.market)]
-    answers = lstm_answers(card, outputs, [close], [atr], subjects, adjustments=Adjustments.of([state]))
-    rule = row_of(card.directions, item.symbol, item.market)
-    accuracy = None if rule.never_votes else card.metrics.get("direction_accuracy")
-    return LstmForecast(
-        model=card.reference,
-        probability_up=float(answers.probability_up[0]),
-        abstain_below=float(answers.abstain_below[0]),
-        abstain_above=float(answers.abstain_above[0]),
-        direction_accuracy=None if accuracy is None else 100.0 * accuracy.value,
-        change=float(answers.change[0]),
-        change_scale=card.thresholds.change_scale,
-        predicted_price=float(answers.predicted_price[0]),
-        interval_90=(float(answers.low[0]), float(answers.high[0])),
-        interval_raw=(float(answers.raw_low[0]), float(answers.raw_high[0])),
-        state=state,
-        horizon_bars=card.horizon_bars,
-        expected_range=float(answers.expected_range[0]),
-        touch_up=answers.touch_up[0].tolist(),
-        touch_down=answers.touch_down[0].tolist(),
-        touch_either=answers.touch_either[0].tolist(),
-        win_long=float(answers.win_long[0]),
-        win_short=float(answers.win_short[0]),
-    )
+        for row, state in enumerate(states)
+    ]
+
+
+def lstm_forecast(card: ModelCard, outputs: Outputs, close: float, atr: float, item: Asking) -> LstmForecast:
+    """Return the answer to one item; see `lstm_forecasts`."""
+    return lstm_forecasts(card, outputs, [close], [atr], [item])[0]
 
 
 def class_probabilities(card: ModelCard, outputs: Outputs) -> Floats:
@@ -261,6 +281,21 @@ def patchtst_forecasts(card: ModelCard, outputs: Outputs) -> list[PatchTstForeca
         PatchTstForecast(model=card.reference, up=up, flat=flat, down=down, abstains=card.abstains)
         for up, flat, down in class_probabilities(card, outputs).tolist()
     ]
+
+
+def _state(card: ModelCard, item: Asking) -> CalibrationState:
+    """Return the state that an item came with if it is of this bundle's version, else the bundle's own."""
+    if item.state is not None and item.state.version == card.version:
+        return item.state
+    own = row_of(card.adjustments, item.symbol, item.market)
+    return CalibrationState(
+        version=card.version,
+        lower=own.lower,
+        upper=own.upper,
+        offsets=own.offsets,
+        revision=0,
+        as_of=card.windows.calibration[1] + card.timeframe.milliseconds,
+    )
 
 
 def _directions(card: ModelCard, logits: Floats, subjects: Sequence[Subject]) -> tuple[Floats, ...]:

@@ -90,7 +90,7 @@ def _season(card: ModelCard, series: Series) -> tuple[float, ...]:
 def _adjustments(card: ModelCard, bundle: Bundle, pool: Pool) -> Mapping[str, Adjustment]:
     """Return what the calibration slice teaches about each series of the pool."""
     first, last = card.windows.calibration
-    rows = np.flatnonzero(pool.usable & (pool.entry >= first) & (pool.entry <= last))
+    rows = pool.usable[(pool.entry[pool.usable] >= first) & (pool.entry[pool.usable] <= last)]
     found = learned_adjustments(card, pool, rows, run_bundle(bundle, lstm_batches_as(card, pool), rows))
     if missing := [one.symbol for one in pool.series if one.symbol not in found]:
         raise ValueError(f"{', '.join(missing)}: no {card.timeframe} bars in the calibration slice of {card.model_id}")

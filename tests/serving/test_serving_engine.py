@@ -13,7 +13,8 @@ import pytest
 from tiny_bundles import build_bundle, candles, card_content, item, lstm_graph
 
 from fusiontrade.errors import BundleRefused
-from fusiontrade.inference.contract import ForecastItem, ForecastRequest, ForecastResponse, ItemForecast
+from fusiontrade.inference import probabilities
+from fusiontrade.inference.contract import CHANCES, ForecastItem, ForecastRequest, ForecastResponse, ItemForecast
 from fusiontrade.inference.intervals import corrected
 from fusiontrade.market.timeframes import Timeframe
 from serving.engine import Engine, load_engine
@@ -106,14 +107,21 @@ def test_the_season_of_the_symbol_or_else_of_its_market_or_else_of_any_is_used(t
     assert changes == pytest.approx([(np.log(one) - 1) / 2 for one in usual], abs=1e-6)
 
 
-def test_an_items_interval_state_moves_its_interval_and_is_sent_back(engine: Engine) -> None:
+def test_an_items_state_moves_its_interval_and_probabilities_and_is_sent_back(engine: Engine) -> None:
     version = engine.bundles["lstm", candles().timeframe].card.version
-    state = {"version": version, "lower": 0.5, "upper": -0.25, "revision": 7, "as_of": 1_704_000_000_000}
+    state: dict[str, Any] = {
+        "version": version,
+        "lower": 0.5,
+        "upper": -0.25,
+        "revision": 7,
+        "as_of": 1_704_000_000_000,
+    }
+    state["offsets"] = (0.5,) * CHANCES
     plain, moved, stale = ask(
         engine,
         item(candles()),
-        item(candles()) | {"interval": state},
-        item(candles()) | {"interval": state | {"version": "0123456789ab"}},
+        item(candles()) | {"state": state},
+        item(candles()) | {"state": state | {"version": "0123456789ab"}},
     )
     assert plain.lstm is not None
     assert moved.lstm is not None
@@ -121,11 +129,13 @@ def test_an_items_interval_state_moves_its_interval_and_is_sent_back(engine: Eng
     assert moved.lstm.interval_raw == plain.lstm.interval_raw
     assert moved.lstm.interval_90 == pytest.approx(corrected(*moved.lstm.interval_raw, 0.5, -0.25))
     assert moved.lstm.state.model_dump() == state
+    assert moved.lstm.touch_up[0] == pytest.approx(probabilities.moved(plain.lstm.touch_up[0], 0.5))
     assert plain.lstm.interval_90 == pytest.approx(corrected(*plain.lstm.interval_raw, 0.05, 0.1))
     assert plain.lstm.state.model_dump() == {
         "version": version,
         "lower": 0.05,
         "upper": 0.1,
+        "offsets": (0.0,) * CHANCES,
         "revision": 0,
         "as_of": 2 + 3_600_000,
     }

@@ -13,10 +13,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tiny_bundles import LSTM_WIDTHS, card_content
 
-from fusiontrade.inference.contract import CalibrationState, CandleColumns, ForecastItem, LstmForecast
+from fusiontrade.inference.contract import CHANCES, CalibrationState, CandleColumns, ForecastItem, LstmForecast
 from fusiontrade.inference.intervals import NARROWEST, WIDEST
+from fusiontrade.inference.probabilities import FARTHEST
 from serving.card import ModelCard
-from serving.forecasting import Subject, class_probabilities, lstm_answers, lstm_forecast, patchtst_forecasts
+from serving.forecasting import (
+    Subject,
+    class_probabilities,
+    lstm_answers,
+    lstm_forecast,
+    lstm_forecasts,
+    patchtst_forecasts,
+)
 
 NO_CANDLES = CandleColumns(time=[], open=[], high=[], low=[], close=[])
 EURO: Subject = ("EURUSD=X", "fx")
@@ -55,7 +63,7 @@ def test_prices_and_interval_follow_from_close_and_atr() -> None:
 
 
 def test_a_symbol_that_never_gets_a_vote_shows_no_accuracy_of_votes() -> None:
-    silent = card(directions={"any": rule(1.0, 0.48, 0.52), "EURUSD=X": rule(1.0, 0.0, 1.0)})
+    silent = card(directions={"any": rule(1.0, 0.0, 1.0), "EURUSD=X": rule(1.0, 0.0, 1.0)})
     assert forecast(outputs(), by=silent).direction_accuracy is None
     voting = card(directions={"any": rule(1.0, 0.0, 1.0), "EURUSD=X": rule(1.0, 0.48, 0.52)})
     assert forecast(outputs(), by=voting).direction_accuracy == pytest.approx(53.0)
@@ -67,9 +75,9 @@ def test_each_head_goes_through_its_own_map() -> None:
         "touch_either_1": {"kind": "isotonic", "x": [0.0], "y": [0.9]},
         "win_short": {"kind": "platt", "a": 0.0, "b": 0.0},
     }
-    rule = {"calibration": {"kind": "platt", "a": 2.0, "b": 0.0}, "abstain_below": 0.4, "abstain_above": 0.6}
+    rules = {"any": rule(0.0, 0.0, 1.0), "EURUSD=X": rule(2.0, 0.4, 0.6)}
     raw = outputs(direction=[1.0], touch=[[1.0] * 15], win=[[1.0, 1.0]])
-    answer = forecast(raw, by=card(calibration=maps, directions={"any": rule}))
+    answer = forecast(raw, by=card(calibration=maps, directions=rules))
     plain = 1 / (1 + math.exp(-1))
     assert answer.probability_up == pytest.approx(1 / (1 + math.exp(-2)))
     assert answer.touch_up == pytest.approx([plain] * 5)
@@ -106,18 +114,18 @@ def rule(slope: float, below: float, above: float, offset: float = 0.0) -> dict[
     return {"calibration": calibration, "abstain_below": below, "abstain_above": above}
 
 
-def test_direction_and_interval_follow_the_symbol_else_its_market_else_any() -> None:
+def moves(lower: float, upper: float, offset: float = 0.0) -> dict[str, Any]:
+    return {"lower": lower, "upper": upper, "offsets": [offset] * CHANCES}
+
+
+def test_direction_and_adjustments_follow_the_symbol_else_its_market_else_any() -> None:
     chosen = card(
         directions={
             "any": rule(0.0, 0.0, 1.0, offset=0.2),
             "fx": rule(1.0, 0.4, 0.6),
             "EURUSD=X": rule(3.0, 0.45, 0.55),
         },
-        intervals={
-            "any": {"lower": 0.1, "upper": 0.2},
-            "fx": {"lower": 0.3, "upper": 0.4},
-            "EURUSD=X": {"lower": -0.1, "upper": -0.2},
-        },
+        adjustments={"any": moves(0.1, 0.2), "fx": moves(0.3, 0.4, 0.5), "EURUSD=X": moves(-0.1, -0.2, -0.5)},
     )
     subjects: list[Subject] = [EURO, ("GBPUSD=X", "fx"), ("BTC-USD", "crypto"), ("EURUSD=X", None), ("GBPUSD=X", None)]
     raw = outputs(5, direction=[0.3] * 5, quantiles=[[-1.0, -0.5, 0.0, 0.5, 1.0]] * 5)
@@ -130,10 +138,13 @@ def test_direction_and_interval_follow_the_symbol_else_its_market_else_any() -> 
     assert answers.low == pytest.approx([99.2, 98.4, 98.8, 99.2, 98.8])
     assert answers.high == pytest.approx([100.6, 101.8, 101.4, 100.6, 101.4])
     assert answers.raw_low.tolist() == [99.0] * 5
+    lower, higher = (1 / (1 + math.exp(-x)) for x in (-0.5, 0.5))
+    assert answers.touch_up[:, 0] == pytest.approx([lower, higher, 0.5, lower, 0.5])
+    assert answers.win_short == pytest.approx([lower, higher, 0.5, lower, 0.5])
 
 
 def test_a_vote_lies_outside_its_band_and_never_on_it() -> None:
-    chosen = card(directions={"any": rule(1.0, 0.4, 0.6), "EURUSD=X": rule(1.0, 0.4, 0.6)})
+    chosen = card(directions={"any": rule(1.0, 0.0, 1.0), "EURUSD=X": rule(1.0, 0.4, 0.6)})
     logits = [math.log(p / (1 - p)) for p in (0.39, 0.41, 0.5, 0.59, 0.61)]
     answers = lstm_answers(chosen, outputs(5, direction=logits), np.ones(5), np.full(5, 0.1), [EURO] * 5)
     assert answers.vote.tolist() == [-1, 0, 0, 0, 1]
@@ -144,34 +155,64 @@ def test_a_vote_lies_outside_its_band_and_never_on_it() -> None:
 
 
 def test_a_kind_of_market_without_a_rule_never_gets_a_vote_on_what_others_proved() -> None:
-    chosen = card(directions={"any": rule(1.0, 0.4, 0.6), "crypto": rule(1.0, 0.4, 0.6)})
+    chosen = card(directions={"any": rule(0.0, 0.0, 1.0, offset=0.1), "crypto": rule(1.0, 0.4, 0.6)})
     asked_by = [("AAPL", "equity"), ("AAPL", None), ("ETH-USD", "crypto")]
     answers = lstm_answers(chosen, outputs(3, direction=[2.0] * 3), np.ones(3), np.full(3, 0.1), asked_by)
     assert answers.vote.tolist() == [0, 0, 1]
-    assert answers.probability_up == pytest.approx([1 / (1 + math.exp(-2.0))] * 3)
+    assert answers.probability_up == pytest.approx([1 / (1 + math.exp(-x)) for x in (0.1, 0.1, 2.0)])
     told = lstm_forecast(chosen, outputs(direction=[2.0]), 1.0, 0.1, asked("AAPL", market="equity"))
     assert (told.abstain_below, told.abstain_above, told.direction_accuracy) == (0.0, 1.0, None)
 
 
-def test_an_interval_state_of_this_bundle_is_used_and_sent_back_and_another_is_not() -> None:
+def test_a_state_of_this_bundle_is_used_and_sent_back_and_another_is_not() -> None:
     raw = outputs(quantiles=[[-1.0, -0.5, 0.0, 0.5, 1.0]])
-    state = CalibrationState(version=card().version, lower=0.25, upper=-0.1, revision=3, as_of=9)
-    answer = lstm_forecast(card(), raw, 100.0, 1.0, asked(interval=state))
+    offsets = tuple(0.1 * (8 - head) for head in range(CHANCES))
+    state = CalibrationState(version=card().version, lower=0.25, upper=-0.1, offsets=offsets, revision=3, as_of=9)
+    answer = lstm_forecast(card(), raw, 100.0, 1.0, asked(state=state))
     assert answer.state == state
     assert answer.interval_raw == (99.0, 101.0)
     assert answer.interval_90 == pytest.approx((98.5, 100.8))
+    assert answer.touch_up == pytest.approx([1 / (1 + math.exp(-offset)) for offset in offsets[:5]])
+    assert answer.win_long == pytest.approx(1 / (1 + math.exp(0.7)))
 
     older = state.model_copy(update={"version": "0123456789ab"})
-    own = card(intervals={"any": {"lower": 0.05, "upper": 0.1}, "fx": {"lower": 0.5, "upper": 0.5}})
-    answer = lstm_forecast(own, raw, 100.0, 1.0, asked(interval=older, market="fx"))
-    assert answer.state == CalibrationState(version=own.version, lower=0.5, upper=0.5, revision=0, as_of=2 + 3_600_000)
+    own = card(adjustments={"any": moves(0.05, 0.1), "fx": moves(0.5, 0.5, 0.25)})
+    answer = lstm_forecast(own, raw, 100.0, 1.0, asked(state=older, market="fx"))
+    assert answer.state == CalibrationState(
+        version=own.version, lower=0.5, upper=0.5, offsets=(0.25,) * CHANCES, revision=0, as_of=2 + 3_600_000
+    )
     assert answer.interval_90 == pytest.approx((98.0, 102.0))
 
 
 def test_class_probabilities_are_up_flat_down() -> None:
-    (answer,) = patchtst_forecasts(card("patchtst"), {"classes": np.array([[2.0, 0.0, -2.0]], np.float32)})
+    raw = {"classes": np.array([[2.0, 0.0, -2.0]], np.float32)}
+    (answer,) = patchtst_forecasts(card("patchtst"), raw)
     assert answer.up > answer.flat > answer.down
     assert answer.up + answer.flat + answer.down == pytest.approx(1.0)
+    assert not answer.abstains
+    (silent,) = patchtst_forecasts(card("patchtst", abstains=True), raw)
+    assert silent.abstains
+    assert (silent.up, silent.down) == (answer.up, answer.down)
+
+
+def test_a_batch_is_answered_as_each_item_alone() -> None:
+    rng = np.random.default_rng(3)
+    raw = {
+        name: rng.standard_normal((6, width) if width else 6).astype(np.float32) for name, width in LSTM_WIDTHS.items()
+    }
+    own = card(adjustments={"any": moves(0.05, 0.1), "crypto": moves(0.2, 0.3, -0.3)})
+    state = CalibrationState(version=own.version, lower=0.1, upper=0.2, offsets=(0.4,) * CHANCES, revision=1, as_of=1)
+    items = [asked(), asked("BTC-USD", market="crypto"), asked(state=state), asked("AAPL", market="equity")] + [
+        asked()
+    ] * 2
+    close, atr = rng.uniform(50, 60, 6), rng.uniform(0.5, 1, 6)
+    together = lstm_forecasts(own, raw, close, atr, items)
+    for row, item in enumerate(items):
+        alone = lstm_forecast(
+            own, {name: values[row : row + 1] for name, values in raw.items()}, close[row], atr[row], item
+        )
+        assert together[row] == alone
+    assert [one.state.offsets[0] for one in together] == [0.0, -0.3, 0.4, 0.0, 0.0, 0.0]
 
 
 def test_a_card_of_the_other_kind_is_an_error_that_names_it() -> None:
@@ -191,9 +232,10 @@ SIDE = st.floats(NARROWEST, WIDEST)
     close=arrays.arrays(np.float64, 3, elements=st.floats(1e-3, 1e6)),
     share=st.floats(1e-7, 0.5),
     sides=st.tuples(SIDE, SIDE),
+    offsets=arrays.arrays(np.float64, CHANCES, elements=st.floats(-FARTHEST, FARTHEST)),
 )
 def test_any_finite_output_gives_a_lawful_answer(
-    flat: np.ndarray, close: np.ndarray, share: float, sides: tuple[float, float]
+    flat: np.ndarray, close: np.ndarray, share: float, sides: tuple[float, float], offsets: np.ndarray
 ) -> None:
     raw = {
         "direction": flat[:, 0],
@@ -203,7 +245,7 @@ def test_any_finite_output_gives_a_lawful_answer(
         "win": flat[:, 22:24],
         "log_range": flat[:, 24],
     }
-    chosen = card(intervals={"any": {"lower": sides[0], "upper": sides[1]}})
+    chosen = card(adjustments={"any": {"lower": sides[0], "upper": sides[1], "offsets": offsets.tolist()}})
     answers = lstm_answers(chosen, raw, close, close * share, [EURO] * 3)
     up, down, either = answers.touch_up, answers.touch_down, answers.touch_either
     for probabilities in (answers.probability_up, answers.win_long, answers.win_short, up, down, either):
@@ -230,7 +272,7 @@ def test_rows_of_a_batch_do_not_touch_each_other() -> None:
     random = np.random.default_rng(3)
     raw = {n: random.standard_normal((6, w) if w else 6).astype(np.float32) for n, w in LSTM_WIDTHS.items()}
     close, atr = np.linspace(1, 2, 6), np.linspace(0.1, 0.2, 6)
-    chosen = card(directions={"any": rule(1.0, 0.4, 0.6), "crypto": rule(2.0, 0.3, 0.7)})
+    chosen = card(directions={"any": rule(0.0, 0.0, 1.0), "fx": rule(1.0, 0.4, 0.6), "crypto": rule(2.0, 0.3, 0.7)})
     subjects: list[Subject] = [EURO, ("BTC-USD", "crypto")] * 3
     together = lstm_answers(chosen, raw, close, atr, subjects)
     for row in range(6):

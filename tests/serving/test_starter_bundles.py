@@ -160,7 +160,7 @@ def test_a_starter_knows_the_season_of_its_markets_and_of_those_to_come(model_id
     assert {"any", *kinds} <= set(card.season) <= {"any", *kinds, *card.universe}
     if card.kind == "lstm":
         assert {"any", *kinds, *DEFAULTS} <= set(card.directions)
-        assert {"any", *kinds, *DEFAULTS} <= set(card.intervals)
+        assert {"any", *kinds, *DEFAULTS} <= set(card.adjustments)
     week = np.asarray(card.season["EURUSD=X"]).reshape(7, -1)
     assert (week[5] == 0).all()  # Saturday
     assert (np.asarray(card.season["BTC-USD"]) > 0).all()

@@ -206,8 +206,9 @@ def card_content(kind: str, timeframe: str) -> dict[str, Any]:
         "volatility_scaler": {"center": [0.0] * len(VOLATILITY), "scale": [1.0] * len(VOLATILITY), "clip": 5.0},
         "directions": {
             market: {"calibration": {"kind": "identity"}, "abstain_below": 0.48, "abstain_above": 0.52}
-            for market in ("any", "fx", "crypto", "EURUSD=X", "BTC-USD")
+            for market in ("fx", "crypto", "EURUSD=X", "BTC-USD")
         }
+        | {"any": {"calibration": {"kind": "platt", "a": 0.0, "b": 0.1}, "abstain_below": 0.0, "abstain_above": 1.0}}
         if is_lstm
         else {},
         "adjustments": {"any": {"lower": 0.05, "upper": 0.1, "offsets": [0.0] * CHANCES}} if is_lstm else {},

@@ -191,7 +191,7 @@ class PatchTstForecast(_Message):
 class ItemError(_Message):
     """Why an item has no answer."""
 
-    code: Literal["bad_candles", "too_few_bars", "no_model", "model_failed"]
+    code: Literal["bad_candles", "too_few_bars", "no_model", "model_failed", "timed_out"]
     detail: str
 
 

@@ -40,6 +40,7 @@ def held(leaning: np.ndarray, spread: np.ndarray) -> HeldOut:
     return HeldOut(
         place=np.repeat([0, 1], N // 2),
         entry=np.tile(np.arange(N // 2), 2) * HOUR,
+        known_at=np.tile(np.arange(N // 2), 2) * HOUR + 4 * HOUR,
         close=np.full(N, 100.0),
         atr=np.full(N, 2.0),
         direction=direction,

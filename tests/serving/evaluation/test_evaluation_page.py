@@ -160,6 +160,6 @@ def test_what_an_unseen_symbol_loses_is_called_a_miss_where_its_interval_leaves_
             figures["either_touch_auc"]["difference"] = difference
     targets = acceptance(study["timeframes"])
     rows = left_out_table(study["timeframes"], targets).rows
-    cell = next(row[-1] for row in rows if row[2].text == "touch AUC")
+    cell = next(row[-1] for row in rows if row[3].text == "touch AUC")
     assert (cell.text, cell.tone) == (f"{told(difference)} – {verdict}", tone)
     assert all(row[-1].tone == "" for row in left_out_table(study["timeframes"], []).rows)

@@ -196,7 +196,7 @@ def test_intervals_are_walked_through_each_series_from_the_state_of_the_bundle(d
     outcome = held.close + held.change * held.atr
     for place, one in enumerate(pool.series):
         rows = held.place == place
-        state = bundle.card.intervals.get(one.symbol, bundle.card.intervals["any"])
+        state = bundle.card.adjustments.get(one.symbol, bundle.card.adjustments["any"])
         raw = answers.raw_low[rows], answers.raw_high[rows]
         lower, upper, *_ = walk(*raw, outcome[rows], state.lower, state.upper)
         width = raw[1] - raw[0]

@@ -115,7 +115,7 @@ def test_bars_of_the_test_slice_change_neither_weights_nor_calibration(
     after = train_bundle(prepare(pool_of(Timeframe.H1, altered), CONFIG), "lstm", CONFIG, tmp_path)
     assert manifest(after)["weights.safetensors"] == manifest(lstm)["weights.safetensors"]
     before_card, after_card = load_bundle(lstm).card, load_bundle(after).card
-    for name in ("scaler", "season", "volatility_scaler", "calibration", "directions", "intervals", "thresholds"):
+    for name in ("scaler", "season", "volatility_scaler", "calibration", "directions", "adjustments", "thresholds"):
         assert getattr(after_card, name) == getattr(before_card, name), name
     assert after_card.metrics != before_card.metrics
 
@@ -137,7 +137,7 @@ def test_the_card_tells_what_was_trained_and_how(lstm: Path, prepared: Prepared)
     assert [one.sha256 for one in card.data.series] == [one.sha256 for one in prepared.data.series]
     assert set(card.calibration) == set(HEADS["lstm"])
     assert {"coverage_90", "pinball_ratio", "touch_up_1_auc", "direction_log_loss_skill"} <= set(card.metrics)
-    assert set(card.season) == set(card.directions) == set(card.intervals) == {"any", "fx", "crypto", *card.universe}
+    assert set(card.season) == set(card.directions) == set(card.adjustments) == {"any", "fx", "crypto", *card.universe}
     assert card.season["BTC-USD"] == tuple(prepared.season["BTC-USD"].tolist())
     assert card.volatility_scaler.center == pytest.approx(prepared.volatility_scaler.center, abs=1e-9)
 
@@ -180,7 +180,8 @@ def test_what_the_engine_answers_is_what_was_judged(
     assert answer.lstm is not None
     assert answer.lstm.change == pytest.approx(float(raw["change"][0]), abs=1e-5)
     assert answer.lstm.state.as_of == bundle.card.windows.calibration[1] + bundle.card.timeframe.milliseconds
-    assert answer.lstm.state.lower == bundle.card.intervals[series.symbol].lower
+    own = bundle.card.adjustments[series.symbol]
+    assert (answer.lstm.state.lower, answer.lstm.state.offsets) == (own.lower, own.offsets)
     quantiles = np.sort(raw["quantiles"][0].astype(np.float64))[[0, -1]]
     assert answer.lstm.interval_raw == pytest.approx(frame.close[-1] + quantiles * series.atr[place], rel=1e-6)
 
