@@ -93,6 +93,13 @@ def test_patchtst_votes_for_its_strictly_likeliest_class(
     assert said.confidence == pytest.approx(confidence, abs=1e-12)
 
 
+@pytest.mark.parametrize("classes", [(0.8, 0.1, 0.1), (0.1, 0.1, 0.8), (0.1, 0.8, 0.1)])
+def test_patchtst_that_abstains_votes_for_nothing_and_keeps_its_confidence(classes: tuple[float, float, float]) -> None:
+    said = PatchTstView(*classes, abstains=True)
+    assert said.vote == 0
+    assert said.confidence == PatchTstView(*classes).confidence
+
+
 @pytest.mark.parametrize(("change", "confidence"), [(0.0, 0.0), (0.2, 0.5), (-0.2, 0.5), (0.4, 1.0), (-3.0, 1.0)])
 def test_lstm_confidence_is_the_change_against_its_scale(change: float, confidence: float) -> None:
     assert LstmView(0.5, 0.4, 0.6, change, 0.4).confidence == confidence

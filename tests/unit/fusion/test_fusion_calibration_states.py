@@ -176,6 +176,16 @@ def test_a_horizon_may_take_three_days_beyond_its_bars_and_else_leaves_without_t
     assert after.as_of == (int(bars.close_time[-1]) if learned else NOON + 2 * HOUR)
 
 
+def test_what_is_known_never_gets_older_in_whatever_order_it_comes() -> None:
+    both = tracked(0.0, 0.0, waits(NOON + HOUR), waits(NOON + 3 * HOUR))
+    assert settle(both, frame(*(100.0,) * 5)).as_of == NOON + 5 * HOUR  # a horizon, then an older next close
+    apart = tracked(0.0, 0.0, waits(NOON + HOUR), waits(NOON + 6 * HOUR))
+    holes = settle(apart, frame(*(100.0,) * 7, skip=(2, 3, 4, 5)))
+    assert (holes.as_of, len(holes.waiting)) == (NOON + 7 * HOUR, 2)
+    filled = settle(holes, frame(*(100.0,) * 7))
+    assert (filled.as_of, filled.waiting) == (NOON + 7 * HOUR, (waits(NOON + 6 * HOUR),))
+
+
 def test_probabilities_learn_from_what_was_issued_and_not_from_what_would_be_now() -> None:
     sure = tracked(0.0, 0.0, waits(NOON + HOUR, (0.25,) * CHANCES))
     learned = settle(replace(sure, offsets=(0.5,) * CHANCES), frame(*(100.0,) * 5))
@@ -289,7 +299,8 @@ class ByHand:
     """The same walk, told bar by bar: what is known of one symbol and timeframe, and what was forecast."""
 
     def __init__(self) -> None:
-        self.lower, self.upper, self.offsets, self.revision = 0.0, 0.0, [0.0] * CHANCES, 0
+        self.lower, self.upper, self.offsets = 0.0, 0.0, [0.0] * CHANCES
+        self.revision, self.as_of = 0, OWN_STATE.as_of
         self.made: list[tuple[int, float, list[float]]] = []  # when, the price then, the probabilities
         self.closed: set[int] = set()
         self.over: set[int] = set()
@@ -302,10 +313,12 @@ class ByHand:
                 self.over.add(made_at)
             if ahead and made_at not in self.closed:
                 self.closed.add(made_at)
+                self.as_of = max(self.as_of, ahead[0].closed_at)
                 self.close(price, ahead[0].close)
             if len(ahead) == 4 and made_at not in self.over:
                 self.over.add(made_at)
                 if ahead[3].closed_at - made_at <= 4 * HOUR + 3 * DAY:
+                    self.as_of = max(self.as_of, ahead[3].closed_at)
                     self.horizon(price, chances, ahead)
 
     def close(self, price: float, outcome: float) -> None:
@@ -384,7 +397,7 @@ def test_requests_at_some_bars_through_gaps_learn_what_the_same_walk_by_hand_lea
         hand.learn(fetched)
         hand.forecast(bars[row].closed_at, bars[row].close)
         mine = states[Timeframe.H1]
-        assert mine.revision == hand.revision
+        assert (mine.revision, mine.as_of) == (hand.revision, hand.as_of)
         assert (mine.lower, mine.upper) == pytest.approx((hand.lower, hand.upper), abs=1e-12)
         assert mine.offsets == pytest.approx(hand.offsets, abs=1e-12)
         assert [each.bar_close for each in mine.waiting] == [made for made, *_ in hand.made if made not in hand.over]

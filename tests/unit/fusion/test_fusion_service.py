@@ -194,6 +194,21 @@ def test_a_missing_model_is_not_available_and_never_a_number() -> None:
     assert {"1h: no PatchTST model answered", "30m: no LSTM model answered"} <= set(body["warnings"])
 
 
+def test_a_patchtst_whose_bundle_abstains_votes_hold_and_shows_its_probabilities() -> None:
+    endpoint = FakeEndpoint(change=lambda body: body.replace(b'"abstains":false', b'"abstains":true'))
+    hour = wire(service(endpoint=endpoint).fused("EURUSD=X"))["timeframes"]["1h"]
+    assert (hour["patchtst"], hour["patchtst_prob_up"], hour["patchtst_prob_down"]) == ("HOLD", 0.5, 0.25)
+
+
+def test_what_is_missing_is_said_in_the_containers_words_where_it_gave_any() -> None:
+    told = b'"warnings":["patchtst-1h could not be loaded"]'
+    endpoint = FakeEndpoint({**dict.fromkeys(INTRADAY, (1, 1)), Timeframe.H1: (1, None)})
+    endpoint.change = lambda body: body.replace(b'"patchtst":null,"warnings":[]', b'"patchtst":null,' + told)
+    warnings = service(endpoint=endpoint).fused("EURUSD=X").warnings
+    assert "1h: patchtst-1h could not be loaded" in warnings
+    assert not [text for text in warnings if "no PatchTST model answered" in text]
+
+
 def test_patchtst_missing_everywhere_is_a_hold_with_a_warning() -> None:
     body = wire(service(endpoint=FakeEndpoint(dict.fromkeys(INTRADAY, (1, None)))).fused("EURUSD=X"))
     assert body["verdict"] == "HOLD"
@@ -219,6 +234,18 @@ def test_no_model_at_all_is_unavailable_and_never_a_hold() -> None:
 def test_all_timeframes_failing_is_their_error(failures: list[FusionTradeError], raised: type[Exception]) -> None:
     with pytest.raises(raised):
         service(FakeCandles(dict(zip(INTRADAY, failures, strict=True)))).fused("AAPL")
+
+
+def test_a_source_without_a_single_bar_is_left_out_by_name() -> None:
+    none = answer(bars("EURUSD=X", Timeframe.H4, count=0))
+    warnings = service(FakeCandles({Timeframe.H4: none})).fused("EURUSD=X").warnings
+    assert "4h is left out: EURUSD=X 4h: the market data source has no bars" in warnings
+
+
+def test_bars_that_the_container_refuses_everywhere_are_bad_candles_with_its_reasons() -> None:
+    refused = ItemError(code="bad_candles", detail="high below low at noon")
+    with pytest.raises(BadCandles, match="high below low at noon"):
+        service(endpoint=FakeEndpoint(dict.fromkeys(INTRADAY, refused))).fused("EURUSD=X")
 
 
 def test_history_that_nobody_keeps_is_the_callers_moment_to_change() -> None:
