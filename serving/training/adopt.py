@@ -58,9 +58,10 @@ def adopted(bundle: Bundle, pool: Pool) -> ModelCard:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write each bundle of a folder anew with the symbols adopted; return the exit code (2: it cannot be done)."""
+    """Write each bundle of a folder anew with the symbols adopted; return the exit code (2: nothing was adopted)."""
     chosen = _parser().parse_args(arguments)
     symbols = tuple(part.strip() for part in chosen.symbols.split(",") if part.strip())
+    written = 0
     try:
         for folder in sorted(path.parent for path in chosen.bundles.glob("*/model.json")):
             bundle = load_bundle(folder)
@@ -70,10 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if frames:
                 card = adopted(bundle, pool_of(bundle.card.timeframe, frames))
                 print(f"wrote {write_bundle(_finished(folder, card), chosen.out)}", flush=True)
+                written += 1
     except (FusionTradeError, ValueError) as error:
         print(f"nothing adopted: {error}", file=sys.stderr)
         return 2
-    return 0
+    if not written:
+        print(f"nothing adopted: no bundle of {chosen.bundles} has bars to learn from", file=sys.stderr)
+    return 0 if written else 2
 
 
 def _season(card: ModelCard, series: Series) -> tuple[float, ...]:
@@ -91,9 +95,10 @@ def _adjustments(card: ModelCard, bundle: Bundle, pool: Pool) -> Mapping[str, Ad
     """Return what the calibration slice teaches about each series of the pool."""
     first, last = card.windows.calibration
     rows = pool.usable[(pool.entry[pool.usable] >= first) & (pool.entry[pool.usable] <= last)]
-    found = learned_adjustments(card, pool, rows, run_bundle(bundle, lstm_batches_as(card, pool), rows))
-    if missing := [one.symbol for one in pool.series if one.symbol not in found]:
+    counts = np.bincount(pool.series_of(rows), minlength=len(pool.series))
+    if missing := [one.symbol for one, count in zip(pool.series, counts, strict=True) if not count]:
         raise ValueError(f"{', '.join(missing)}: no {card.timeframe} bars in the calibration slice of {card.model_id}")
+    found = learned_adjustments(card, pool, rows, run_bundle(bundle, lstm_batches_as(card, pool), rows))
     return {one.symbol: found[one.symbol] for one in pool.series}
 
 

@@ -245,8 +245,9 @@ def test_a_symbol_left_out_of_training_is_set_beside_the_bundle_that_saw_it(
 ) -> None:
     other = bundles_for(data, tmp_path / "without", ("lstm",), universe=["BTC-USD"], seed=9)
     plan = plan_of(data, bundles, left_out=find_bundles(other))
-    part = study(plan, "x", quiet, processes=1)["timeframes"]["1h"]["left_out"]["by_symbol"]
-    assert set(part) == {"EURUSD=X"}
+    found = study(plan, "x", quiet, processes=1)["timeframes"]["1h"]
+    part = found["left_out"]["by_symbol"]
+    assert set(part) == set(found["adopted"]["by_symbol"]) == {"EURUSD=X"}
     for name in ("pinball_ratio", "either_touch_auc", "either_touch_skill_over_climatology"):
         sides = part["EURUSD=X"][name]
         assert sides["full"] == sides["left_out"]  # the tiny graphs are the same
