@@ -75,7 +75,7 @@ class Engine:
                 bundle = self.bundles.get((kind, timeframe))
                 if bundle is None:
                     for window in riding:
-                        window.failures.append(failure("no_model", f"no {kind} model is loaded for {timeframe}"))
+                        window.failures[kind] = failure("no_model", f"no {kind} model is loaded for {timeframe}")
                 elif ready := prepare(bundle.card, riding):
                     found.append((bundle, ready))
         return found
@@ -143,7 +143,8 @@ def run(bundle: Bundle, riding: Sequence[Window], graph: _Graph | None = None) -
             riding[0].fail(bundle.card, error)
             return
         for one in riding:
-            run(bundle, [one], graph)
+            if not one.abandoned:
+                run(bundle, [one], graph)
         return
     for row, window in enumerate(riding):
         _compose(bundle, window, {name: values[row : row + 1] for name, values in outputs.items()})
@@ -176,6 +177,6 @@ def _compose(bundle: Bundle, window: Window, outputs: Inputs) -> None:
         window.fail(card, error)
         return
     if asked.symbol not in card.universe:
-        window.warnings.append(
+        window.warnings[card.kind] = (
             f"{card.model_id} was not trained on {asked.symbol}: its measured accuracy is of other symbols"
         )

@@ -69,6 +69,10 @@ class Window:
         Of the newest bar, in the quote currency.
     inputs
         By kind: what its graph takes, (1, ...) each, not scaled yet.
+    late
+        Why there is no answer of the kinds that neither answered nor failed.
+    abandoned
+        Nobody waits for the answer any more.
     """
 
     asked: Asked
@@ -79,8 +83,10 @@ class Window:
     inputs: dict[ModelKind, Inputs] = field(default_factory=dict)
     activity: dict[_Season, NDArray[np.float32]] = field(default_factory=dict)
     answers: dict[ModelKind, Forecast] = field(default_factory=dict)
-    failures: list[ItemError] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    failures: dict[ModelKind, ItemError] = field(default_factory=dict)
+    warnings: dict[ModelKind, str] = field(default_factory=dict)
+    late: ItemError | None = None
+    abandoned: bool = False
 
     def fail(self, card: ModelCard, error: Exception) -> None:
         """Note that the bundle of ``card`` has no answer to this item, and log why."""
@@ -90,7 +96,13 @@ class Window:
             extra={"bundle": card.model_id, "symbol": symbol, "timeframe": timeframe, "reason": str(error)[:500]},
         )
         why = str(error) if isinstance(error, ModelFault) else type(error).__name__
-        self.failures.append(failure("model_failed", f"{card.model_id} failed: {why}"))
+        self.failures[card.kind] = failure("model_failed", f"{card.model_id} failed: {why}")
+
+    @property
+    def faults(self) -> list[ItemError]:
+        """Why kinds have no answer, in the order of `KINDS` whoever failed first."""
+        found = [self.failures[kind] for kind in KINDS if kind in self.failures]
+        return [*found, self.late] if self.late is not None else found
 
 
 def failure(code: str, detail: str) -> ItemError:
@@ -131,7 +143,7 @@ def _prepared(card: ModelCard, window: Window) -> bool:
     if frame is None or len(frame) < _BARS[card.kind]:
         have = 0 if frame is None else len(frame)
         detail = f"{card.model_id} needs {_BARS[card.kind]} bars, got {have}"
-        window.failures.append(failure("too_few_bars", detail))
+        window.failures[card.kind] = failure("too_few_bars", detail)
         return False
     try:
         window.inputs[card.kind] = _features(card, window, frame)
@@ -164,7 +176,7 @@ def told(window: Window) -> ItemForecast:
     """Return the item's answer; an item that no model answered carries the gravest of its failures as error."""
     asked, error = window.asked, window.error
     if error is None and not window.answers:
-        error = min(window.failures, key=lambda one: _GRAVITY.index(one.code))
+        error = min(window.faults, key=lambda one: _GRAVITY.index(one.code))
     if error is not None:
         return ItemForecast(symbol=asked.symbol, timeframe=asked.timeframe, error=error)
     lstm, patchtst = window.answers.get("lstm"), window.answers.get("patchtst")
@@ -177,5 +189,8 @@ def told(window: Window) -> ItemForecast:
         atr=window.atr,
         lstm=lstm if isinstance(lstm, LstmForecast) else None,
         patchtst=patchtst if isinstance(patchtst, PatchTstForecast) else None,
-        warnings=[one.detail for one in window.failures] + window.warnings,
+        warnings=[
+            *(fault.detail for fault in window.faults),
+            *(window.warnings[kind] for kind in KINDS if kind in window.warnings),
+        ],
     )
