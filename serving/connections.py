@@ -9,8 +9,13 @@ more. Idle kept-alive connections are uvicorn's.
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 __all__ = ["impatient"]
 
@@ -23,6 +28,7 @@ class _Impatient(HttpToolsProtocol):
     seconds: float
     _closing: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
+    _answering: RequestResponseCycle | None = None
     _is_head = False
     _heads = _length = 0
 
@@ -70,6 +76,13 @@ class _Impatient(HttpToolsProtocol):
         self._stop_waiting()
         self._has_been_read()
         super().connection_lost(exc)
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle  # uvicorn tells the newest request of a connection that it is lost, not the one at work
+        super()._start_asgi_task(cycle, app)
 
     def _wait(self, limit: float) -> None:
         self._stop_waiting()

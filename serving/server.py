@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -127,7 +128,10 @@ def _load(settings: ServingSettings) -> Running:
     """Return a warmed-up engine at work; its imports (numpy, TA-Lib, ONNX Runtime) happen here, off the event loop."""
     from serving.running import start
 
-    return start(settings)
+    running = start(settings)
+    gc.collect()
+    gc.freeze()  # what is there by now stays for good: no collection has to look at it again
+    return running
 
 
 def _settings(arguments: Sequence[str] | None) -> ServingSettings:
