@@ -31,7 +31,8 @@ from serving.asked import Asked
 from serving.bundle import Bundle
 from serving.engine import Engine, run
 from serving.graph import Stop
-from serving.windows import Inputs, ModelFault, Window, failure, opened, told
+from serving.preparing import opened
+from serving.windows import Inputs, ModelFault, Window, failure, told
 
 if TYPE_CHECKING:
     from serving.measuring import Metrics
@@ -259,12 +260,12 @@ class Batcher:
         for installed, own in by_engine.items():
             begun = time.perf_counter()
             self._metrics.waited([begun - seat.ticket.begun for seat in own])
-            seat_of: dict[Window, _Seat] = {}
-            for seat in own:
-                seat.window = opened(seat.asked)
-                seat.window.abandoned = seat.ticket.closed
-                seat_of[seat.window] = seat
-            riders = installed.engine.riders(list(seat_of))
+            windows = opened([seat.asked for seat in own])
+            seat_of = dict(zip(windows, own, strict=True))
+            for window, seat in seat_of.items():
+                seat.window = window
+                window.abandoned = seat.ticket.closed
+            riders = installed.engine.riders(windows)
             self._metrics.prepared(len(own), time.perf_counter() - begun)
             with self._changed:
                 for bundle, riding in riders:

@@ -22,7 +22,8 @@ from fusiontrade.market.timeframes import Timeframe
 from serving.asked import Asked
 from serving.bundle import MANIFEST, Bundle, load_bundle
 from serving.forecasting import lstm_forecast, patchtst_forecasts
-from serving.windows import KINDS, Inputs, ModelFault, Window, failure, opened, prepare, told
+from serving.preparing import opened, prepare
+from serving.windows import Inputs, ModelFault, Window, told
 
 __all__ = ["Engine", "Key", "RefusedBundle", "folders_of", "load_engine", "run"]
 
@@ -57,7 +58,7 @@ class Engine:
 
     def answer(self, request: ForecastRequest) -> ForecastResponse:
         """Return one answer per item, in the order of ``request``; never raises for what is wrong with an item."""
-        windows = [opened(Asked.of(item)) for item in request.items]
+        windows = opened([Asked.of(item) for item in request.items])
         for bundle, riding in self.riders(windows):
             run(bundle, riding)
         return ForecastResponse(items=[told(window) for window in windows])
@@ -65,20 +66,14 @@ class Engine:
     def riders(self, windows: Sequence[Window]) -> list[tuple[Bundle, list[Window]]]:
         """Compute the features of opened ``windows``; return every bundle that is asked and who rides with it.
 
-        A window that no bundle of a kind can answer has that noted.
+        A window that a bundle cannot answer, or none of its kind, has that noted.
         """
-        found: list[tuple[Bundle, list[Window]]] = []
-        usable = [window for window in windows if window.frame is not None]
-        for kind in KINDS:
-            for timeframe in dict.fromkeys(window.asked.timeframe for window in usable):
-                riding = [window for window in usable if window.asked.timeframe == timeframe]
-                bundle = self.bundles.get((kind, timeframe))
-                if bundle is None:
-                    for window in riding:
-                        window.failures[kind] = failure("no_model", f"no {kind} model is loaded for {timeframe}")
-                elif ready := prepare(bundle.card, riding):
-                    found.append((bundle, ready))
-        return found
+        prepare({key: bundle.card for key, bundle in self.bundles.items()}, windows)
+        found: dict[Key, list[Window]] = {}
+        for window in windows:
+            for kind in window.inputs:
+                found.setdefault((kind, window.asked.timeframe), []).append(window)
+        return [(self.bundles[key], riding) for key, riding in found.items()]
 
 
 def load_engine(folder: Path, *, device: str = "cpu", threads: int = 1) -> Engine:

@@ -23,7 +23,8 @@ from serving.asked import Asked
 from serving.bundle import Bundle
 from serving.engine import Engine, run
 from serving.graph import Stop
-from serving.windows import Inputs, ModelFault, Window, opened, prepare, told
+from serving.preparing import opened, prepare
+from serving.windows import Inputs, ModelFault, Window, told
 
 __all__ = ["invented", "self_test", "warm_up"]
 
@@ -36,10 +37,8 @@ _TOLERANCE = 1e-5
 
 def warm_up(engine: Engine) -> None:
     """Ask every timeframe of ``engine`` once; what fails is logged, for requests will say so item by item."""
-    windows = [
-        opened(Asked(_UNKNOWN, timeframe, _wave(_UNKNOWN, timeframe)))
-        for timeframe in dict.fromkeys(timeframe for _, timeframe in engine.bundles)
-    ]
+    timeframes = dict.fromkeys(timeframe for _, timeframe in engine.bundles)
+    windows = opened([Asked(_UNKNOWN, timeframe, _wave(_UNKNOWN, timeframe)) for timeframe in timeframes])
     for bundle, riding in engine.riders(windows):
         run(bundle, riding)
     for window in windows:
@@ -66,8 +65,8 @@ def self_test(bundle: Bundle, *, slow_seconds: float) -> None:
         if seconds[0][1] > slow_seconds:
             seconds.append(_timed(bundle, [asked], 20 * slow_seconds))
         answer, taken = min(seconds, key=lambda one: one[1])
-        if answer[0].faults:
-            raise BundleRefused(f"fails its self-test over {name} candles: {answer[0].faults[0].detail}")
+        if fault := answer[0].failures.get(bundle.card.kind):
+            raise BundleRefused(f"fails its self-test over {name} candles: {fault.detail}")
         if taken > slow_seconds:
             raise BundleRefused(
                 f"is too slow: one item of {name} candles took {taken:.3g} s, {slow_seconds:g} s are allowed"
@@ -75,14 +74,15 @@ def self_test(bundle: Bundle, *, slow_seconds: float) -> None:
         alone.append(_numbers(bundle, answer[0]))
     together, _ = _timed(bundle, [asked for _, asked in _markets(bundle)], 20 * slow_seconds)
     for one, window in zip(alone, together, strict=True):
-        if window.faults or not _close(one, _numbers(bundle, window)):
+        if not _close(one, _numbers(bundle, window)):
             raise BundleRefused("fails its self-test: an item's answer depends on what rides with it")
 
 
 def _timed(bundle: Bundle, items: list[Asked], longest: float) -> tuple[list[Window], float]:
     """Return the answered windows, and how long the graph took; it is ended after ``longest`` seconds."""
-    windows = [opened(asked) for asked in items]
-    taken = 0.0
+    windows = opened(items)
+    card, taken = bundle.card, 0.0
+    prepare({(card.kind, card.timeframe): card}, windows)
 
     def watched(inputs: Inputs) -> Mapping[str, NDArray[np.float32]]:
         nonlocal taken
@@ -97,7 +97,7 @@ def _timed(bundle: Bundle, items: list[Asked], longest: float) -> tuple[list[Win
             if stop.asked:
                 raise ModelFault(f"a run did not end within {longest:g} s")
 
-    if riding := prepare(bundle.card, windows):
+    if riding := [window for window in windows if card.kind in window.inputs]:
         run(bundle, riding, watched)
     return windows, taken
 
@@ -137,14 +137,16 @@ def _candles(symbol: str, timeframe: Timeframe, close: Floats, wick: float) -> C
 
 
 def _numbers(bundle: Bundle, window: Window) -> Mapping[str, object]:
-    return window.answers[bundle.card.kind].model_dump(exclude={"model", "interval_state"})
+    """Return what was forecast; nothing where there is no answer."""
+    answer = window.answers.get(bundle.card.kind)
+    return {} if answer is None else answer.model_dump(exclude={"model", "interval_state"})
 
 
 def _close(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
     def numbers(value: object) -> Floats:
         return np.asarray(np.nan if value is None else value, np.float64)
 
-    return all(
+    return one.keys() == other.keys() and all(
         np.allclose(numbers(one[name]), numbers(other[name]), rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
         for name in one
     )

@@ -17,9 +17,10 @@ from tiny_bundles import TIMEFRAMES, build_bundle, candles
 from fusiontrade.inference.contract import ForecastResponse, ItemError, ItemForecast
 from serving.asked import Asked
 from serving.engine import Engine, load_engine, run
+from serving.preparing import opened
 from serving.running import Overloaded, Running, start
 from serving.settings import ServingSettings
-from serving.windows import opened, told
+from serving.windows import told
 
 
 def asked(symbol: str = "EURUSD=X", timeframe: str = "1h", **how: Any) -> Asked:
@@ -56,10 +57,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def alone(engine: Engine, one: Asked) -> ItemForecast:
-    window = opened(one)
-    for bundle, riding in engine.riders([window]):
+    windows = opened([one])
+    for bundle, riding in engine.riders(windows):
         run(bundle, riding)
-    return told(window)
+    return told(windows[0])
 
 
 def assert_same(found: ItemForecast, expected: ItemForecast) -> None:
