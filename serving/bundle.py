@@ -32,7 +32,19 @@ from serving.card import SCHEMA_VERSION, ModelCard
 if TYPE_CHECKING:
     from serving.graph import Graph
 
-__all__ = ["CARD", "GRAPH", "MANIFEST", "REPORT", "RUN", "Bundle", "load_bundle", "write_card", "write_manifest"]
+__all__ = [
+    "CARD",
+    "GRAPH",
+    "MANIFEST",
+    "REPORT",
+    "RUN",
+    "Bundle",
+    "SealedBundle",
+    "load_bundle",
+    "read_bundle",
+    "write_card",
+    "write_manifest",
+]
 
 CARD, GRAPH, REPORT, MANIFEST, RUN = "model.json", "model.onnx", "report.json", "manifest.json", "run.json"
 _REQUIRED = (CARD, GRAPH, REPORT)
@@ -47,6 +59,21 @@ class Bundle:
     folder: Path
     card: ModelCard
     graph: Graph
+
+
+@dataclass(frozen=True, eq=False)
+class SealedBundle:
+    """A bundle whose files were verified and whose graph was not opened yet."""
+
+    folder: Path
+    card: ModelCard
+    graph: bytes
+
+    def opened(self, *, device: str = "cpu", threads: int = 1) -> Bundle:
+        """Return the bundle ready to run; parameters and errors as for `load_bundle`."""
+        from serving.graph import open_graph
+
+        return Bundle(self.folder, self.card, open_graph(self.graph, self.card, device=device, threads=threads))
 
 
 def load_bundle(folder: Path, *, device: str = "cpu", threads: int = 1) -> Bundle:
@@ -66,15 +93,18 @@ def load_bundle(folder: Path, *, device: str = "cpu", threads: int = 1) -> Bundl
     BundleRefused
         With the first reason why this bundle must not serve.
     """
+    return read_bundle(folder).opened(device=device, threads=threads)
+
+
+def read_bundle(folder: Path) -> SealedBundle:
+    """Verify the files of the bundle in ``folder``; raises `BundleRefused` as `load_bundle` does."""
     contents = _verified_files(folder)
     card = _card(contents[CARD])
     _check_features(card)
     _check_report(_json_object(contents[REPORT], REPORT), card)
     if card.version != (expected := card.stamped(contents[GRAPH]).version):
         raise BundleRefused(f"{CARD} says version {card.version!r}, but its content is version {expected!r}")
-    from serving.graph import open_graph
-
-    return Bundle(folder, card, open_graph(contents[GRAPH], card, device=device, threads=threads))
+    return SealedBundle(folder, card, contents[GRAPH])
 
 
 def write_card(folder: Path, card: ModelCard) -> ModelCard:

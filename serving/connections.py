@@ -1,43 +1,109 @@
-"""Connections that are closed where the head of a request does not arrive in time.
+"""Connections that are closed where a client is too slow: with a head, with a body, or with reading its answer.
 
-uvicorn waits for a head without limit, so a few hundred clients that send one byte a minute would take every file
-descriptor of the program. Bodies have their own limit in `serving.application`; idle kept-alive connections uvicorn's.
+uvicorn waits without limit for a head and for an answer to be read, so a few hundred clients that send one byte a
+minute would take every file descriptor of the program; and its parser collects a head without limit. Bodies have
+their own limit in `serving.application`, which answers 408; here they are cut off only where nobody reads them any
+more. Idle kept-alive connections are uvicorn's.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 __all__ = ["impatient"]
 
+_LONGEST_HEAD = 64 * 1024
+_GRACE = 5.0  # a body that is late has been answered 408 by then
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class _Impatient(HttpToolsProtocol):
+    seconds: float
+    _closing: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    _answering: RequestResponseCycle | None = None
+    _is_head = False
+    _heads = _length = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait(self.seconds)
+
+    def data_received(self, data: bytes) -> None:
+        heads = self._heads
+        super().data_received(data)
+        self._length = self._length + len(data) if self._is_head and self._heads == heads else 0
+        if self._length > _LONGEST_HEAD and not self.transport.is_closing():
+            self.transport.write(_TOO_LONG)
+            self._close()
+        if self._closing is None and (self.cycle is None or self.cycle.response_complete):
+            self._wait(self.seconds)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_head = True
+        self._heads += 1
+        self._wait(self.seconds)
+
+    def on_headers_complete(self) -> None:
+        self._is_head = False
+        self._wait(self.seconds + _GRACE)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._has_been_read()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self._has_been_read()
+        super().connection_lost(exc)
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle  # uvicorn tells the newest request of a connection that it is lost, not the one at work
+        super()._start_asgi_task(cycle, app)
+
+    def _wait(self, limit: float) -> None:
+        self._stop_waiting()
+        self._closing = self.loop.call_later(limit, self._close)
+
+    def _stop_waiting(self) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+
+    def _close(self) -> None:
+        self.transport.close()  # lets what was written leave, for which there is a limit too
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def _has_been_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
 
 def impatient(seconds: float) -> type[asyncio.Protocol]:
-    """Return uvicorn's HTTP/1.1 protocol, giving a client ``seconds`` for each request's head."""
-
-    class Impatient(H11Protocol):
-        _closing: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._closing = self.loop.call_later(seconds, transport.close)
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._stop_waiting()
-            elif self._closing is None:
-                self._closing = self.loop.call_later(seconds, self.transport.close)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(exc)
-
-        def _stop_waiting(self) -> None:
-            if self._closing is not None:
-                self._closing.cancel()
-                self._closing = None
-
-    return Impatient
+    """Return uvicorn's HTTP/1.1 protocol, giving a client ``seconds`` for each head, body, and answer to be read."""
+    return type("Impatient", (_Impatient,), {"seconds": seconds})

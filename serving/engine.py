@@ -1,60 +1,36 @@
-"""The engine: one request with many symbols and timeframes in, one answer in the same order out.
+"""The engine: the bundles that serve together, and what each does with the windows of many items at once.
 
 Always true here: what goes wrong with an item (its bars, its model, a NaN) stays with that item; items of one model
-ride in one batch, and an item's numbers do not depend on what else rode in it; a request is answered by the bundles
-that were loaded when it began. `Engine.answer` may be called from several threads at once. No I/O but reading
-bundles in `load_engine`.
+ride in one batch, and an item's numbers do not depend on what else rode in it. An `Engine` never changes: a newer
+bundle is a newer engine, so whoever keeps one is answered by the same bundles to the end. `Engine.answer` may be
+called from several threads at once. No I/O but reading bundles in `load_engine`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusiontrade.errors import BadCandles, BundleRefused
-from fusiontrade.inference.contract import (
-    ForecastItem,
-    ForecastRequest,
-    ForecastResponse,
-    ItemError,
-    ItemForecast,
-    LstmForecast,
-    ModelKind,
-    PatchTstForecast,
-)
-from fusiontrade.market.candles import CandleFrame
+from fusiontrade.errors import BundleRefused
+from fusiontrade.inference.contract import ForecastRequest, ForecastResponse, ModelKind
 from fusiontrade.market.timeframes import Timeframe
+from serving.asked import Asked
 from serving.bundle import MANIFEST, Bundle, load_bundle
-from serving.card import ModelCard
-from serving.features import (
-    BARS_NEEDED,
-    PATCHTST_BARS_NEEDED,
-    WINDOW,
-    atr,
-    lstm_inputs,
-    patchtst_inputs,
-    usual_week,
-    volatility_columns,
-)
 from serving.forecasting import lstm_forecast, patchtst_forecasts
-from serving.markets import row_of
+from serving.preparing import opened, prepare
+from serving.windows import Inputs, ModelFault, Window, told
 
-__all__ = ["Engine", "RefusedBundle", "load_engine"]
+__all__ = ["Engine", "Key", "RefusedBundle", "folders_of", "load_engine", "run"]
 
 _log = logging.getLogger(__name__)
 
-KINDS: tuple[ModelKind, ...] = ("lstm", "patchtst")
-_BARS: dict[ModelKind, int] = {"lstm": BARS_NEEDED, "patchtst": PATCHTST_BARS_NEEDED}
-_LAST_INSTANT = 4_102_444_800_000  # 2100-01-01: calendars end somewhere
-_LEAST_PRICE, _MOST_PRICE = 1e-15, 1e15  # beyond what is traded; the square of none overflows or vanishes
-
-Inputs = dict[str, NDArray[np.float32]]
-Forecast = LstmForecast | PatchTstForecast
+Key = tuple[ModelKind, Timeframe]
+_Graph = Callable[[Inputs], Mapping[str, NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -63,25 +39,6 @@ class RefusedBundle:
 
     folder: str
     reason: str
-
-
-class _NotFinite(ValueError):
-    """A model answered NaN or infinity; the message names its outputs."""
-
-
-@dataclass(eq=False)
-class _Window:
-    """One item on its way: what was read from it, and what has been answered so far."""
-
-    item: ForecastItem
-    frame: CandleFrame | None = None
-    close: float = float("nan")
-    atr: float = float("nan")
-    error: ItemError | None = None
-    activity: dict[tuple[float, ...], NDArray[np.float32]] = field(default_factory=dict)
-    answers: dict[ModelKind, Forecast] = field(default_factory=dict)
-    failures: list[ItemError] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,31 +53,27 @@ class Engine:
         What was found and not loaded.
     """
 
-    bundles: dict[tuple[ModelKind, Timeframe], Bundle]
+    bundles: Mapping[Key, Bundle]
     refused: tuple[RefusedBundle, ...] = ()
 
     def answer(self, request: ForecastRequest) -> ForecastResponse:
         """Return one answer per item, in the order of ``request``; never raises for what is wrong with an item."""
-        windows = [_window(item) for item in request.items]
-        for key in dict.fromkeys((kind, window.item.timeframe) for kind in KINDS for window in windows):
-            riding = [window for window in windows if window.frame is not None and window.item.timeframe == key[1]]
-            self._answer_kind(*key, riding)
-        return ForecastResponse(items=[_told(window) for window in windows])
+        windows = opened([Asked.of(item) for item in request.items])
+        for bundle, riding in self.riders(windows):
+            run(bundle, riding)
+        return ForecastResponse(items=[told(window) for window in windows])
 
-    def _answer_kind(self, kind: ModelKind, timeframe: Timeframe, windows: Sequence[_Window]) -> None:
-        """Ask the model of one kind and timeframe for all of ``windows`` at once and note answers and failures."""
-        bundle = self.bundles.get((kind, timeframe))
-        if bundle is None:
-            for window in windows:
-                window.failures.append(_failure("no_model", f"no {kind} model is loaded for {timeframe}"))
-            return
-        ready: list[tuple[_Window, Inputs]] = []
+    def riders(self, windows: Sequence[Window]) -> list[tuple[Bundle, list[Window]]]:
+        """Compute the features of opened ``windows``; return every bundle that is asked and who rides with it.
+
+        A window that a bundle cannot answer, or none of its kind, has that noted.
+        """
+        prepare({key: bundle.card for key, bundle in self.bundles.items()}, windows)
+        found: dict[Key, list[Window]] = {}
         for window in windows:
-            inputs = _inputs(bundle, window)
-            if inputs is not None:
-                ready.append((window, inputs))
-        if ready:
-            _run(bundle, ready)
+            for kind in window.inputs:
+                found.setdefault((kind, window.asked.timeframe), []).append(window)
+        return [(self.bundles[key], riding) for key, riding in found.items()]
 
 
 def load_engine(folder: Path, *, device: str = "cpu", threads: int = 1) -> Engine:
@@ -133,10 +86,9 @@ def load_engine(folder: Path, *, device: str = "cpu", threads: int = 1) -> Engin
     BundleRefused
         If nothing at all can serve.
     """
-    folders = [folder] if (folder / MANIFEST).is_file() else _subfolders(folder)
-    bundles: dict[tuple[ModelKind, Timeframe], Bundle] = {}
+    bundles: dict[Key, Bundle] = {}
     refused: list[RefusedBundle] = []
-    for place in folders:
+    for place in folders_of(folder):
         try:
             bundle = load_bundle(place, device=device, threads=threads)
             if other := bundles.get((bundle.card.kind, bundle.card.timeframe)):
@@ -153,131 +105,73 @@ def load_engine(folder: Path, *, device: str = "cpu", threads: int = 1) -> Engin
     return Engine(bundles, tuple(refused))
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def folders_of(folder: Path) -> list[Path]:
+    """Return the bundle folders of ``folder``, or ``folder`` itself where it is a bundle.
+
+    Raises
+    ------
+    BundleRefused
+        If there is no such folder.
+    """
+    if (folder / MANIFEST).is_file():
+        return [folder]
     if not folder.is_dir():
         raise BundleRefused(f"the bundle folder {folder} does not exist")
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
 
 
-def _failure(code: str, detail: str) -> ItemError:
-    return ItemError.model_validate({"code": code, "detail": detail})
+def run(bundle: Bundle, riding: Sequence[Window], graph: _Graph | None = None) -> None:
+    """Run prepared windows through ``bundle`` in one batch and note answers and failures.
 
+    Where the batch raises, its windows are run one by one, so that only the guilty ones fail.
 
-def _window(item: ForecastItem) -> _Window:
-    """Return the item with its checked bars, last close and ATR, or with its error."""
+    Parameters
+    ----------
+    graph
+        What to call instead of the bundle's own graph: the same, watched.
+    """
+    call = graph or bundle.graph.run
     try:
-        frame = item.frame()
-        if len(frame) and not (frame.time[0] >= 0 and frame.time[-1] < _LAST_INSTANT):
-            raise BadCandles(["open times must lie between 1970 and 2100, in ms since 1970-01-01 UTC"])
-        if len(frame) and not (frame.low.min() >= _LEAST_PRICE and frame.high.max() <= _MOST_PRICE):
-            raise BadCandles([f"prices must lie between {_LEAST_PRICE:g} and {_MOST_PRICE:g}"])
-    except BadCandles as error:
-        return _Window(item, error=_failure("bad_candles", str(error)))
-    except OverflowError:
-        return _Window(item, error=_failure("bad_candles", "an open time does not fit 64 bits"))
-    if len(frame) < min(_BARS.values()):
-        return _Window(item, error=_failure("too_few_bars", f"needs {max(_BARS.values())} bars, got {len(frame)}"))
-    frame = frame.tail(max(_BARS.values()))
-    return _Window(item, frame, close=float(frame.close[-1]), atr=float(atr(frame)[-1]))
-
-
-def _inputs(bundle: Bundle, window: _Window) -> Inputs | None:
-    """Return the window as the graph takes it, (1, ...) each; None (and a noted failure) where that is impossible."""
-    card, frame = bundle.card, window.frame
-    if frame is None or len(frame) < _BARS[card.kind]:
-        have = 0 if frame is None else len(frame)
-        window.failures.append(_failure("too_few_bars", f"{card.model_id} needs {_BARS[card.kind]} bars, got {have}"))
-        return None
-    try:
-        return _features(bundle, window, frame)
-    except Exception as error:  # whatever these bars broke, the other items have to be answered
-        _note_failure(bundle, window, error)
-        return None
-
-
-def _features(bundle: Bundle, window: _Window, frame: CandleFrame) -> Inputs:
-    card = bundle.card
-    volatility = card.volatility_scaler.apply(_activity(card, window, frame))
-    if card.scaler is not None:
-        features, calendar = lstm_inputs(frame)
-        return {"features": card.scaler.apply(features), "calendar": calendar, "volatility": volatility}
-    candles, calendar = patchtst_inputs(frame)
-    return {"candles": candles, "calendar": calendar, "volatility": volatility}
-
-
-def _activity(card: ModelCard, window: _Window, frame: CandleFrame) -> NDArray[np.float32]:
-    """Return (1, V) volatility columns of the newest bar; bundles that know the same season share them."""
-    key = row_of(card.season, window.item.symbol, window.item.market)
-    if key not in window.activity:
-        usual = usual_week(card.season, frame, window.item.market)
-        window.activity[key] = volatility_columns(frame.tail(WINDOW), usual)[-1:]
-    return window.activity[key]
-
-
-def _run(bundle: Bundle, ready: Sequence[tuple[_Window, Inputs]]) -> None:
-    """Run one batch; where it raises, run its windows one by one, so that only the guilty ones fail."""
-    batch = {name: np.concatenate([inputs[name] for _, inputs in ready]) for name in ready[0][1]}
-    try:
-        outputs = bundle.graph.run(batch)
+        outputs = call(_batch(bundle, riding))
     except Exception as error:
-        if len(ready) == 1:
-            _note_failure(bundle, ready[0][0], error)
+        if len(riding) == 1:
+            riding[0].fail(bundle.card, error)
             return
-        for one in ready:
-            _run(bundle, [one])
+        for one in riding:
+            if not one.abandoned:
+                run(bundle, [one], graph)
         return
-    for row, (window, _) in enumerate(ready):
+    for row, window in enumerate(riding):
         _compose(bundle, window, {name: values[row : row + 1] for name, values in outputs.items()})
 
 
-def _compose(bundle: Bundle, window: _Window, outputs: Inputs) -> None:
-    """Turn one window's raw outputs into its answer; one that is not finite is a failure of this item alone."""
+def _batch(bundle: Bundle, riding: Sequence[Window]) -> Inputs:
+    """Return the windows' inputs on top of each other, scaled as the graph takes them."""
     card = bundle.card
+    parts = [window.inputs[card.kind] for window in riding]
+    batch = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    batch["volatility"] = card.volatility_scaler.apply(batch["volatility"])
+    if card.scaler is not None:
+        batch["features"] = card.scaler.apply(batch["features"])
+    return batch
+
+
+def _compose(bundle: Bundle, window: Window, outputs: Inputs) -> None:
+    """Turn one window's raw outputs into its answer; one that is not finite is a failure of this item alone."""
+    card, asked = bundle.card, window.asked
     broken = [name for name, values in outputs.items() if not np.isfinite(values).all()]
     if broken:
-        _note_failure(bundle, window, _NotFinite(f"{', '.join(broken)} is not a finite number"))
+        window.fail(card, ModelFault(f"{', '.join(broken)} is not a finite number"))
         return
     try:
         if card.kind == "lstm":
-            window.answers["lstm"] = lstm_forecast(card, outputs, window.close, window.atr, window.item)
+            window.answers["lstm"] = lstm_forecast(card, outputs, window.close, window.atr, asked)
         else:
             window.answers["patchtst"] = patchtst_forecasts(card, outputs)[0]
     except Exception as error:
-        _note_failure(bundle, window, error)
+        window.fail(card, error)
         return
-    if window.item.symbol not in card.universe:
-        window.warnings.append(
-            f"{card.model_id} was not trained on {window.item.symbol}: its measured accuracy is of other symbols"
+    if asked.symbol not in card.universe:
+        window.warnings[card.kind] = (
+            f"{card.model_id} was not trained on {asked.symbol}: its measured accuracy is of other symbols"
         )
-
-
-def _note_failure(bundle: Bundle, window: _Window, error: Exception) -> None:
-    card, item = bundle.card, window.item
-    _log.error(
-        "model failed",
-        extra={"bundle": card.model_id, "symbol": item.symbol, "timeframe": item.timeframe, "reason": str(error)[:500]},
-    )
-    why = str(error) if isinstance(error, _NotFinite) else type(error).__name__  # others' own words stay in the log
-    window.failures.append(_failure("model_failed", f"{card.model_id} failed: {why}"))
-
-
-def _told(window: _Window) -> ItemForecast:
-    """Return the item's answer; an item that no model answered carries the gravest of its failures as error."""
-    item, error = window.item, window.error
-    if error is None and not window.answers:
-        gravity = ("model_failed", "too_few_bars", "no_model")
-        error = min(window.failures, key=lambda failure: gravity.index(failure.code))
-    if error is not None:
-        return ItemForecast(symbol=item.symbol, timeframe=item.timeframe, error=error)
-    lstm, patchtst = window.answers.get("lstm"), window.answers.get("patchtst")
-    frame = window.frame
-    return ItemForecast(
-        symbol=item.symbol,
-        timeframe=item.timeframe,
-        bar_close=None if frame is None else int(frame.close_time[-1]),
-        current_price=window.close,
-        atr=window.atr,
-        lstm=lstm if isinstance(lstm, LstmForecast) else None,
-        patchtst=patchtst if isinstance(patchtst, PatchTstForecast) else None,
-        warnings=[failure.detail for failure in window.failures] + window.warnings,
-    )

@@ -19,7 +19,7 @@ from fusiontrade.inference.contract import TOUCH_LEVELS, ModelKind
 if TYPE_CHECKING:
     from serving.card import ModelCard
 
-__all__ = ["Graph", "open_graph"]
+__all__ = ["Graph", "Stop", "open_graph"]
 
 Array = NDArray[np.float32]
 
@@ -37,6 +37,21 @@ _OUTPUTS: dict[ModelKind, dict[str, tuple[int, ...]]] = {
 _EXTERNAL_DATA = b"\x0a\x08location"  # protobuf: the key of a tensor's external file
 
 
+class Stop:
+    """Ends one run from another thread, between two nodes of the graph (those of loops included)."""
+
+    def __init__(self) -> None:
+        import onnxruntime
+
+        self.options = onnxruntime.RunOptions()
+        self.options.log_severity_level = 4
+        self.asked = False
+
+    def now(self) -> None:
+        """Let the run raise at its next node."""
+        self.asked = self.options.terminate = True
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A session and the names it answers with."""
@@ -44,9 +59,10 @@ class Graph:
     session: Any
     outputs: tuple[str, ...]
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], stop: Stop | None = None) -> dict[str, Array]:
         """Return the raw outputs by name, batch axis first; raises whatever ONNX Runtime raises."""
-        return dict(zip(self.outputs, self.session.run(list(self.outputs), dict(inputs)), strict=True))
+        options = None if stop is None else stop.options
+        return dict(zip(self.outputs, self.session.run(list(self.outputs), dict(inputs), options), strict=True))
 
 
 def open_graph(content: bytes, card: ModelCard, *, device: str = "cpu", threads: int = 1) -> Graph:

@@ -1,8 +1,9 @@
 """The serving program: ``python -m serving.server --bundles DIR --host 127.0.0.1 --port 8080``.
 
 Always true here: the port answers (``/ping`` 503) before any model is loaded; SIGTERM and SIGINT refuse new requests,
-let the accepted ones finish, and end the program with code 0 in less than 30 s; no torch is imported, ever. Ends with
-1 where it cannot serve (port in use, no bundle that may serve) and 2 where its settings are wrong.
+let the accepted ones finish, and end the program with code 0 in less than 30 s; SIGHUP reads the bundles again; no
+torch is imported, ever. Ends with 1 where it cannot serve (port in use, no bundle that may serve) and 2 where its
+settings are wrong.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -27,7 +29,7 @@ from serving.logs import configure_logs
 from serving.settings import ServingSettings
 
 if TYPE_CHECKING:
-    from serving.engine import Engine
+    from serving.running import Running
 
 __all__ = ["main"]
 
@@ -44,6 +46,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._draining: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -51,6 +54,7 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for wish in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(wish, self._end)
+        loop.add_signal_handler(signal.SIGHUP, self._read_again)
         yield
 
     def _end(self) -> None:
@@ -58,6 +62,10 @@ class _Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
             return
         self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    def _read_again(self) -> None:
+        _log.info("reading the bundles again")
+        self._reading = asyncio.get_running_loop().create_task(self._service.reload())
 
     async def _drain(self) -> None:
         _log.info("draining", extra={"accepted": self._service.accepted})
@@ -84,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     service = Service(settings, lambda: _load(settings))
     _log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1], "pid": os.getpid()})
-    code = asyncio.run(_serve(service, listener))
+    code = _run(service, listener)
     _log.info("ended", extra={"code": code})
     service.close()
     if service.accepted:
@@ -93,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-async def _serve(service: Service, listener: socket.socket) -> int:
+def _run(service: Service, listener: socket.socket) -> int:
     failed = False
 
     def on_failure() -> None:
@@ -111,19 +119,19 @@ async def _serve(service: Service, listener: socket.socket) -> int:
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
     server = _Server(config, service)
-    with contextlib.suppress(asyncio.CancelledError):
-        await server.serve(sockets=[listener])
+    with contextlib.suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(server.serve(sockets=[listener]))
     return 1 if failed else 0
 
 
-def _load(settings: ServingSettings) -> Engine:
-    """Return a warmed-up engine; its imports (numpy, TA-Lib, ONNX Runtime) happen here, off the event loop."""
-    from serving.engine import load_engine
-    from serving.warmup import warm_up
+def _load(settings: ServingSettings) -> Running:
+    """Return a warmed-up engine at work; its imports (numpy, TA-Lib, ONNX Runtime) happen here, off the event loop."""
+    from serving.running import start
 
-    engine = load_engine(settings.bundles, device=settings.device, threads=settings.threads)
-    warm_up(engine)
-    return engine
+    running = start(settings)
+    gc.collect()
+    gc.freeze()  # what is there by now stays for good: no collection has to look at it again
+    return running
 
 
 def _settings(arguments: Sequence[str] | None) -> ServingSettings:

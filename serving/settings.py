@@ -31,11 +31,23 @@ class ServingSettings(BaseModel):
     device
         ``cuda``, ``cpu``, or ``auto``: cuda where ONNX Runtime has it.
     workers
-        Requests computed at the same time.
+        Threads that compute features and run models.
     queue
-        Requests that may wait beyond those; one more is answered 503.
+        Items that may be admitted and unanswered beyond one for each worker; a request that finds no place is
+        answered 503 (an idle program admits any request).
+    batch
+        Items that ride together at most.
     threads
         Threads ONNX Runtime may use inside one call.
+    answer_seconds
+        Seconds an accepted request may take; an item that is not answered by then carries an error
+        (SageMaker gives up after 60).
+    model_seconds
+        Seconds one run of a model may take before it is ended.
+    slow_seconds
+        A new bundle that takes longer over one item is refused, and the old one kept.
+    watch_seconds
+        How often the bundle folder is looked at for changes; 0 leaves that to SIGHUP.
     body_limit
         Bytes of one request body (SageMaker's own cap is 6 MB).
     body_seconds
@@ -53,8 +65,13 @@ class ServingSettings(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     device: Literal["cpu", "cuda", "auto"] = "auto"
     workers: Annotated[int, Field(ge=1, le=256)] = 2
-    queue: Annotated[int, Field(ge=0, le=4096)] = 64
+    queue: Annotated[int, Field(ge=0, le=65536)] = 1024
+    batch: Annotated[int, Field(ge=1, le=512)] = 32
     threads: Annotated[int, Field(ge=1, le=256)] = 1
+    answer_seconds: Annotated[float, Field(gt=0, le=60)] = 30.0
+    model_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+    slow_seconds: Annotated[float, Field(gt=0, le=60)] = 0.25
+    watch_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     body_limit: Annotated[int, Field(ge=1024)] = 6 * 1024 * 1024
     body_seconds: Annotated[float, Field(gt=0, le=60)] = 20.0
     drain_seconds: Annotated[float, Field(gt=0, le=25)] = 20.0

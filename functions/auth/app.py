@@ -7,7 +7,6 @@ from functools import cache
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from fusiontrade.accounts.passwords import MAX_LENGTH, Passwords
@@ -18,6 +17,7 @@ from fusiontrade.errors import NotFound, Unauthenticated
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app, handler_of, problems
 from fusiontrade.web.authentication import CurrentUser, Identity, signing_keys_of, tokens_of
+from fusiontrade.web.framework import APIRouter, Depends, Request, Response
 
 auth = APIRouter(prefix="/api/v1/auth", tags=["auth"])
 keys = APIRouter(tags=["auth"])

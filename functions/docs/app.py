@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -21,6 +20,7 @@ from fusiontrade import __version__
 from fusiontrade.clock import iso, system_clock
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app, handler_of
+from fusiontrade.web.framework import APIRouter
 
 HERE = Path(__file__).parent
 CACHED = {"Cache-Control": "public, max-age=300"}

@@ -6,7 +6,6 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 
 from fusiontrade.deadline import Deadline
@@ -14,6 +13,7 @@ from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app, handler_of, problems, seconds_left
 from fusiontrade.web.authentication import require
+from fusiontrade.web.framework import APIRouter, Depends, Path, Query, Request
 
 if TYPE_CHECKING:
     from fusiontrade.fusion.service import FusionService

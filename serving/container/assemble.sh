@@ -11,7 +11,7 @@ if [ -d "$source/serving/starter" ]; then
     cp -R "$source/serving/starter" "$target/serving/starter"
 fi
 for module in __init__ errors market/__init__ market/candles market/timeframes inference/__init__ inference/contract \
-    inference/intervals inference/probabilities; do
+    inference/intervals inference/probabilities inference/wire; do
     cp "$source/shared/fusiontrade/$module.py" "$target/fusiontrade/$module.py"
 done
 for step in serve healthcheck; do

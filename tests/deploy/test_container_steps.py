@@ -66,6 +66,7 @@ def test_only_what_serving_needs_is_copied(program: Path) -> None:
         "fusiontrade/inference/contract.py",
         "fusiontrade/inference/intervals.py",
         "fusiontrade/inference/probabilities.py",
+        "fusiontrade/inference/wire.py",
         "fusiontrade/market/__init__.py",
         "fusiontrade/market/candles.py",
         "fusiontrade/market/timeframes.py",

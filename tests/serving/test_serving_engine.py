@@ -270,7 +270,7 @@ def test_features_that_cannot_be_computed_cost_only_their_item(engine: Engine, m
     def fails(*_: object) -> None:
         raise FloatingPointError
 
-    monkeypatch.setattr("serving.engine.volatility_columns", fails)
+    monkeypatch.setattr("serving.preparing.NewestInputs.volatility", fails)
     (answer,) = ask(engine, item(candles()))
     assert answer.error is not None
     assert answer.error.code == "model_failed"

@@ -9,11 +9,12 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from argon2 import PasswordHasher, Type
-from argon2.exceptions import InvalidHashError, VerificationError
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
 
-from fusiontrade.settings import Settings
+    from fusiontrade.settings import Settings
 
 __all__ = ["MAX_LENGTH", "MIN_LENGTH", "Passwords"]
 
@@ -37,6 +38,8 @@ class Passwords:
 
     @cached_property
     def _hasher(self) -> PasswordHasher:
+        from argon2 import PasswordHasher, Type
+
         return PasswordHasher(
             time_cost=self.iterations, memory_cost=self.memory_kib, parallelism=self.parallelism, type=Type.ID
         )
@@ -61,6 +64,8 @@ class Passwords:
         """Return whether ``password`` belongs to ``stored``; with no stored hash, False after the same work."""
         if len(password) > MAX_LENGTH:
             return False
+        from argon2.exceptions import InvalidHashError, VerificationError
+
         nobody = self._nobody  # made on first use: whoever comes first pays for it, known or not
         try:
             return self._hasher.verify(nobody if stored is None else stored, _normal(password)) and stored is not None

@@ -11,12 +11,13 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from fusiontrade.accounts.identity import Identity, Tier
 from fusiontrade.clock import Clock
 from fusiontrade.errors import Unauthenticated
 
@@ -26,19 +27,6 @@ ALGORITHM = "ES256"
 _CURVE = "P-256"
 _ACCESS = "access"
 _CLAIMS = ("sub", "jti", "email", "sid")
-
-Tier = Literal["free", "pro", "admin"]
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who a valid access token speaks for."""
-
-    user_id: str
-    email: str
-    tier: Tier
-    session_id: str
-    is_verified: bool
 
 
 @dataclass(frozen=True)

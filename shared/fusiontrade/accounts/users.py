@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from typing import cast
 from uuid import uuid4
 
+from fusiontrade.accounts.identity import Tier
 from fusiontrade.accounts.passwords import Passwords
-from fusiontrade.accounts.tokens import Tier
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Key, Put, Table, Update
 from fusiontrade.cloud.values import Item

@@ -12,7 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusiontrade.startup import uncollected
+
 if TYPE_CHECKING:
+    from botocore.loaders import Loader
     from botocore.session import Session
 
 __all__ = ["client", "forget_clients"]
@@ -22,33 +25,42 @@ _lock = threading.Lock()
 
 
 @lru_cache(maxsize=1)
-def _session() -> Session:
+def _loader() -> Loader:
+    """Return what reads botocore's own files; kept for good, since they never change."""
     from botocore.loaders import Loader
-    from botocore.session import get_session
 
     class FlatLoader(Loader):
         """Takes each folder for a service; botocore looks into all four hundred, twice, before its first client."""
 
         def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore passes it
-            return [folder.name for path in self.search_paths for folder in Path(path).glob("*")]
+            paths = (Path(path) for path in self.search_paths)
+            return [folder.name for path in paths if path.is_dir() for folder in path.iterdir()]
+
+    return FlatLoader()
+
+
+@lru_cache(maxsize=1)
+def _session() -> Session:
+    from botocore.session import get_session
 
     session = get_session()
-    session.register_component("data_loader", FlatLoader())
+    session.register_component("data_loader", _loader())
     return session
 
 
 @lru_cache(maxsize=32)
 def _made(service: str, read_seconds: float, attempts: int) -> Any:
-    from botocore.config import Config
+    with uncollected():
+        from botocore.config import Config
 
-    config = Config(
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=read_seconds,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        tcp_keepalive=True,
-        max_pool_connections=16,
-    )
-    return _session().create_client(service, config=config)
+        config = Config(
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=read_seconds,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            tcp_keepalive=True,
+            max_pool_connections=16,
+        )
+        return _session().create_client(service, config=config)
 
 
 def client(service: str, *, read_seconds: float = 3.0, attempts: int = 2) -> Any:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
 from fusiontrade import __version__
 from fusiontrade.settings import Settings
+from fusiontrade.startup import keep_for_good
 from fusiontrade.web import documents, floor, logs, problems
+from fusiontrade.web.framework import APIRouter, FastAPI
 
 __all__ = ["LambdaHandler", "create_app", "handler_of"]
 
@@ -84,6 +85,7 @@ def handler_of(app: FastAPI) -> LambdaHandler:
         answer: dict[str, Any] = adapter(_without_host(event), context)
         return answer
 
+    keep_for_good()
     return handler
 
 

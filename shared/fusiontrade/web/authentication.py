@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-
-from fusiontrade.accounts.tokens import Identity, SigningKeys, Tier, Tokens
+from fusiontrade.accounts.identity import Identity, Tier
 from fusiontrade.clock import system_clock
 from fusiontrade.cloud.secrets import Secrets
 from fusiontrade.errors import Forbidden, StateUnavailable, Unauthenticated
 from fusiontrade.settings import Settings
+from fusiontrade.startup import uncollected
+from fusiontrade.web.framework import Depends, HTTPAuthorizationCredentials, HTTPBearer, Request
+
+if TYPE_CHECKING:
+    from fusiontrade.accounts.tokens import SigningKeys, Tokens
 
 __all__ = ["CurrentUser", "Identity", "current_user", "require", "signing_keys_of", "tokens_of"]
 
@@ -34,6 +36,9 @@ def signing_keys_of(settings: Settings) -> Callable[[], SigningKeys]:
 
     The read raises `StateUnavailable` where there are no usable keys: the caller's token is not to blame.
     """
+    with uncollected():
+        from fusiontrade.accounts.tokens import SigningKeys
+
     arn = settings.need("signing_keys_secret_arn")
     secrets = Secrets()
     parsed = lru_cache(maxsize=1)(SigningKeys.from_json)
@@ -51,6 +56,9 @@ def signing_keys_of(settings: Settings) -> Callable[[], SigningKeys]:
 @cache
 def tokens_of(settings: Settings) -> Tokens:
     """Return the issuer and checker of access tokens that ``settings`` describe."""
+    with uncollected():
+        from fusiontrade.accounts.tokens import Tokens
+
     return Tokens(
         signing_keys_of(settings),
         issuer=settings.token_issuer,

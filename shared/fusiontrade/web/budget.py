@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import Request
+from fusiontrade.web.framework import Request
 
 __all__ = ["SECONDS_TO_ANSWER", "seconds_left"]
 

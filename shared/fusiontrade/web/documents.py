@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-
 from fusiontrade.web import problems
+from fusiontrade.web.framework import FastAPI
 
 __all__ = ["document_of"]
 
@@ -20,6 +18,8 @@ _REPLACED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 def document_of(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document of ``app``, made anew."""
+    from fastapi.openapi.utils import get_openapi
+
     document = get_openapi(title=app.title, version=app.version, routes=app.routes, tags=app.openapi_tags)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in _REPLACED_SCHEMAS:

@@ -15,14 +15,13 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
 from fusiontrade import errors
+from fusiontrade.web.framework import FastAPI, Request, RequestValidationError
 
 __all__ = [
     "MEDIA_TYPE",

@@ -1,0 +1,50 @@
+"""What is asked of the engine: one item of a request with its bars as columns, however it came over the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusiontrade.inference.contract import CalibrationState, ForecastItem, ItemError, Market
+from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.timeframes import Timeframe
+
+__all__ = ["Asked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One symbol on one timeframe.
+
+    Parameters
+    ----------
+    symbol, timeframe, market, state
+        As in `fusiontrade.inference.contract.ForecastItem`.
+    frame
+        The bars, not checked yet; or why their columns are none.
+    """
+
+    symbol: str
+    timeframe: Timeframe
+    frame: CandleFrame | ItemError
+    market: Market | None = None
+    state: CalibrationState | None = None
+
+    @classmethod
+    def of(cls, item: ForecastItem) -> Asked:
+        """Return ``item`` with its columns as arrays; never raises for what is wrong with them."""
+        return cls(item.symbol, item.timeframe, _frame(item), item.market, item.state)
+
+
+def _frame(item: ForecastItem) -> CandleFrame | ItemError:
+    columns = item.candles
+    try:
+        time = np.asarray(columns.time, np.int64)
+    except OverflowError:
+        return ItemError(code="bad_candles", detail="an open time does not fit 64 bits")
+    opened, high, low, close = (
+        np.asarray(column, np.float64) for column in (columns.open, columns.high, columns.low, columns.close)
+    )
+    volume = None if columns.volume is None else np.asarray(columns.volume, np.float64)
+    return CandleFrame(item.symbol, item.timeframe, time, opened, high, low, close, volume)

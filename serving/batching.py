@@ -1,0 +1,366 @@
+"""Batching: the items of many requests share features and model runs, and no request waits for another to come.
+
+There is no timer. A worker takes what waits (at most ``batch`` items, in turn from every request) as soon as it is
+free: an idle engine starts a lone item at once, a busy one finds batches waiting. It computes their features and
+leaves each item in the lanes of the bundles it needs; any worker that is free drives a lane, one at a time each, so
+a slow model holds one worker and the requests that asked for it.
+
+Always true here: at most ``places`` items are admitted and not answered, except that an idle engine admits any one
+request; an item that nobody waits for any more gives its place back at once; a request is answered by the bundles
+that served when it was admitted; every admitted request is answered, cut off by its own time, or withdrawn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusiontrade.inference.contract import ItemError, ItemForecast
+from serving.asked import Asked
+from serving.bundle import Bundle
+from serving.engine import Engine, run
+from serving.graph import Stop
+from serving.preparing import opened
+from serving.windows import Inputs, ModelFault, Window, failure, told
+
+if TYPE_CHECKING:
+    from serving.measuring import Metrics
+
+__all__ = ["Batcher", "Overloaded", "Ticket"]
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_RETRY = 30
+_FORGETTING = 0.05  # weight of the newest batch in the usual seconds of an item
+_JOIN_SECONDS = 1.0
+_CUT_OFF = "timed_out"
+
+
+class Overloaded(Exception):
+    """All places are taken.
+
+    Parameters
+    ----------
+    retry_after
+        Seconds, whole and at least 1, after which there is likely to be room.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"all places are taken; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+@dataclass(eq=False)
+class _Lane:
+    """What waits for one bundle; at most one worker drives it."""
+
+    bundle: Bundle
+    waiting: deque[_Seat] = field(default_factory=deque)
+    driven: bool = False
+    stop: Stop | None = None
+    since: float = 0.0
+
+
+@dataclass(eq=False)
+class _Installed:
+    """An engine and the lanes of its bundles."""
+
+    engine: Engine
+    lanes: Mapping[Bundle, _Lane]
+
+
+@dataclass(eq=False, slots=True)
+class _Seat:
+    """One item of a request: its place in the queue, then in the lanes of the models it waits for."""
+
+    asked: Asked
+    ticket: Ticket
+    window: Window | None = None
+    awaited: int = 0
+    answer: ItemForecast | None = None
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One admitted request; ``done`` is resolved on ``loop`` when every item has been answered."""
+
+    installed: _Installed
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+    begun: float
+    seats: list[_Seat] = field(default_factory=list)
+    queued: deque[_Seat] = field(default_factory=deque)
+    unanswered: int = 0
+    closed: bool = False
+
+    def answers(self, missing: str) -> list[ItemForecast]:
+        """Return one answer per item; an item that has none says what is ``missing`` instead."""
+        return [seat.answer or _cut_off(seat, failure(_CUT_OFF, missing)) for seat in self.seats]
+
+
+class Batcher:
+    """Worker threads that answer the items of all requests together.
+
+    Parameters
+    ----------
+    engine
+        What serves until `install` is called.
+    metrics
+        Where batches, waits and outcomes are counted.
+    workers
+        Threads; each computes features or runs a model.
+    places
+        Items that may be admitted and not answered.
+    batch
+        Items that ride together at most.
+    model_seconds
+        A run of a model is ended after this time.
+    """
+
+    def __init__(
+        self, engine: Engine, metrics: Metrics, *, workers: int, places: int, batch: int, model_seconds: float
+    ) -> None:
+        self._metrics, self._places, self._batch, self._model_seconds = metrics, places, batch, model_seconds
+        self._changed = threading.Condition(threading.Lock())
+        self._queue: deque[Ticket] = deque()
+        self._ready: deque[_Lane] = deque()
+        self._taken = 0
+        self._usual = 0.01
+        self._workers = workers
+        self._ending = threading.Event()
+        self._lanes: WeakSet[_Lane] = WeakSet()
+        self._installed = self._with_lanes(engine)
+        self._threads = [threading.Thread(target=self._watch, name="watch", daemon=True)]
+        self._threads += [threading.Thread(target=self._work, name=f"answer-{n}", daemon=True) for n in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def engine(self) -> Engine:
+        """What answers the requests admitted from now on."""
+        return self._installed.engine
+
+    @property
+    def unanswered(self) -> int:
+        """Items that are admitted and not answered."""
+        return self._taken
+
+    def install(self, engine: Engine) -> None:
+        """Let ``engine`` answer the requests admitted from now on; those already admitted keep theirs."""
+        with self._changed:
+            self._installed = self._with_lanes(engine)
+
+    def admit(self, items: int) -> None:
+        """Raise `Overloaded` where ``items`` more would not be admitted now."""
+        if self._taken and self._taken + items > self._places:
+            self._metrics.overloaded()
+            waiting = self._taken * self._usual / self._workers
+            raise Overloaded(min(_LONGEST_RETRY, 1 + int(waiting)))
+
+    def submit(self, asked: Sequence[Asked], loop: asyncio.AbstractEventLoop) -> Ticket:
+        """Admit a request of one item or more, or raise `Overloaded`; called on ``loop``'s thread."""
+        ticket = Ticket(self._installed, loop, loop.create_future(), time.perf_counter(), unanswered=len(asked))
+        ticket.seats = [_Seat(one, ticket) for one in asked]
+        ticket.queued.extend(ticket.seats)
+        with self._changed:
+            self.admit(len(asked))
+            self._taken += len(asked)
+            self._queue.append(ticket)
+            self._changed.notify()
+        return ticket
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Give back the places of what ``ticket`` still waits for; nothing happens where it is answered."""
+        with self._changed:
+            if ticket.closed or not ticket.unanswered:
+                return
+            ticket.closed = True
+            self._taken -= ticket.unanswered
+            with contextlib.suppress(ValueError):
+                self._queue.remove(ticket)
+            for seat in ticket.seats:
+                if seat.window is not None:
+                    seat.window.abandoned = True
+            for lane in ticket.installed.lanes.values():
+                if any(seat.ticket is ticket for seat in lane.waiting):
+                    lane.waiting = deque(seat for seat in lane.waiting if seat.ticket is not ticket)
+
+    def close(self) -> None:
+        """End the threads, and the runs of models that still go on."""
+        with self._changed:
+            self._ending.set()
+            self._changed.notify_all()
+        for lane in list(self._lanes):
+            if (stop := lane.stop) is not None:
+                stop.now()
+        for thread in self._threads:
+            thread.join(_JOIN_SECONDS)
+
+    def _with_lanes(self, engine: Engine) -> _Installed:
+        known = {lane.bundle: lane for lane in self._lanes}
+        lanes = {bundle: known.get(bundle) or _Lane(bundle) for bundle in engine.bundles.values()}
+        self._lanes.update(lanes.values())
+        return _Installed(engine, lanes)
+
+    def _work(self) -> None:
+        while (work := self._next()) is not None:
+            if isinstance(work, _Lane):
+                self._drive(work)
+                continue
+            begun = time.perf_counter()
+            try:
+                self._serve(work)
+            except Exception:  # a fault of this module must cost these items alone, not the worker
+                _log.exception("items failed", extra={"items": len(work)})
+                self._finish(work)
+            usual = (time.perf_counter() - begun) / len(work)
+            self._usual += _FORGETTING * (usual - self._usual)
+
+    def _next(self) -> _Lane | list[_Seat] | None:
+        """Return a lane that nobody drives, else the next items; None when the program ends."""
+        with self._changed:
+            while not self._ending.is_set():
+                while self._ready:
+                    lane = self._ready.popleft()
+                    if lane.waiting and not lane.driven:
+                        return lane
+                if self._queue:
+                    return self._taken_in_turn()
+                self._changed.wait()
+        return None
+
+    def _taken_in_turn(self) -> list[_Seat]:
+        """Return the next items, in turn from every request that waits."""
+        taken: list[_Seat] = []
+        while self._queue and len(taken) < self._batch:
+            ticket = self._queue.popleft()
+            share = max(1, (self._batch - len(taken)) // (len(self._queue) + 1))
+            taken += [ticket.queued.popleft() for _ in range(min(share, len(ticket.queued)))]
+            if ticket.queued:
+                self._queue.append(ticket)
+        if self._queue:
+            self._changed.notify()
+        return taken
+
+    def _serve(self, seats: Sequence[_Seat]) -> None:
+        by_engine: dict[_Installed, list[_Seat]] = {}
+        for seat in seats:
+            by_engine.setdefault(seat.ticket.installed, []).append(seat)
+        for installed, own in by_engine.items():
+            begun = time.perf_counter()
+            self._metrics.waited([begun - seat.ticket.begun for seat in own])
+            windows = opened([seat.asked for seat in own])
+            seat_of = dict(zip(windows, own, strict=True))
+            for window, seat in seat_of.items():
+                seat.window = window
+                window.abandoned = seat.ticket.closed
+            riders = installed.engine.riders(windows)
+            self._metrics.prepared(len(own), time.perf_counter() - begun)
+            with self._changed:
+                for bundle, riding in riders:
+                    for window in riding:
+                        seat_of[window].awaited += 1
+                    installed.lanes[bundle].waiting.extend(seat_of[window] for window in riding)
+                    self._ready.append(installed.lanes[bundle])
+                self._changed.notify(max(0, len(riders) - 1))
+                done = [seat for seat in own if not seat.awaited]
+            self._finish(done)
+
+    def _drive(self, lane: _Lane) -> None:
+        """Run one batch of what waits in ``lane``, unless another worker is at it."""
+        with self._changed:
+            if lane.driven or not lane.waiting:
+                return
+            riding = [lane.waiting.popleft() for _ in range(min(self._batch, len(lane.waiting)))]
+            lane.driven = True
+        try:
+            windows = [seat.window for seat in riding if seat.window is not None and not seat.window.abandoned]
+            if windows:
+                run(lane.bundle, windows, lambda inputs: self._watched(lane, inputs))
+        except Exception:  # as in `_work`
+            _log.exception("items failed", extra={"items": len(riding)})
+        with self._changed:
+            lane.driven = False
+            if lane.waiting:
+                self._ready.append(lane)
+                self._changed.notify()
+            for seat in riding:
+                seat.awaited -= 1
+            done = [seat for seat in riding if not seat.awaited]
+        self._finish(done)
+
+    def _watched(self, lane: _Lane, inputs: Inputs) -> Mapping[str, NDArray[np.float32]]:
+        """Run the lane's graph, ended by `_watch` where it takes too long."""
+        stop, begun = Stop(), time.perf_counter()
+        lane.since, lane.stop = begun, stop
+        try:
+            return lane.bundle.graph.run(inputs, stop)
+        except Exception:
+            if stop.asked:
+                raise ModelFault(f"took longer than {self._model_seconds:g} s") from None
+            raise
+        finally:
+            lane.stop = None
+            items = len(next(iter(inputs.values())))
+            self._metrics.ran(lane.bundle.card.model_id, items, time.perf_counter() - begun)
+
+    def _watch(self) -> None:
+        while not self._ending.wait(min(0.25, self._model_seconds / 4)):
+            for lane in list(self._lanes):
+                stop = lane.stop
+                if stop is not None and time.perf_counter() - lane.since > self._model_seconds:
+                    stop.now()
+
+    def _finish(self, seats: Iterable[_Seat]) -> None:
+        """Tell the answers of ``seats`` that have none yet, and wake the requests that wait for nothing else."""
+        answers = [(seat, _answer(seat)) for seat in seats if seat.answer is None and not seat.ticket.closed]
+        told_now: list[ItemForecast] = []
+        done: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
+        with self._changed:
+            for seat, answer in answers:
+                ticket = seat.ticket
+                if seat.answer is not None or ticket.closed:
+                    continue
+                seat.answer = answer
+                told_now.append(answer)
+                ticket.unanswered -= 1
+                self._taken -= 1
+                if not ticket.unanswered:
+                    done.setdefault(ticket.loop, []).append(ticket)
+        self._metrics.told(told_now)
+        for loop, tickets in done.items():
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits there any more
+                loop.call_soon_threadsafe(_resolve, tickets)
+
+
+def _resolve(tickets: Sequence[Ticket]) -> None:
+    for ticket in tickets:
+        if not ticket.done.done():
+            ticket.done.set_result(None)
+
+
+def _answer(seat: _Seat) -> ItemForecast:
+    try:
+        if seat.window is not None and (seat.window.error or seat.window.answers or seat.window.failures):
+            return told(seat.window)
+    except Exception:  # an answer that cannot be told is this item's error alone
+        _log.exception("an answer could not be told", extra={"symbol": seat.asked.symbol})
+    return _cut_off(seat, failure("model_failed", "something went wrong inside; the log has the reason"))
+
+
+def _cut_off(seat: _Seat, missing: ItemError) -> ItemForecast:
+    """Return what there is of an answer that is not complete."""
+    window = seat.window or Window(seat.asked)
+    window.late = missing
+    return told(window)

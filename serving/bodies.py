@@ -1,0 +1,196 @@
+"""Bodies of ``POST /invocations``: which are taken, how they are read, and how answers are written.
+
+A request is JSON (`JSON`) or binary (`fusiontrade.inference.wire`), either of them plain or gzip; an answer is JSON,
+gzip where the client accepts it and it is long enough to gain. Always true here: what a request's headers rule out is
+refused before its body is read; no body is held beyond its cap, before or after decompression, and all of them
+together not beyond `Memory`; whatever is wrong with a body is a `Refusal`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from serving.refusals import Refusal, malformed
+
+if TYPE_CHECKING:
+    from starlette.datastructures import Headers
+
+    from fusiontrade.inference.contract import ForecastRequest, ForecastResponse
+
+__all__ = [
+    "JSON",
+    "NPY",
+    "Announced",
+    "Memory",
+    "Room",
+    "announced",
+    "decompressed",
+    "is_quick",
+    "parsed",
+    "received",
+    "written",
+]
+
+JSON = "application/json"
+NPY = "application/x-npy"  # fusiontrade.inference.wire.NPY, whose imports have to wait until the port answers
+
+_QUICK = {JSON: 32 * 1024, NPY: 256 * 1024}  # bytes that are parsed in less than half a millisecond
+_WORTH_COMPRESSING = 16 * 1024
+_COMPRESSION = 1  # the quickest: forecasts shrink to a quarter, and no further than a fifth at any level
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's word for: a gzip stream and no other
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What a request's headers say of its body and of the answer it wants."""
+
+    content_type: str
+    is_gzip: bool
+    takes_gzip: bool
+
+    @property
+    def form(self) -> str:
+        """The body's format in one word."""
+        return "json" if self.content_type == JSON else "npy"
+
+
+class Memory:
+    """Bytes of request bodies that are held at the same time; used from the event loop's thread alone."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.held = limit, 0
+
+    @contextmanager
+    def room(self) -> Iterator[Room]:
+        """Yield room for one request, given back when the block ends."""
+        room = Room(self)
+        try:
+            yield room
+        finally:
+            self.held -= room.taken
+
+
+class Room:
+    """What one request holds of the `Memory`."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.taken = 0
+        self._memory = memory
+
+    def take(self, size: int) -> None:
+        """Take ``size`` bytes more, or refuse at once: waiting here would be an unbounded queue."""
+        if self._memory.held + size > self._memory.limit:
+            detail = "too many large bodies are being read; try again in a second"
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+        self.taken += size
+        self._memory.held += size
+
+
+def announced(headers: Headers, limit: int) -> Announced:
+    """Return what the headers say, refusing by them alone what would be refused by the body."""
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in _QUICK:
+        detail = f"the body has to be {JSON} or {NPY}, not {content_type[:100] or 'untyped'}: set Content-Type"
+        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Post": f"{JSON}, {NPY}"})
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "x-gzip"}:
+        detail = f"the body may be plain or gzip, not {encoding[:100]}: set Content-Encoding"
+        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "gzip"})
+    if _quality(headers.get("accept", "").strip() or "*/*", JSON, "application/*", "*/*") == 0:
+        detail = f"answers are {JSON}: send an Accept header that takes it, or none"
+        raise Refusal(HTTPStatus.NOT_ACCEPTABLE, detail)
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or int(length[:20]) > limit:
+        raise _too_large(limit)
+    takes_gzip = _quality(headers.get("accept-encoding", ""), "gzip", "x-gzip") > 0
+    return Announced(content_type, encoding != "identity", takes_gzip)
+
+
+async def received(stream: AsyncIterator[bytes], *, limit: int, seconds: float, room: Room) -> bytes:
+    """Return the body, never holding more than ``limit`` bytes nor waiting longer than ``seconds``."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in stream:
+                if len(body) + len(chunk) > limit:
+                    raise _too_large(limit)
+                room.take(len(chunk))
+                body += chunk
+    except TimeoutError:
+        detail = f"the body did not arrive within {seconds:g} s"
+        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"Connection": "close"}) from None
+    return bytes(body)
+
+
+def is_quick(body: bytes, said: Announced) -> bool:
+    """Whether the plain ``body`` is parsed so fast that a thread of its own would cost more."""
+    return len(body) <= _QUICK[said.content_type]
+
+
+def decompressed(body: bytes, limit: int) -> bytes:
+    """Return what one gzip stream holds; at most ``limit`` bytes are ever made of it."""
+    stream = zlib.decompressobj(_GZIP)
+    try:
+        plain = stream.decompress(body, limit + 1)
+    except zlib.error:
+        detail = "the body is not the gzip stream that Content-Encoding announces"
+        raise Refusal(HTTPStatus.BAD_REQUEST, detail) from None
+    if len(plain) > limit:
+        raise _too_large(limit, " after decompression")
+    if not stream.eof:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "the gzip stream of the body is cut short")
+    if stream.unused_data:
+        detail = f"{len(stream.unused_data)} bytes follow the gzip stream of the body: send one stream"
+        raise Refusal(HTTPStatus.BAD_REQUEST, detail)
+    return plain
+
+
+def parsed(body: bytes, said: Announced) -> ForecastRequest:
+    """Return the request that the plain ``body`` holds."""
+    from fusiontrade.errors import InvalidInput
+    from fusiontrade.inference import wire
+    from fusiontrade.inference.contract import ForecastRequest
+
+    try:
+        return wire.decode(body) if said.content_type == NPY else ForecastRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise malformed(error) from None
+    except InvalidInput as error:
+        detail = f"{error.field or 'the body'}: {error}"
+        told = {"pointer": error.field, "message": str(error)}
+        raise Refusal(HTTPStatus.BAD_REQUEST, detail, errors=[told]) from None
+
+
+def written(response: ForecastResponse, said: Announced) -> tuple[bytes, dict[str, str]]:
+    """Return the answer as it goes out, gzip where that is wanted and gains, and the headers that say so."""
+    answer, headers = response.model_dump_json().encode(), {"Vary": "Accept-Encoding"}
+    if not said.takes_gzip or len(answer) < _WORTH_COMPRESSING:
+        return answer, headers
+    return gzip.compress(answer, _COMPRESSION, mtime=0), {**headers, "Content-Encoding": "gzip"}
+
+
+def _too_large(limit: int, when: str = "") -> Refusal:
+    detail = f"a body may have {limit} bytes{when}: send fewer items per request"
+    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers={"Connection": "close"})
+
+
+def _quality(header: str, *names: str) -> float:
+    """Return how much a negotiation header wants the first of ``names`` that it speaks of; 0 is not at all."""
+    wanted = dict[str, float]()
+    for part in header.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        given = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        try:
+            wanted[name] = float(given)
+        except ValueError:
+            wanted[name] = 0.0
+    return next((wanted[name] for name in names if name in wanted), 0.0)

@@ -1,0 +1,95 @@
+"""Requests that are answered with a problem: ``application/problem+json`` that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["HANDLERS", "Refusal", "malformed"]
+
+_SHOWN_ERRORS = 10
+_MOST_ERRORS = 5_000
+_CLIENT_GONE = 499  # as nginx logs it; nobody is left to read it
+
+
+class Refusal(Exception):
+    """A request that is answered with a problem instead of forecasts."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        errors: list[dict[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors, self.headers = status, detail, errors, headers
+
+
+def malformed(error: ValidationError) -> Refusal:
+    """Return the refusal of a body that breaks the contract, naming its first faults by JSON pointer."""
+    if error.error_count() > _MOST_ERRORS:  # naming each would cost more than the whole answer
+        return Refusal(HTTPStatus.BAD_REQUEST, f"the body breaks the contract in {error.error_count()} places")
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    told = [
+        {"pointer": "".join(f"/{part}" for part in fault["loc"]), "message": fault["msg"]}
+        for fault in faults[:_SHOWN_ERRORS]
+    ]
+    first = told[0]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    detail = f"{first['pointer'] or 'the body'}: {first['message']}{more}"
+    return Refusal(HTTPStatus.BAD_REQUEST, detail, errors=told)
+
+
+def _problem(request: Request, refusal: Refusal) -> Response:
+    content: dict[str, Any] = {
+        "type": "/problems/" + refusal.status.phrase.lower().replace(" ", "-"),
+        "title": refusal.status.phrase,
+        "status": int(refusal.status),
+        "detail": refusal.detail,
+        "instance": request.url.path,
+        "request_id": request.scope.get("request_id"),
+    }
+    if refusal.errors:
+        content["errors"] = refusal.errors
+    headers = dict(refusal.headers or {})
+    return JSONResponse(content, refusal.status, headers, media_type="application/problem+json")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if not isinstance(error, Refusal):
+        raise error
+    return _problem(request, error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return _problem(request, Refusal(HTTPStatus(error.status_code), error.detail, headers=error.headers))
+
+
+async def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody is left to read it
+    return Response(status_code=_CLIENT_GONE)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:  # noqa: ARG001 - logged by the server
+    detail = "something went wrong inside; the log has the reason under this request id"
+    return _problem(request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, detail))
+
+
+HANDLERS: Mapping[Any, Any] = {
+    Refusal: _refused,
+    HTTPException: _http_error,
+    ClientDisconnect: _gone,
+    Exception: _unexpected,
+}
+"""Starlette's exception handlers."""

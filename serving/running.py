@@ -1,0 +1,137 @@
+"""The engine at work, as the HTTP face sees it: requests in, answers out, bundles exchanged underneath."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Sequence
+
+from fusiontrade.inference.contract import ForecastResponse
+from serving.asked import Asked
+from serving.batching import Batcher, Overloaded
+from serving.engine import Engine
+from serving.measuring import Metrics
+from serving.settings import ServingSettings
+from serving.swapping import Reader, SwapReport
+
+__all__ = ["Asked", "Overloaded", "Running", "SwapReport", "start"]
+
+
+class Running:
+    """Bundles that serve, the threads that answer, and what is counted about both.
+
+    Parameters
+    ----------
+    settings
+        Sizes and limits.
+
+    Raises
+    ------
+    BundleRefused
+        If nothing at all can serve.
+    """
+
+    def __init__(self, settings: ServingSettings) -> None:
+        self.metrics = Metrics()
+        self._reader = Reader(
+            settings.bundles,
+            device=settings.device,
+            threads=settings.threads,
+            slow_seconds=settings.slow_seconds,
+        )
+        engine = self._reader.first()
+        places = settings.workers + settings.queue
+        self._batcher = Batcher(
+            engine,
+            self.metrics,
+            workers=settings.workers,
+            places=places,
+            batch=settings.batch,
+            model_seconds=settings.model_seconds,
+        )
+        self.metrics.watch_places(places, lambda: self._batcher.unanswered)
+        self.metrics.read("changed", engine, 0, len(engine.refused))
+        self._reading = threading.Lock()
+        self._ending = threading.Event()
+        if settings.watch_seconds:
+            threading.Thread(target=self._watch, args=(settings.watch_seconds,), name="bundles", daemon=True).start()
+
+    @property
+    def engine(self) -> Engine:
+        """What answers the requests admitted from now on."""
+        return self._batcher.engine
+
+    @property
+    def swap(self) -> SwapReport:
+        """What the newest reading of the bundle folder came to."""
+        return self._reader.report
+
+    def admit(self, items: int = 1) -> None:
+        """Raise `Overloaded` where ``items`` more would not be admitted now."""
+        self._batcher.admit(items)
+
+    async def answer(self, asked: Sequence[Asked], *, seconds: float) -> ForecastResponse:
+        """Return one answer per item, in order.
+
+        Whoever is cancelled while waiting here gives the places back at once.
+
+        Parameters
+        ----------
+        asked
+            One item or more.
+        seconds
+            What is not answered by then carries an error instead.
+
+        Raises
+        ------
+        Overloaded
+            At once, where all places are taken.
+        """
+        ticket = self._batcher.submit(asked, asyncio.get_running_loop())
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await ticket.done
+        finally:
+            self._batcher.withdraw(ticket)
+        return ForecastResponse(items=ticket.answers(f"no answer within {seconds:g} s"))
+
+    def reload(self) -> SwapReport:
+        """Read the bundle folder again and let what is new and good answer from now on; blocks meanwhile.
+
+        Returns what came of it; never raises for what is wrong with a bundle.
+        """
+        with self._reading:
+            before = self.engine
+            after = self._reader.again(before)
+            if after is not before:
+                self._batcher.install(after)
+            report = self._reader.report
+            self.metrics.read(report.outcome, after, report.generation, len(report.failed))
+            return report
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Return the body and the content type of ``GET /metrics``."""
+        return self.metrics.exposition()
+
+    def close(self) -> None:
+        """End the threads; what a model still computes is ended too."""
+        self._ending.set()
+        self._batcher.close()
+
+    def _watch(self, seconds: float) -> None:
+        while not self._ending.wait(seconds):
+            if self._reader.settled_anew():
+                self.reload()
+
+
+def start(settings: ServingSettings) -> Running:
+    """Load the bundles, warm them up and start the threads; blocks meanwhile.
+
+    Raises
+    ------
+    BundleRefused
+        If nothing at all can serve.
+    """
+    return Running(settings)

@@ -1,0 +1,164 @@
+"""Clients that are slow, greedy or gone: each costs itself something, and nobody else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from processes import open_files, peak_memory
+from tiny_bundles import Program, build_bundle, candles, item, serving, wait_for
+
+HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """A program that gives clients a second, computes one request at a time, half a second or more over rising bars."""
+    folder = tmp_path_factory.mktemp("slow")
+    build_bundle(folder, "lstm", behaviour="slow")
+    environ = {**os.environ, "SERVING_BODY_SECONDS": "1"}
+    log = tmp_path_factory.mktemp("log") / "log"
+    with serving(folder, log, "--workers", "1", "--queue", "0", environ=environ) as running:
+        yield running
+
+
+def request(*, rising: bool = False) -> bytes:
+    return json.dumps({"items": [item(candles(drift=2.0 if rising else 0.0))]}).encode()
+
+
+def connected(program: Program) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", program.port), timeout=20)
+
+
+def all_of(connection: socket.socket) -> bytes:
+    """What the server still sends until it ends the connection."""
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        while piece := connection.recv(65536):
+            answer += piece
+    return answer
+
+
+def in_flight(program: Program) -> int:
+    return int(httpx.get(program.url + "/models").json()["in_flight"])
+
+
+def statuses(program: Program, path: str = "/invocations") -> list[int]:
+    return [line["status"] for line in program.lines() if line["message"] == "request" and line["path"] == path]
+
+
+def test_a_client_that_goes_away_frees_its_place_at_once(slow: Program) -> None:
+    body = request(rising=True)
+    with connected(slow) as leaving:
+        leaving.sendall(HEAD % len(body) + body)
+        wait_for(lambda: in_flight(slow) == 1)
+    wait_for(lambda: in_flight(slow) == 0)
+    response = httpx.post(slow.url + "/invocations", content=request(), headers={"content-type": "application/json"})
+    assert response.status_code == 200
+    assert statuses(slow)[-2:] == [499, 200]
+    assert not [line for line in slow.lines() if line["level"] in {"ERROR", "CRITICAL"}]
+
+
+def test_a_body_that_drips_is_408_and_frees_its_place(slow: Program) -> None:
+    body = request()
+    with connected(slow) as dripping:
+        dripping.sendall(HEAD % len(body) + body[:100])
+        wait_for(lambda: in_flight(slow) == 1)
+        for byte in body[100:104]:
+            time.sleep(0.1)
+            dripping.sendall(bytes([byte]))
+        answer = all_of(dripping)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"connection: close" in answer.lower()
+    assert b"did not arrive within 1 s" in answer
+    assert in_flight(slow) == 0
+
+
+def test_a_body_that_drips_after_its_refusal_is_cut_off(slow: Program) -> None:
+    with connected(slow) as dripping:
+        dripping.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        assert dripping.recv(4096).startswith(b"HTTP/1.1 415")
+        begun = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - begun < 15:
+                dripping.sendall(b"x")
+                time.sleep(0.1)
+        assert time.monotonic() - begun < 15
+
+
+def test_line_breaks_before_a_head_do_not_keep_a_connection(slow: Program) -> None:
+    with connected(slow) as dripping:
+        dripping.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert dripping.recv(4096).startswith(b"HTTP/1.1 200")
+        begun = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - begun < 15:
+                dripping.sendall(b"\r\n")
+                time.sleep(0.1)
+        assert time.monotonic() - begun < 15
+
+
+def test_a_head_without_end_is_431_and_takes_no_memory(slow: Program) -> None:
+    before = peak_memory(slow.process.pid)
+    sent = 0
+    with connected(slow) as endless:
+        endless.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nX-Endless: ")
+        with contextlib.suppress(ConnectionError):
+            while sent < 200 * 2**20:
+                endless.sendall(b"a" * 65536)
+                sent += 65536
+        answer = all_of(endless)
+    assert sent < 200 * 2**20
+    assert answer in {
+        b"",
+        b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+    }
+    assert peak_memory(slow.process.pid) - before < 8 * 2**20
+
+
+def test_many_small_headers_are_431_too(slow: Program) -> None:
+    with connected(slow) as endless:
+        endless.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n")
+        with contextlib.suppress(ConnectionError):
+            for number in range(200_000):
+                endless.sendall(b"X-%d: y\r\n" % number)
+            pytest.fail("two megabytes of headers were taken")
+
+
+def test_a_client_that_never_reads_its_answers_is_cut_off(slow: Program) -> None:
+    wanted = 3000
+    with connected(slow) as deaf:
+        deaf.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * wanted)
+        wait_for(lambda: len(statuses(slow, "/metrics")) > 10)
+        before = -1
+        while before != (before := len(statuses(slow, "/metrics"))):
+            time.sleep(0.5)
+        time.sleep(1.5)
+        assert all_of(deaf).count(b"HTTP/1.1 200") < wanted
+    assert len(statuses(slow, "/metrics")) < wanted
+
+
+def test_a_hundred_clients_that_vanish_leave_nothing_behind(slow: Program) -> None:
+    body = request()
+    before = open_files(slow.process.pid)
+    for number in range(100):
+        with connected(slow) as leaving:
+            leaving.sendall((HEAD % len(body) + body)[: 40 + 150 * number])
+    wait_for(lambda: in_flight(slow) == 0)
+    wait_for(lambda: open_files(slow.process.pid) <= before + 2)
+    assert not [line for line in slow.lines() if line["level"] in {"ERROR", "CRITICAL"}]
+
+
+def test_requests_sent_before_the_answers_are_read_are_answered_in_order(slow: Program) -> None:
+    body = request()
+    with connected(slow) as eager:
+        eager.sendall((HEAD % len(body) + body) * 3 + b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = all_of(eager)
+    assert answer.count(b"HTTP/1.1 200") == 4
+    assert answer.endswith(b'{"status":"ready"}')
