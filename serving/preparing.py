@@ -15,20 +15,11 @@ from numpy.typing import NDArray
 
 from fusiontrade.errors import BadCandles
 from fusiontrade.inference.contract import ItemError, ModelKind
-from fusiontrade.market.candles import CandleFrame, Floats
+from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.asked import Asked
 from serving.card import ModelCard
-from serving.features import (
-    BARS_NEEDED,
-    PATCHTST_BARS_NEEDED,
-    WINDOW,
-    atr,
-    lstm_inputs,
-    patchtst_inputs,
-    usual_week,
-    volatility_columns,
-)
+from serving.features import BARS_NEEDED, PATCHTST_BARS_NEEDED, NewestInputs
 from serving.markets import row_of
 from serving.windows import KINDS, Inputs, Window, failure
 
@@ -41,33 +32,6 @@ _LEAST_PRICE, _MOST_PRICE = 1e-15, 1e15  # beyond what is traded; the square of 
 
 Cards = Mapping[tuple[ModelKind, Timeframe], ModelCard]
 """Who may ask for features: the card of each bundle, by kind and timeframe."""
-
-
-class NewestInputs:
-    """What graphs take at the newest bar of frames of one length, all with or all without volume."""
-
-    def __init__(self, frames: Sequence[CandleFrame]) -> None:
-        self._frames = frames
-        self.atr: Floats = np.array([atr(frame)[-1] for frame in frames])
-
-    def lstm(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return (B, 60, 50) features and (B, 60, C) calendar."""
-        features, calendar = zip(*(lstm_inputs(frame) for frame in self._frames), strict=True)
-        return np.concatenate(features), np.concatenate(calendar)
-
-    def patchtst(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return (B, 120, 5) candles and (B, C) calendar."""
-        candles, calendar = zip(*(patchtst_inputs(frame) for frame in self._frames), strict=True)
-        return np.concatenate(candles), np.concatenate(calendar)
-
-    def usual_week(self, season: Mapping[str, Sequence[float]], market: str | None, place: int) -> Floats:
-        """Return the usual activity of the market of one frame."""
-        return usual_week(season, self._frames[place], market)
-
-    def volatility(self, usual: Sequence[Floats]) -> NDArray[np.float32]:
-        """Return (B, V) volatility columns."""
-        rows = [volatility_columns(frame.tail(WINDOW), own) for frame, own in zip(self._frames, usual, strict=True)]
-        return np.stack([row[-1] for row in rows])
 
 
 _Framed = tuple[Window, CandleFrame]

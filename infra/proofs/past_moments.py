@@ -26,8 +26,8 @@ import pandas as pd
 
 from fusiontrade.clock import iso
 from fusiontrade.fusion.service import FusionService
+from fusiontrade.inference import wire
 from fusiontrade.inference.client import InferenceClient
-from fusiontrade.inference.contract import ForecastRequest
 from fusiontrade.market.providers.files import FilesProvider
 from fusiontrade.market.source import CandleSource
 from fusiontrade.market.timeframes import Timeframe
@@ -48,7 +48,7 @@ class EngineEndpoint:
 
     def invoke(self, body: bytes, *, content_type: str, timeout: float) -> bytes:  # noqa: ARG002 - it answers at once
         """Return the engine's answer to ``body``."""
-        return self._engine.answer(ForecastRequest.model_validate_json(body)).model_dump_json().encode()
+        return self._engine.answer(wire.decode(body)).model_dump_json().encode()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Copy what serving needs, and nothing else, out of the repository: assemble.sh REPOSITORY TARGET
+# Copy what serving needs, and nothing else, out of the repository, and compile it: assemble.sh REPOSITORY TARGET PYTHON
 # Left out: training, evaluation and the torch models, and every part of the product but the contract and candles.
 set -eu
-source=$1 target=$2
+source=$1 target=$2 python=$3
 
 mkdir -p "$target/bin" "$target/serving" "$target/fusiontrade/market" "$target/fusiontrade/inference"
 cp "$source"/serving/*.py "$target/serving/"
@@ -19,3 +19,5 @@ for step in serve healthcheck; do
     chmod 755 "$target/bin/$step"
 done
 find "$target" -name __pycache__ -type d -prune -exec rm -rf {} +
+# The program never writes bytecode where it runs, and must not compile itself anew at every start.
+"$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$target"

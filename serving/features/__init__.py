@@ -16,9 +16,8 @@ from serving.features.inputs import (
     CandleWindows,
     LstmWindows,
     gather,
-    lstm_inputs,
-    patchtst_inputs,
 )
+from serving.features.newest import NewestInputs, lstm_inputs, patchtst_inputs
 from serving.features.season import activity, slots, slots_a_week, usual_activity, usual_week
 from serving.features.volume import VOLUME_COLUMNS
 
@@ -37,6 +36,7 @@ __all__ = [
     "CandleWindows",
     "Indicators",
     "LstmWindows",
+    "NewestInputs",
     "activity",
     "atr",
     "calendar_columns",

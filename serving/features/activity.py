@@ -7,16 +7,18 @@ little else. All columns are logarithms of ratios, or distances in ATR(14). Row 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.market.candles import CandleFrame, Floats
 from serving.features.bars import WINDOW, Bars
 from serving.features.columns import CLIP, needs
-from serving.features.rolling import lag, rolling_sum
+from serving.features.rolling import mean_of, newest, sums_of
 from serving.features.season import LEAST_SIZE, following_slots, slots, slots_a_day, weights
 
-__all__ = ["VOLATILITY", "volatility_columns"]
+__all__ = ["VOLATILITY", "newest_volatility", "volatility_columns"]
 
 _LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _MOVES = (4, 16, 64, 256)
@@ -26,6 +28,7 @@ _RESIDUAL_BARS = 400
 _RESIDUAL_LEVEL = 16
 _SAME_HOUR_BARS = 590
 _WILDER = (13.0 / 14.0) ** np.arange(60)
+_WILDER /= _WILDER.sum()
 
 VOLATILITY: tuple[str, ...] = (
     *(f"level_{bars}" for bars in _LEVELS),
@@ -58,73 +61,108 @@ def volatility_columns(frame: CandleFrame, usual: Floats) -> NDArray[np.float32]
         If the frame has fewer than 600 bars.
     """
     needs(frame, WINDOW)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        bars = Bars.of(frame)
-        slot = slots(frame.time, frame.timeframe)
-        weight = weights(usual)
-        columns = [*_levels(bars, weight[slot]), *_seasons(weight, usual, slot)]
-        columns += [*_same_hours(bars, frame, weight, usual, slot), *_residuals(bars, weight[slot]), *_moves(bars)]
-    table = np.clip(np.stack(columns, axis=1), -CLIP, CLIP).astype(np.float32)
-    table[: WINDOW - 1] = np.nan
+    rows = len(frame) - WINDOW + 1
+    table = np.full((len(frame), len(VOLATILITY)), np.nan, np.float32)
+    slot, day = slots(frame.time, frame.timeframe), slots_a_day(frame.timeframe)
+    table[WINDOW - 1 :] = newest_volatility(Bars.of_many([frame], rows), [slot], [usual], [day], rows=rows)[0]
     return table
 
 
-def _sizes(bars: Bars, usual: Floats) -> Floats:
-    """Return (n,) true range relative to the close, the season taken out."""
-    size = np.nan_to_num(bars.true_range) / bars.close
-    return np.asarray(np.maximum(size, LEAST_SIZE) / usual, np.float64)
+def newest_volatility(
+    bars: Bars, slot: Sequence[NDArray[np.intp]], usual: Sequence[Floats], days: Sequence[int], *, rows: int
+) -> NDArray[np.float32]:
+    """Return (frames, rows, 28) float32: the rows of `volatility_columns` that are asked for, of several frames.
 
-
-def _returns(bars: Bars) -> Floats:
-    return np.nan_to_num(np.log(bars.close / bars.previous))
-
-
-def _levels(bars: Bars, usual: Floats) -> list[Floats]:
-    unit = np.log(bars.unit / bars.close)
-    size, move = _sizes(bars, usual), _returns(bars) / usual
-    found = [np.log(rolling_sum(size, length) / length) - unit for length in _LEVELS]
-    return found + [
-        0.5 * np.log(np.maximum(rolling_sum(move * move, length) / length, LEAST_SIZE**2)) - unit for length in _MOVES
+    Parameters
+    ----------
+    bars
+        Of the frames; 599 bars or more before the newest ``rows``.
+    slot
+        Of each frame: (rows + 599,) or more, the slots of the newest bars.
+    usual
+        Of each frame: (slots of a week,) usual activity.
+    days
+        Of each frame: slots of a day.
+    """
+    past = rows + WINDOW - 2  # the window's first bar has no close before it
+    slot = [one[len(one) - past :] for one in slot]
+    weight = [weights(one) for one in usual]
+    now = np.stack([each[places] for each, places in zip(weight, slot, strict=True)])
+    size = np.maximum(newest(bars.true_ranges, past) / newest(bars.closes, past), LEAST_SIZE) / now
+    returns = newest(bars.log_returns, past)
+    ahead = [following_slots(one, places[-rows:], _AHEAD) for one, places in zip(usual, slot, strict=True)]
+    levels = _levels(size, rows)
+    unit = newest(bars.unit, rows)
+    relative = np.log(unit / newest(bars.closes, rows))
+    columns = [
+        *(level - relative for level in (*levels, *_root_mean_squares(returns / now, rows))),
+        *_seasons(now, np.stack([each[places] for each, places in zip(weight, ahead, strict=True)]), rows),
+        *_same_hours(np.log(size), levels[-1], slot, ahead, days),
+        *_residuals(size, returns, now, rows),
+        *(move / unit for move in _moves(bars, rows)),
     ]
+    table = np.stack(columns, axis=-1)
+    return np.clip(table, -CLIP, CLIP, out=table).astype(np.float32)
 
 
-def _seasons(weight: Floats, usual: Floats, slot: NDArray[np.intp]) -> list[Floats]:
-    ahead = weight[following_slots(usual, slot, _AHEAD)]
-    now = weight[slot]
-    past = np.convolve(now, _WILDER / _WILDER.sum())[: len(now)]
-    return [np.log(part) for part in (ahead[:, 0], ahead.mean(axis=1), ahead.max(axis=1), past, now)]
+def _levels(size: Floats, rows: int) -> list[Floats]:
+    sums = sums_of(size, *_LEVELS, rows=rows)
+    return [np.log(total / bars) for total, bars in zip(sums, _LEVELS, strict=True)]
 
 
-def _same_hours(bars: Bars, frame: CandleFrame, weight: Floats, usual: Floats, slot: NDArray[np.intp]) -> list[Floats]:
-    """Return (n,) twice: mean log size at the times of day of the next bar, of the next four, over the window."""
-    day = slots_a_day(frame.timeframe)
-    rows = np.arange(len(slot))
-    size = _sizes(bars, weight[slot])
-    level = np.log(rolling_sum(size, _LEVELS[-1]) / _LEVELS[-1])
-    order = np.lexsort((rows, slot % day))
-    place = (slot % day)[order] * len(rows) + rows[order]
-    total = np.concatenate(([0.0], np.cumsum(np.log(size)[order])))
-    ahead = following_slots(usual, slot, _AHEAD) % day
-    first = np.searchsorted(place, ahead * len(rows) + np.maximum(rows - _SAME_HOUR_BARS + 1, 0)[:, None])
-    last = np.searchsorted(place, ahead * len(rows) + rows[:, None], side="right")
-    count, sums = last - first, total[last] - total[first]
-    one = np.where(count[:, 0] > 0, sums[:, 0] / np.maximum(count[:, 0], 1) - level, 0.0)
-    several = count.sum(axis=1)
-    return [one, np.where(several > 0, sums.sum(axis=1) / np.maximum(several, 1) - level, 0.0)]
+def _root_mean_squares(move: Floats, rows: int) -> list[Floats]:
+    sums = sums_of(move * move, *_MOVES, rows=rows)
+    return [0.5 * np.log(np.maximum(total / bars, LEAST_SIZE**2)) for total, bars in zip(sums, _MOVES, strict=True)]
 
 
-def _residuals(bars: Bars, usual: Floats) -> list[Floats]:
-    expected = lag(rolling_sum(_sizes(bars, usual), _RESIDUAL_LEVEL) / _RESIDUAL_LEVEL, 1) * usual
-    residual = np.minimum(np.abs(np.nan_to_num(_returns(bars) / expected)), 10.0)
-    mean = rolling_sum(residual, _RESIDUAL_BARS) / _RESIDUAL_BARS
-    square = rolling_sum(residual * residual, _RESIDUAL_BARS) / _RESIDUAL_BARS
+def _seasons(now: Floats, ahead: Floats, rows: int) -> list[Floats]:
+    past = np.stack([np.convolve(one, _WILDER, "valid") for one in newest(now, rows + len(_WILDER) - 1)])
+    parts = (ahead[..., 0], ahead.mean(axis=-1), ahead.max(axis=-1), past, newest(now, rows))
+    return [np.log(part) for part in parts]
+
+
+def _same_hours(
+    log_size: Floats,
+    level: Floats,
+    slot: Sequence[NDArray[np.intp]],
+    ahead: Sequence[NDArray[np.intp]],
+    days: Sequence[int],
+) -> list[Floats]:
+    """Return (frames, rows) twice: mean log size at the times of day of the next bar, of the next four, above level."""
+    totals = [_at_times_of_day(*one) for one in zip(log_size, slot, ahead, days, strict=True)]
+    sums, counts = np.stack([sums for sums, _ in totals]), np.stack([counts for _, counts in totals])
+    found = []
+    for total, count in ((sums[..., 0], counts[..., 0]), (sums.sum(axis=-1), counts.sum(axis=-1))):
+        found.append(np.where(count > 0, total / np.maximum(count, 1) - level, 0.0))
+    return found
+
+
+def _at_times_of_day(
+    log_size: Floats, slot: NDArray[np.intp], ahead: NDArray[np.intp], day: int
+) -> tuple[Floats, NDArray[np.intp]]:
+    """Return (rows, 4) twice: sum and number of those of the newest 590 bars at the times of day of each slot ahead."""
+    bars, rows = len(slot), np.arange(len(slot) - len(ahead), len(slot))
+    time = slot % day
+    order = np.argsort(time, kind="stable")
+    place = time[order] * bars + order
+    total = np.concatenate(([0.0], np.cumsum(log_size[order])))
+    begins = ahead % day * bars + rows[:, None]
+    first = np.searchsorted(place, begins - _SAME_HOUR_BARS + 1)
+    first = np.maximum(first, np.searchsorted(place, ahead % day * bars))
+    last = np.searchsorted(place, begins, side="right")
+    return total[last] - total[first], last - first
+
+
+def _residuals(size: Floats, returns: Floats, now: Floats, rows: int) -> list[Floats]:
+    past = rows + _RESIDUAL_BARS - 1
+    before = mean_of(size[..., :-1], _RESIDUAL_LEVEL, rows=past)
+    residual = np.minimum(np.abs(newest(returns, past) / (before * newest(now, past))), 10.0)
+    mean = mean_of(residual, _RESIDUAL_BARS, rows=rows)
+    square = mean_of(residual * residual, _RESIDUAL_BARS, rows=rows)
     return [np.log(np.maximum(mean, 1e-3)), 0.5 * np.log(np.maximum(square, 1e-6))]
 
 
-def _moves(bars: Bars) -> list[Floats]:
-    found = [(bars.close - lag(bars.close, length)) / bars.unit for length in _TRENDS]
-    return [
-        *found,
-        (bars.close - bars.open) / bars.unit,
-        (2.0 * bars.close - bars.high - bars.low) / bars.unit,
-    ]
+def _moves(bars: Bars, rows: int) -> list[Floats]:
+    opened, high, low, close = (newest(column, rows) for column in (bars.opens, bars.highs, bars.lows, bars.closes))
+    trends = (close - newest(bars.closes, rows, ago=length) for length in _TRENDS)
+    return [*trends, close - opened, 2.0 * close - high - low]

@@ -1,4 +1,4 @@
-"""What every family of indicators starts from: the columns of a frame, and the units model inputs are measured in.
+"""What every family of indicators starts from: the columns of frames, and the units model inputs are measured in.
 
 All thresholds are relative to the close, so multiplying every price by a constant changes no decision here.
 """
@@ -6,14 +6,15 @@ All thresholds are relative to the close, so multiplying every price by a consta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import talib
 
 from fusiontrade.market.candles import CandleFrame, Floats
-from serving.features.rolling import ema, lag, rolling_sum
+from serving.features.rolling import by_series, ema, mean_of, newest, ratio
 
 __all__ = ["ATR_BARS", "WINDOW", "Bars", "Column", "Columns"]
 
@@ -26,81 +27,174 @@ _LEAST_UNIT = 1e-7  # of the close: a thousandth of a pip; below it a market is 
 _NOTHING = 1e-10  # of the close: a price difference below it is rounding
 
 Column = tuple[str, Floats, Floats]
-"""Name, raw values for display, scale-free values for models; the latter two (n,) float64."""
+"""Name, raw values for display, scale-free values for models; the latter two (..., rows) float64."""
 
 Columns = Iterator[Column]
 
 
 @dataclass(frozen=True, eq=False)
 class Bars:
-    """Columns of one frame, all (n,) float64.
+    """Columns of one frame, or of several of one length, and what indicators share: computed once, when asked for.
+
+    Names in the plural are whole columns, (n,) or (frames, n), oldest bar first; names in the singular are their newest
+    ``rows`` values, (rows,) or (frames, rows): those that are asked for. All are float64.
 
     Parameters
     ----------
-    open, high, low, close
+    opens, highs, lows, closes
         Prices in the quote currency.
-    volume
+    volumes
         In base units, or None where the market has none.
-    previous
-        The close one bar earlier; NaN in the first row.
-    true_range
-        Wilder's true range; NaN in the first row.
-    atr
-        Average true range of 14 bars, Wilder's average.
-    unit
-        ``atr``, but at least 1e-7 of the close: the unit of price distances.
-    nothing
-        The price difference that counts as none: 1e-10 of the close.
-    volatility
-        Root mean square of the newest 100 log returns, at least 1e-7.
-    ema_12, ema_26
-        Exponential moving averages of the close.
+    rows
+        How many of the newest bars are asked for; all others are their past.
     """
 
-    open: Floats
-    high: Floats
-    low: Floats
-    close: Floats
-    volume: Floats | None
-    previous: Floats
-    true_range: Floats
-    atr: Floats
-    unit: Floats
-    nothing: Floats
-    volatility: Floats
-    ema_12: Floats
-    ema_26: Floats
+    opens: Floats
+    highs: Floats
+    lows: Floats
+    closes: Floats
+    volumes: Floats | None
+    rows: int
 
     @classmethod
-    def of(cls, frame: CandleFrame) -> Bars:
-        """Return the columns of ``frame``."""
-        open_, high, low, close = (
-            np.ascontiguousarray(column, np.float64) for column in (frame.open, frame.high, frame.low, frame.close)
-        )
-        previous = lag(close, 1)
-        log_returns = np.log(close / previous)
-        mean_square = rolling_sum(log_returns * log_returns, _VOLATILITY_BARS) / _VOLATILITY_BARS
-        atr = np.asarray(talib.ATR(high, low, close, ATR_BARS), np.float64)
+    def of(cls, frame: CandleFrame, rows: int) -> Bars:
+        """Return the columns of ``frame``, (n,) each."""
+        prices = (frame.open, frame.high, frame.low, frame.close)
+        opens, highs, lows, closes = (np.ascontiguousarray(column, np.float64) for column in prices)
+        volumes = None if frame.volume is None else np.ascontiguousarray(frame.volume, np.float64)
+        return cls(opens, highs, lows, closes, volumes, rows)
+
+    @classmethod
+    def of_many(cls, frames: Sequence[CandleFrame], rows: int) -> Bars:
+        """Return the columns of ``frames``, (frames, n) each; all have one length, and all a volume or none."""
+        traded = [frame.volume for frame in frames if frame.volume is not None]
         return cls(
-            open=open_,
-            high=high,
-            low=low,
-            close=close,
-            volume=None if frame.volume is None else np.ascontiguousarray(frame.volume, np.float64),
-            previous=previous,
-            true_range=np.asarray(talib.TRANGE(high, low, close), np.float64),
-            atr=atr,
-            unit=np.maximum(atr, _LEAST_UNIT * close),
-            nothing=_NOTHING * close,
-            volatility=np.maximum(np.sqrt(mean_square), _LEAST_UNIT),
-            ema_12=ema(close, 12),
-            ema_26=ema(close, 26),
+            np.array([frame.open for frame in frames], np.float64),
+            np.array([frame.high for frame in frames], np.float64),
+            np.array([frame.low for frame in frames], np.float64),
+            np.array([frame.close for frame in frames], np.float64),
+            np.array(traded, np.float64) if len(traded) == len(frames) else None,
+            rows,
         )
 
+    def newest(self, column: Floats, ago: int = 0) -> Floats:
+        """Return (..., rows) of a column that ends with the newest bar, as it was ``ago`` bars earlier."""
+        return newest(column, self.rows, ago)
+
+    def past(self, column: Floats, bars: int) -> Floats:
+        """Return (..., rows + bars) of a whole column: what is asked for and the ``bars`` before it."""
+        return newest(column, self.rows + bars)
+
     @property
-    def typical(self) -> Floats:
-        """(n,): mean of high, low and close."""
-        return (self.high + self.low + self.close) / 3.0
+    def open(self) -> Floats:
+        """Prices at which bars open."""
+        return self.newest(self.opens)
+
+    @cached_property
+    def high(self) -> Floats:
+        """Highest prices of bars."""
+        return self.newest(self.highs)
+
+    @cached_property
+    def low(self) -> Floats:
+        """Lowest prices of bars."""
+        return self.newest(self.lows)
+
+    @cached_property
+    def close(self) -> Floats:
+        """Prices at which bars close."""
+        return self.newest(self.closes)
+
+    @cached_property
+    def previous(self) -> Floats:
+        """The close one bar earlier."""
+        return self.newest(self.closes, 1)
+
+    @cached_property
+    def changes(self) -> Floats:
+        """The close less the one before it; NaN in the first bar."""
+        changes = np.empty(self.closes.shape)
+        changes[..., 0] = np.nan
+        np.subtract(self.closes[..., 1:], self.closes[..., :-1], out=changes[..., 1:])
+        return changes
+
+    @cached_property
+    def change(self) -> Floats:
+        """The close less the one before it."""
+        return self.newest(self.changes)
+
+    @cached_property
+    def log_returns(self) -> Floats:
+        """(..., n - 1): logarithm of the close over the one before it."""
+        return np.log(self.closes[..., 1:] / self.closes[..., :-1])
+
+    @cached_property
+    def spans(self) -> Floats:
+        """High less low."""
+        return self.highs - self.lows
+
+    @cached_property
+    def span(self) -> Floats:
+        """High less low."""
+        return self.newest(self.spans)
+
+    @cached_property
+    def locations(self) -> Floats:
+        """Where in its bar the close lies, -1 (low) to 1 (high); 0 for a bar without range."""
+        above_less_below = (self.closes - self.lows) - (self.highs - self.closes)
+        return ratio(above_less_below, self.spans, smallest=self.least(self.closes), otherwise=0.0)
+
+    @cached_property
+    def true_ranges(self) -> Floats:
+        """Wilder's true range; NaN in the first bar."""
+        return by_series(talib.TRANGE, self.highs, self.lows, self.closes)
+
+    @cached_property
+    def atr(self) -> Floats:
+        """Average true range of 14 bars, Wilder's average."""
+        return self.newest(by_series(partial(talib.ATR, timeperiod=ATR_BARS), self.highs, self.lows, self.closes))
+
+    @cached_property
+    def unit(self) -> Floats:
+        """``atr``, but at least 1e-7 of the close: the unit of price distances."""
+        return self.at_least(self.atr)
+
+    @cached_property
+    def per_unit(self) -> Floats:
+        """One over ``unit``."""
+        return 1.0 / self.unit
+
+    @cached_property
+    def nothing(self) -> Floats:
+        """The price difference that counts as none: 1e-10 of the close."""
+        return self.least(self.close)
+
+    @cached_property
+    def volatility(self) -> Floats:
+        """Root mean square of the newest 100 log returns, at least 1e-7."""
+        returns = self.past(self.log_returns, _VOLATILITY_BARS - 1)
+        mean_square = mean_of(returns * returns, _VOLATILITY_BARS, rows=self.rows)
+        return np.maximum(np.sqrt(mean_square), _LEAST_UNIT)
+
+    @cached_property
+    def emas_12(self) -> Floats:
+        """Exponential moving average of 12 closes."""
+        return ema(self.closes, 12)
+
+    @cached_property
+    def emas_26(self) -> Floats:
+        """Exponential moving average of 26 closes."""
+        return ema(self.closes, 26)
+
+    @cached_property
+    def macds(self) -> Floats:
+        """The average of 12 closes less that of 26."""
+        return self.emas_12 - self.emas_26
+
+    @staticmethod
+    def least(closes: Floats) -> Floats:
+        """Return the price differences that count as none beside ``closes``."""
+        return _NOTHING * closes
 
     def at_least(self, length: Floats) -> Floats:
         """Return the price difference, raised to the least one that is a unit of measure."""
@@ -108,4 +202,7 @@ class Bars:
 
     def distance(self, line: Floats, bars: int) -> Floats:
         """Return how far ``line`` is above the close, in ATR times the root of the ``bars`` it is made of."""
-        return (line - self.close) / self.unit / math.sqrt(bars)
+        away = line - self.close
+        away *= self.per_unit
+        away *= 1.0 / math.sqrt(bars)
+        return away

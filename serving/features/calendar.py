@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fusiontrade.market.candles import Floats, Instants
 from fusiontrade.market.timeframes import Timeframe
 
-__all__ = ["CALENDAR", "calendar_columns", "offsets"]
+__all__ = ["CALENDAR", "calendar_columns", "newest_calendar", "offsets"]
 
 CALENDAR: tuple[str, ...] = (
     "day_sin",
@@ -44,6 +44,10 @@ _SESSIONS = (
     ("rollover", "America/New_York", 16, 19, False),
 )
 
+_BEGINS, _ENDS, _WORKING_DAYS = np.array(
+    [(begins * _HOUR, ends * _HOUR, 5 if weekdays_only else 7) for *_, begins, ends, weekdays_only in _SESSIONS]
+).T[..., None]
+
 
 def calendar_columns(time: Instants, timeframe: Timeframe) -> NDArray[np.float32]:
     """Return the calendar of the bars that open at the close of the given ones.
@@ -62,33 +66,53 @@ def calendar_columns(time: Instants, timeframe: Timeframe) -> NDArray[np.float32
     opens = np.asarray(time, np.int64) + timeframe.milliseconds
     day = 2.0 * np.pi * (opens % _DAY) / _DAY
     week = 2.0 * np.pi * ((opens + _EPOCH_WEEKDAY * _DAY) % (7 * _DAY)) / (7 * _DAY)
-    columns = [np.sin(day), np.cos(day), np.sin(week), np.cos(week)]
-    for _, zone, begins, ends, weekdays_only in _SESSIONS:
-        local = opens + offsets(opens, zone)
-        columns.append(_share(local, timeframe.milliseconds, begins * _HOUR, ends * _HOUR, weekdays_only))
-    return np.stack(columns, axis=1).astype(np.float32)
+    columns = np.empty((len(CALENDAR), len(opens)), np.float32)
+    columns[:4] = np.sin(day), np.cos(day), np.sin(week), np.cos(week)
+    local = {zone: opens + offsets(opens, zone) for zone in {zone for _, zone, *_ in _SESSIONS}}
+    columns[4:] = _shares(np.stack([local[zone] for _, zone, *_ in _SESSIONS]), timeframe.milliseconds)
+    return np.ascontiguousarray(columns.T)
 
 
-def _share(local: Instants, length: int, begins: int, ends: int, weekdays_only: bool) -> Floats:
-    """Return how much of each bar lies in the session of the day it opens on or of the next day, in [0, 1]."""
-    day, into_day = local // _DAY, local % _DAY
-    inside = np.zeros(len(local))
+@lru_cache(maxsize=256)
+def newest_calendar(time: bytes, timeframe: Timeframe) -> NDArray[np.float32]:
+    """Return `calendar_columns` of bars that open at these instants (int64 as bytes); all symbols ask for the same."""
+    columns = calendar_columns(np.frombuffer(time, np.int64), timeframe)
+    columns.setflags(write=False)
+    return columns
+
+
+def _shares(local: Instants, length: int) -> Floats:
+    """Return (sessions, n) how much of each bar lies in the session of the day it opens on or of the next day."""
+    day = local // _DAY
+    into_day = local - day * _DAY
+    weekday = (day + _EPOCH_WEEKDAY) % 7
+    inside = np.zeros(local.shape, np.int64)
     for ahead in (0, 1):
         start = into_day - ahead * _DAY
-        overlap = np.minimum(start + length, ends) - np.maximum(start, begins)
-        working = (day + ahead + _EPOCH_WEEKDAY) % 7 < 5 if weekdays_only else np.ones(len(local), np.bool_)
-        inside += np.where(working, np.maximum(overlap, 0), 0)
+        overlap = np.minimum(start + length, _ENDS) - np.maximum(start, _BEGINS)
+        working = (weekday + ahead) % 7 < _WORKING_DAYS
+        inside += np.maximum(overlap, 0) * working
     return inside / length
 
 
 def offsets(instants: Instants, zone: str) -> Instants:
     """Return (n,) local time less UTC at each instant, both in ms."""
-    years = np.unique(instants.astype("datetime64[ms]").astype("datetime64[Y]").astype(np.int64)) + 1970
-    if not len(years):
+    if not len(instants):
         return np.zeros(0, np.int64)
-    table = [change for year in range(int(years[0]), int(years[-1]) + 1) for change in _changes(zone, year)]
-    since, offset = np.array(table, np.int64).T
+    since, offset = _table(zone, _year(instants.min()), _year(instants.max()))
     return np.asarray(offset[np.searchsorted(since, instants, side="right") - 1], np.int64)
+
+
+def _year(instant: np.int64) -> int:
+    return int(np.datetime64(int(instant), "ms").astype("datetime64[Y]").astype(np.int64)) + 1970
+
+
+@lru_cache(maxsize=512)
+def _table(zone: str, first_year: int, last_year: int) -> tuple[Instants, Instants]:
+    """Return since when which offset holds, in ms, from the start of one year to the end of another."""
+    table = [change for year in range(first_year, last_year + 1) for change in _changes(zone, year)]
+    since, offset = np.array(table, np.int64).T
+    return np.ascontiguousarray(since), np.ascontiguousarray(offset)
 
 
 @lru_cache(maxsize=512)

@@ -27,10 +27,11 @@ __all__ = [
     "PATCHTST_BARS_NEEDED",
     "PATCHTST_LENGTH",
     "CandleWindows",
+    "Inputs",
     "LstmWindows",
+    "Rows",
+    "candle_window",
     "gather",
-    "lstm_inputs",
-    "patchtst_inputs",
 ]
 
 Rows = NDArray[np.intp] | list[int]
@@ -73,7 +74,7 @@ class LstmWindows:
     def of(cls, frame: CandleFrame) -> LstmWindows:
         """Return the windows of ``frame``; raises `BadCandles` where it has fewer than 659 bars."""
         needs(frame, BARS_NEEDED)
-        return cls(indicators(frame).scaled, calendar_columns(frame.time, frame.timeframe))
+        return cls(np.ascontiguousarray(indicators(frame).scaled), calendar_columns(frame.time, frame.timeframe))
 
     @property
     def rows(self) -> NDArray[np.intp]:
@@ -111,11 +112,10 @@ class CandleWindows:
     def of(cls, frame: CandleFrame) -> CandleWindows:
         """Return the windows of ``frame``; raises `BadCandles` where it has fewer than 600 bars."""
         needs(frame, PATCHTST_BARS_NEEDED)
-        with np.errstate(invalid="ignore"):
-            bars = Bars.of(frame)
-        traded = np.zeros(len(frame)) if bars.volume is None else bars.volume
+        bars = Bars.of(frame, len(frame))
+        traded = np.zeros(len(frame)) if bars.volumes is None else bars.volumes
         return cls(
-            prices=np.log(np.stack([bars.open, bars.high, bars.low, bars.close], axis=1)),
+            prices=np.log(np.stack([bars.opens, bars.highs, bars.lows, bars.closes], axis=1)),
             unit=bars.unit / bars.close,
             volume=np.stack([traded, rolling_sum(traded, WINDOW) / WINDOW], axis=1),
             calendar=calendar_columns(frame.time, frame.timeframe),
@@ -133,49 +133,31 @@ class CandleWindows:
         relative to the mean of the 600 bars up to the row (0 where the market has none).
         """
         chosen = _checked(rows, PATCHTST_BARS_NEEDED, len(self.prices))
-        unit, usual = self.unit[chosen, None], self.volume[chosen, 1:]
-        candles = np.empty((len(chosen), PATCHTST_LENGTH, len(CANDLE_CHANNELS)), np.float32)
-        distances = gather(self.prices, chosen, PATCHTST_LENGTH) - self.prices[chosen, None, 3:]
-        candles[..., :4] = np.clip(distances / unit[..., None], -_PRICE_CLIP, _PRICE_CLIP)
+        prices = gather(self.prices, chosen, PATCHTST_LENGTH)
         traded = gather(self.volume, chosen, PATCHTST_LENGTH)[..., 0]
-        candles[..., 4] = np.clip(volume_level(traded, np.broadcast_to(usual, traded.shape)), -CLIP, CLIP)
-        return candles, self.calendar[chosen]
+        return candle_window(prices, traded, self.unit[chosen], self.volume[chosen, 1]), self.calendar[chosen]
 
 
-def lstm_inputs(frame: CandleFrame, rows: Rows | None = None) -> tuple[Inputs, Inputs]:
-    """Return what an LSTM bundle sees, before its scaler.
+def candle_window(prices: Floats, traded: Floats, unit: Floats, usual: Floats) -> Inputs:
+    """Return (k, 120, 5) the model inputs of k windows of candles.
 
     Parameters
     ----------
-    frame
-        Checked, finished bars, oldest first; 659 or more.
-    rows
-        k rows of the frame at which the windows end, none before row 658; default: the last row alone.
-
-    Returns
-    -------
-    (k, 60, 50) float32 indicators and (k, 60, C) float32 calendar.
-
-    Raises
-    ------
-    BadCandles
-        If the frame is too short.
+    prices
+        (k, 120, 4) logarithms of open, high, low, close.
+    traded
+        (k, 120) volume; zeros where the market has none.
+    unit
+        (k,) ATR(14) relative to the close, of each window's last bar.
+    usual
+        (k,) mean volume of the 600 bars up to each window's last.
     """
-    if rows is None:
-        frame = frame.tail(BARS_NEEDED)
-    windows = LstmWindows.of(frame)
-    return windows.gather([len(frame) - 1] if rows is None else rows)
-
-
-def patchtst_inputs(frame: CandleFrame, rows: Rows | None = None) -> tuple[Inputs, Inputs]:
-    """Return what a PatchTST bundle sees: (k, 120, 5) float32 candles and (k, C) float32 calendar.
-
-    Parameters and errors as for `lstm_inputs`; 600 bars are enough. Channels are `CANDLE_CHANNELS`.
-    """
-    if rows is None:
-        frame = frame.tail(PATCHTST_BARS_NEEDED)
-    windows = CandleWindows.of(frame)
-    return windows.gather([len(frame) - 1] if rows is None else rows)
+    candles = np.empty((*traded.shape, len(CANDLE_CHANNELS)), np.float32)
+    distances = (prices - prices[:, -1:, 3:]) / unit[:, None, None]
+    candles[..., :4] = np.clip(distances, -_PRICE_CLIP, _PRICE_CLIP)
+    level = volume_level(traded, np.broadcast_to(usual[:, None], traded.shape))
+    candles[..., 4] = np.clip(level, -CLIP, CLIP)
+    return candles
 
 
 def _checked(rows: Rows, bars_needed: int, available: int) -> NDArray[np.intp]:

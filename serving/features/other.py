@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import numpy as np
 import talib
 
 from fusiontrade.market.candles import Floats
 from serving.features.bars import WINDOW, Bars, Columns
-from serving.features.rolling import ema, highest, lag, lowest, rolling_sum, sma
+from serving.features.rolling import by_series, ema, highest, lowest, mean_of
 
 __all__ = ["other"]
 
@@ -16,63 +19,70 @@ _PGO_BARS = 14
 _SIGNAL_BARS = 9
 _SAR_BARS = 20  # of the order of a trend between two reversals: only the unit of its model input
 _SAR_STEP, _SAR_MOST = 0.02, 0.2
-_KST = ((10, 10, 1.0), (15, 10, 2.0), (20, 10, 3.0), (30, 15, 4.0))  # rate-of-change bars, averaged bars, weight
+_KST = {10: ((10, 1.0), (15, 2.0), (20, 3.0)), 15: ((30, 4.0),)}  # by averaged bars: rate-of-change bars, weight
+_KST_WEIGHTS = 10.0
+_ICHIMOKU = (9, 26, 52)
 
 
 def other(bars: Bars) -> Columns:
     """Yield ichimoku_a, ichimoku_b, parabolic_sar, kst, kst_signal, ulcer_index, pgo, ppo, ppo_signal."""
-    leading = (_midpoint(bars, 9) + _midpoint(bars, 26)) / 2.0
-    yield "ichimoku_a", leading, bars.distance(leading, 26)
-    slow = _midpoint(bars, 52)
-    yield "ichimoku_b", slow, bars.distance(slow, 52)
-    stop = parabolic_sar(bars.high, bars.low)
+    tops, bottoms = highest(bars.highs, *_ICHIMOKU, rows=bars.rows), lowest(bars.lows, *_ICHIMOKU, rows=bars.rows)
+    fast, middle, slow = ((top + bottom) / 2.0 for top, bottom in zip(tops, bottoms, strict=True))
+    leading = (fast + middle) / 2.0
+    yield "ichimoku_a", leading, bars.distance(leading, _ICHIMOKU[1])
+    yield "ichimoku_b", slow, bars.distance(slow, _ICHIMOKU[2])
+    stop = by_series(partial(parabolic_sar, rows=bars.rows), bars.highs, bars.lows)
     yield "parabolic_sar", stop, bars.distance(stop, _SAR_BARS)
 
-    kst = _know_sure_thing(bars.close)
-    signal = sma(kst, _SIGNAL_BARS)
-    weights = sum(weight for _, _, weight in _KST)
-    to_unit = bars.close / (100.0 * weights * np.sqrt(20.0) * bars.unit)
+    relative = bars.close * bars.per_unit
+    kst = _know_sure_thing(bars)
+    signal, kst = mean_of(kst, _SIGNAL_BARS, rows=bars.rows), bars.newest(kst)
+    to_unit = relative * (1.0 / (100.0 * _KST_WEIGHTS * math.sqrt(20.0)))
     yield "kst", kst, kst * to_unit
     yield "kst_signal", signal, signal * to_unit
 
-    ulcer = _ulcer_index(bars.close)
-    yield "ulcer_index", ulcer, ulcer / 100.0 * bars.close / bars.unit
-    above = bars.close - sma(bars.close, _PGO_BARS)
-    pgo = above / bars.at_least(ema(bars.true_range, _PGO_BARS))
-    yield "pgo", pgo, pgo / np.sqrt(_PGO_BARS)
+    ulcer = _ulcer_index(bars)
+    yield "ulcer_index", ulcer, ulcer * relative / 100.0
+    above = bars.close - mean_of(bars.closes, _PGO_BARS, rows=bars.rows)
+    pgo = above / bars.at_least(bars.newest(ema(bars.true_ranges, _PGO_BARS)))
+    yield "pgo", pgo, pgo * (1.0 / math.sqrt(_PGO_BARS))
 
-    ppo = 100.0 * (bars.ema_12 - bars.ema_26) / bars.ema_26
-    ppo_signal = ema(ppo, _SIGNAL_BARS)
-    yield "ppo", ppo, ppo / (100.0 * bars.volatility)
-    yield "ppo_signal", ppo_signal, ppo_signal / (100.0 * bars.volatility)
+    ppos = 100.0 * bars.macds / bars.emas_26
+    ppo, ppo_signal = bars.newest(ppos), bars.newest(ema(ppos, _SIGNAL_BARS))
+    per_volatility = 0.01 / bars.volatility
+    yield "ppo", ppo, ppo * per_volatility
+    yield "ppo_signal", ppo_signal, ppo_signal * per_volatility
 
 
-def parabolic_sar(high: Floats, low: Floats) -> Floats:
-    """Return Wilder's parabolic stop and reverse, started anew at the left edge of every row's own window.
+def parabolic_sar(high: Floats, low: Floats, *, rows: int) -> Floats:
+    """Return (rows,) Wilder's parabolic stop and reverse, started anew at the left edge of every row's own window.
 
     Its path depends on where it is started and nothing bounds its memory, so each row is a run of its own:
     `talib.SAR` over 600 bars takes a few microseconds.
     """
-    out = np.full(len(high), np.nan)
-    for end in range(WINDOW, len(high) + 1):
-        start = end - WINDOW
-        out[end - 1] = talib.SAR(high[start:end], low[start:end], _SAR_STEP, _SAR_MOST)[-1]
+    out = np.empty(rows)
+    for place in range(rows):
+        end = len(high) - rows + 1 + place
+        window = slice(end - WINDOW, end)
+        out[place] = talib.SAR(high[window], low[window], _SAR_STEP, _SAR_MOST)[-1]
     return out
 
 
-def _midpoint(bars: Bars, length: int) -> Floats:
-    return (highest(bars.high, length) + lowest(bars.low, length)) / 2.0
+def _know_sure_thing(bars: Bars) -> Floats:
+    """Return (..., rows + 8) the sum of smoothed rates of change; those averaged over as many bars are added before."""
+    rows = bars.rows + _SIGNAL_BARS - 1
+    total: Floats | float = 0.0
+    for average_bars, rates in _KST.items():
+        past, rate = rows + average_bars - 1, np.zeros(())
+        newest = bars.closes[..., bars.closes.shape[-1] - past :]
+        for change_bars, weight in rates:
+            end = bars.closes.shape[-1] - change_bars
+            rate = rate + 100.0 * weight * (newest / bars.closes[..., end - past : end] - 1.0)
+        total = total + mean_of(rate, average_bars, rows=rows)
+    return np.asarray(total)
 
 
-def _know_sure_thing(close: Floats) -> Floats:
-    total = np.zeros(len(close))
-    for change_bars, average_bars, weight in _KST:
-        rate = 100.0 * (close / lag(close, change_bars) - 1.0)
-        total += weight * sma(rate, average_bars)
-    return total
-
-
-def _ulcer_index(close: Floats) -> Floats:
-    top = highest(close, _ULCER_BARS)
-    drawdown = 100.0 * (close / top - 1.0)
-    return np.asarray(np.sqrt(rolling_sum(drawdown * drawdown, _ULCER_BARS) / _ULCER_BARS), np.float64)
+def _ulcer_index(bars: Bars) -> Floats:
+    (top,) = highest(bars.closes, _ULCER_BARS, rows=bars.rows + _ULCER_BARS - 1)
+    drawdown = 100.0 * (bars.past(bars.closes, _ULCER_BARS - 1) / top - 1.0)
+    return np.sqrt(mean_of(drawdown * drawdown, _ULCER_BARS, rows=bars.rows))

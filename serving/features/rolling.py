@@ -1,88 +1,164 @@
 """Moving sums, averages and extremes over the past of a column.
 
-Every function here is causal and of one shape: (n,) float64 in, (n,) float64 out, NaN where the past is too short.
-A rolling sum is never a difference of two long sums: its rounding error depends on its own window alone, and a window
-of zeros sums to zero exactly (`sma` is TA-Lib's running sum, for prices and rates only). Exponential averages are
+Every function here is causal and works along the last axis, which ends with the newest bar: of one series (n,) or of
+several at once (series, n). Those that take ``rows`` return the newest ``rows`` values; the column needs as many bars
+before them as the window is long.
+
+A moving sum is never a difference of two long sums: a window is put together from blocks of 1, 2, 4, ... bars, so its
+rounding error depends on its own bars alone, and a window of zeros sums to zero exactly. Exponential averages are
 TA-Lib's; what they still remember of bars older than 600 is below 1e-18 of the newest for the periods used (27 at
 most), so where they are started does not matter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import talib
 
 from fusiontrade.market.candles import Floats
 
-__all__ = ["ema", "highest", "lag", "lowest", "ratio", "rolling_std", "rolling_sum", "sma", "wilder"]
+__all__ = [
+    "by_series",
+    "ema",
+    "highest",
+    "lag",
+    "lowest",
+    "mean_and_deviation",
+    "mean_of",
+    "newest",
+    "ratio",
+    "rolling_sum",
+    "sums_of",
+    "wilder",
+]
+
+
+def by_series(function: Callable[..., Floats], *columns: Floats) -> Floats:
+    """Return ``function`` of the columns, called once for each series: TA-Lib knows one at a time."""
+    if columns[0].ndim == 1:
+        return np.asarray(function(*columns), np.float64)
+    return np.stack([function(*series) for series in zip(*columns, strict=True)])
+
+
+def newest(column: Floats, rows: int, ago: int = 0) -> Floats:
+    """Return the newest ``rows`` values of a column, as it was ``ago`` bars earlier."""
+    end = column.shape[-1] - ago
+    return column[..., end - rows : end]
 
 
 def lag(column: Floats, bars: int) -> Floats:
-    """Return the column as it was ``bars`` rows earlier."""
-    out = np.full(len(column), np.nan)
-    out[bars:] = column[: len(column) - bars]
+    """Return the column as it was ``bars`` rows earlier, NaN where that is before its start."""
+    out = np.empty(column.shape)
+    out[..., :bars] = np.nan
+    out[..., bars:] = column[..., : max(0, column.shape[-1] - bars)]
     return out
 
 
 def ratio(above: Floats, below: Floats, *, smallest: Floats | float, otherwise: Floats | float) -> Floats:
     """Return ``above / below``, and ``otherwise`` where ``below`` is not greater than ``smallest`` (not negative)."""
-    usable = below > smallest
-    return np.where(usable, above / np.where(usable, below, 1.0), otherwise)
+    out = np.empty(below.shape)
+    out[...] = otherwise
+    return np.divide(above, below, out=out, where=below > smallest)
 
 
 def rolling_sum(column: Floats, bars: int) -> Floats:
-    """Return the sum of the newest ``bars`` values at every row.
-
-    The column is cut into blocks as long as the window; each window is the tail of one block and the head of the
-    next (van Herk, Gil and Werman), so nothing older than the window ever enters, not even as a rounding error.
-    """
-    rows = len(column)
-    blocks = -(-rows // bars)
-    grid = np.zeros((blocks, bars))
-    grid.reshape(-1)[:rows] = column
-    head = grid.cumsum(axis=1)
-    tail = grid[:, ::-1].cumsum(axis=1)[:, ::-1].copy()
-    tail[:, 0] = 0.0
-    out = np.full(rows, np.nan)
-    out[bars - 1 :] = head.reshape(-1)[bars - 1 : rows] + tail.reshape(-1)[: max(0, rows - bars + 1)]
+    """Return the sum of the newest ``bars`` values at every row, NaN where there are not as many."""
+    out = np.full(column.shape, np.nan)
+    if (rows := column.shape[-1] - bars + 1) > 0:
+        out[..., bars - 1 :] = sums_of(column, bars, rows=rows)[0]
     return out
 
 
-def rolling_std(column: Floats, bars: int) -> Floats:
-    """Return the population standard deviation of the newest ``bars`` values, exactly 0 where they are all equal.
+def mean_of(column: Floats, bars: int, *, rows: int) -> Floats:
+    """Return the mean of ``bars`` values."""
+    return sums_of(column, bars, rows=rows)[0] / bars
 
-    Sums are of differences from the newest value: the mean of squares less the square of the mean loses digits on
-    prices, whose spread is a ten-thousandth of their size.
+
+def sums_of(column: Floats, *windows: int, rows: int) -> list[Floats]:
+    """Return the sums of as many values as each of ``windows`` says."""
+    blocks = _blocks(np.add, column, max(windows), rows)
+    return [_joined(blocks, bars, rows) for bars in windows]
+
+
+def mean_and_deviation(column: Floats, bars: int, *, rows: int) -> tuple[Floats, Floats]:
+    """Return mean and population standard deviation of ``bars`` values, the latter 0 where all are equal.
+
+    The squares of blocks are put together as Chan, Golub and LeVeque (1983) do: the mean of squares less the square
+    of the mean loses digits on prices, whose spread is a ten-thousandth of their size.
     """
-    total, squares = np.zeros(len(column)), np.zeros(len(column))
-    for back in range(1, bars):
-        difference = lag(column, back) - column
-        total += difference
-        squares += difference * difference
-    mean = total / bars
-    return np.asarray(np.sqrt(np.maximum(squares / bars - mean * mean, 0.0)), np.float64)
-
-
-def sma(column: Floats, bars: int) -> Floats:
-    """Return the simple moving average (for columns without large outliers: TA-Lib keeps a running sum)."""
-    return np.asarray(talib.SMA(column, bars), np.float64)
+    blocks = _blocks(np.add, column, bars, rows)
+    squares = [np.zeros(blocks[0].shape)]
+    for digit, block in enumerate(blocks[:-1]):
+        size = 1 << digit
+        apart = block[..., size:] - block[..., :-size]
+        apart *= apart
+        apart *= 0.5 / size
+        if digit:
+            apart += squares[-1][..., size:]
+            apart += squares[-1][..., :-size]
+        squares.append(apart)
+    total, square, joined = None, None, 0
+    for digit, block in enumerate(blocks):
+        if bars >> digit & 1:
+            size, part, of_part = 1 << digit, newest(block, rows, joined), newest(squares[digit], rows, joined)
+            if total is None or square is None:
+                total, square = part, of_part
+            else:
+                apart = total / joined - part / size
+                square = square + of_part + apart * apart * (joined * size / (joined + size))
+                total = total + part
+            joined += size
+    return np.asarray(total) / bars, np.sqrt(np.asarray(square) / bars)
 
 
 def ema(column: Floats, bars: int) -> Floats:
-    """Return the exponential moving average, weight ``2 / (bars + 1)`` on the newest value."""
-    return np.asarray(talib.EMA(column, bars), np.float64)
+    """Return (..., n) the exponential moving average of a whole column, weight ``2 / (bars + 1)`` on the newest."""
+    return by_series(lambda series: talib.EMA(series, bars), column)
 
 
 def wilder(column: Floats, bars: int) -> Floats:
-    """Return Wilder's moving average: weight ``1 / bars`` on the newest value."""
+    """Return (..., n) Wilder's moving average of a whole column: weight ``1 / bars`` on the newest value."""
     return ema(column, 2 * bars - 1)
 
 
-def highest(column: Floats, bars: int) -> Floats:
-    """Return the greatest of the newest ``bars`` values."""
-    return np.asarray(talib.MAX(column, bars), np.float64)
+def highest(column: Floats, *windows: int, rows: int) -> list[Floats]:
+    """Return the greatest of as many values as each of ``windows`` says."""
+    return _extremes(np.maximum, column, windows, rows)
 
 
-def lowest(column: Floats, bars: int) -> Floats:
-    """Return the least of the newest ``bars`` values."""
-    return np.asarray(talib.MIN(column, bars), np.float64)
+def lowest(column: Floats, *windows: int, rows: int) -> list[Floats]:
+    """Return the least of as many values as each of ``windows`` says."""
+    return _extremes(np.minimum, column, windows, rows)
+
+
+def _extremes(
+    extreme: Callable[[Floats, Floats], Floats], column: Floats, windows: tuple[int, ...], rows: int
+) -> list[Floats]:
+    blocks, found = _blocks(extreme, column, max(windows), rows), []
+    for bars in windows:
+        block = blocks[bars.bit_length() - 1]
+        found.append(extreme(newest(block, rows), newest(block, rows, ago=bars - (1 << bars.bit_length() - 1))))
+    return found
+
+
+def _blocks(join: Callable[[Floats, Floats], Floats], column: Floats, bars: int, rows: int) -> list[Floats]:
+    """Return 1, 2, 4, ... consecutive values joined, as far as ``bars`` has them; each ends with the newest bar."""
+    blocks, size = [newest(column, rows + bars - 1)], 1
+    while 2 * size <= bars:
+        block = blocks[-1]
+        blocks.append(join(block[..., size:], block[..., :-size]))
+        size *= 2
+    return blocks
+
+
+def _joined(blocks: list[Floats], bars: int, rows: int) -> Floats:
+    """Return the sums of ``bars`` values: one block for each binary digit, the smallest with the newest bars."""
+    total, joined = None, 0
+    for digit, block in enumerate(blocks):
+        if bars >> digit & 1:
+            part = newest(block, rows, joined)
+            total = part if total is None else total + part
+            joined += 1 << digit
+    return np.asarray(total)

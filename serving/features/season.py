@@ -8,6 +8,7 @@ market: sessions, releases and the day's end of FX follow it through summer time
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,14 @@ __all__ = [
     "activity",
     "drawn_to",
     "following_slots",
+    "newest_slots",
     "slots",
     "slots_a_day",
     "slots_a_week",
     "usual_activity",
     "usual_week",
     "weights",
+    "with_own_times_of_day",
 ]
 
 _DAY = 86_400_000
@@ -59,6 +62,14 @@ def slots(time: Instants, timeframe: Timeframe) -> NDArray[np.intp]:
     return np.asarray((local + _MONDAY) % (7 * _DAY) // timeframe.milliseconds, np.intp)
 
 
+@lru_cache(maxsize=128)
+def newest_slots(time: bytes, timeframe: Timeframe) -> NDArray[np.intp]:
+    """Return `slots` of bars that open at these instants (int64 as bytes); all symbols ask for the same."""
+    found = slots(np.frombuffer(time, np.int64), timeframe)
+    found.setflags(write=False)
+    return found
+
+
 def following_slots(usual: Floats, slot: NDArray[np.intp], count: int) -> NDArray[np.intp]:
     """Return (n, count) the next slots in which the market trades, after each of ``slot`` (n,)."""
     week = len(usual)
@@ -74,11 +85,11 @@ def weights(usual: Floats) -> Floats:
 
 def activity(frame: CandleFrame) -> Floats:
     """Return (n,) the true range of each bar relative to the mean of the five days before it; NaN while unknown."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        bars = Bars.of(frame)
-        size = np.nan_to_num(bars.true_range) / bars.close
-        length = _LEVEL_DAYS * slots_a_day(frame.timeframe)
-        level = lag(rolling_sum(size, length) / length, 1)
+    length = _LEVEL_DAYS * slots_a_day(frame.timeframe)
+    bars = Bars.of(frame, len(frame))
+    size = np.nan_to_num(bars.true_ranges) / bars.closes
+    level = lag(rolling_sum(size, length) / length, 1)
+    with np.errstate(invalid="ignore"):
         return np.minimum(size / np.where(level > 0, level, np.nan), _MOST)
 
 
@@ -95,30 +106,40 @@ def usual_week(season: Mapping[str, Sequence[float] | Floats], frame: CandleFram
     frame
         Checked, finished bars; 600 or more.
     """
+    if frame.symbol in season:
+        return np.asarray(season[frame.symbol], np.float64)
+    frame = frame.tail(WINDOW)
+    bars = Bars.of(frame, len(frame) - 1)
+    sizes = bars.newest(bars.true_ranges) / bars.close
     usual = np.asarray(row_of(season, frame.symbol, market), np.float64)
-    return usual if frame.symbol in season else _with_own_times_of_day(usual, frame.tail(WINDOW))
+    return with_own_times_of_day(usual, sizes, slots(frame.time, frame.timeframe)[1:], slots_a_day(frame.timeframe))
 
 
-def _with_own_times_of_day(usual: Floats, frame: CandleFrame) -> Floats:
-    """Return the week with each time of day drawn to its mean in ``frame`` against a prior of five ordinary bars.
+def with_own_times_of_day(usual: Floats, sizes: Floats, slot: NDArray[np.intp], day: int) -> Floats:
+    """Return the week with each time of day drawn to its mean in these bars against a prior of five ordinary bars.
 
     The times of day before and after count half: a week has five to seven bars of each.
+
+    Parameters
+    ----------
+    usual
+        (slots of a week,).
+    sizes, slot
+        (n,) true range relative to the close, and slot, of the newest bars.
+    day
+        Slots of a day.
     """
-    day = slots_a_day(frame.timeframe)
-    slot = slots(frame.time, frame.timeframe)[1:]
-    with np.errstate(invalid="ignore"):
-        bars = Bars.of(frame)
-    expected = weights(usual)[slot]
-    size = np.maximum(bars.true_range[1:] / bars.close[1:], LEAST_SIZE) / expected
+    size = np.maximum(sizes, LEAST_SIZE) / weights(usual)[slot]
     busy = np.minimum(size / size.mean(), _MOST)
     total = _with_neighbours(np.bincount(slot % day, busy, day))
     count = _with_neighbours(np.bincount(slot % day, minlength=day))
     factor = (total + _PRIOR_OF_OWN) / (count + _PRIOR_OF_OWN)
-    return np.asarray(usual * np.tile(factor, len(usual) // day), np.float64)
+    return np.asarray((usual.reshape(-1, day) * factor).reshape(-1), np.float64)
 
 
 def _with_neighbours(by_time: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(by_time + 0.5 * (np.roll(by_time, 1) + np.roll(by_time, -1)), np.float64)
+    around = np.concatenate((by_time[-1:], by_time, by_time[:1]))
+    return np.asarray(by_time + 0.5 * (around[:-2] + around[2:]), np.float64)
 
 
 def usual_activity(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import numpy as np
 import talib
 
 from serving.features.bars import WINDOW, Bars, Columns
-from serving.features.rolling import ema, ratio, rolling_std, rolling_sum, sma
+from serving.features.rolling import by_series, ema, mean_and_deviation, mean_of, ratio
 
 __all__ = ["volatility"]
 
@@ -17,16 +20,19 @@ _KELTNER_ATR_BARS = 10
 
 def volatility(bars: Bars) -> Columns:
     """Yield bb_upper, bb_middle, bb_lower, bb_width, atr, keltner_upper, keltner_lower."""
-    middle, spread = sma(bars.close, _BAND_BARS), _BAND_WIDTH * rolling_std(bars.close, _BAND_BARS)
+    middle, deviation = mean_and_deviation(bars.closes, _BAND_BARS, rows=bars.rows)
+    spread = _BAND_WIDTH * deviation
     upper, lower = middle + spread, middle - spread
     yield "bb_upper", upper, bars.distance(upper, _BAND_BARS)
     yield "bb_middle", middle, ratio(middle - bars.close, spread, smallest=bars.nothing, otherwise=0.0)
     yield "bb_lower", lower, bars.distance(lower, _BAND_BARS)
-    yield "bb_width", 200.0 * spread / middle, 2.0 * spread / (bars.unit * np.sqrt(_BAND_BARS))
+    yield "bb_width", 200.0 * spread / middle, spread * bars.per_unit * (2.0 / math.sqrt(_BAND_BARS))
 
-    usual = bars.at_least(rolling_sum(bars.true_range, WINDOW - 1) / (WINDOW - 1))
+    usual = bars.at_least(mean_of(bars.true_ranges, WINDOW - 1, rows=bars.rows))
     yield "atr", bars.atr, np.log(bars.unit / usual)
-    centre = ema(bars.close, _BAND_BARS)
-    width = _BAND_WIDTH * np.asarray(talib.ATR(bars.high, bars.low, bars.close, _KELTNER_ATR_BARS), np.float64)
-    yield "keltner_upper", centre + width, bars.distance(centre + width, _BAND_BARS)
-    yield "keltner_lower", centre - width, bars.distance(centre - width, _BAND_BARS)
+    centre = bars.newest(ema(bars.closes, _BAND_BARS))
+    reach = by_series(partial(talib.ATR, timeperiod=_KELTNER_ATR_BARS), bars.highs, bars.lows, bars.closes)
+    width = _BAND_WIDTH * bars.newest(reach)
+    upper, lower = centre + width, centre - width
+    yield "keltner_upper", upper, bars.distance(upper, _BAND_BARS)
+    yield "keltner_lower", lower, bars.distance(lower, _BAND_BARS)

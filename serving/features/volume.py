@@ -10,7 +10,7 @@ import numpy as np
 
 from fusiontrade.market.candles import Floats
 from serving.features.bars import WINDOW, Bars, Columns
-from serving.features.rolling import ema, lag, ratio, rolling_std, rolling_sum
+from serving.features.rolling import ema, mean_and_deviation, mean_of, ratio, sums_of
 
 __all__ = ["VOLUME_COLUMNS", "volume", "volume_level"]
 
@@ -46,60 +46,59 @@ def volume_level(traded: Floats, usual: Floats) -> Floats:
 
 def volume(bars: Bars) -> Columns:
     """Yield the ten columns of `VOLUME_COLUMNS`."""
-    if bars.volume is None:
-        rows = len(bars.close)
+    if bars.volumes is None:
+        masked, neutral = np.full(bars.close.shape, np.nan), np.zeros(bars.close.shape)
         for name in VOLUME_COLUMNS:
-            yield name, np.full(rows, np.nan), np.zeros(rows)
+            yield name, masked, neutral
         return
-    usual = rolling_sum(bars.volume, WINDOW) / WINDOW
-    yield from _amounts(bars.volume, usual)
-    yield from _running_totals(bars, bars.volume, usual)
-    yield from _weighted(bars, bars.volume, usual)
-
-
-def _amounts(traded: Floats, usual: Floats) -> Columns:
-    before = lag(traded, 1)
-    change = ratio(traded - before, before, smallest=_NONE * usual, otherwise=0.0)
-    yield "volume_change", change, volume_level(traded, usual) - volume_level(before, usual)
-    average = rolling_sum(traded, _AVERAGE_BARS) / _AVERAGE_BARS
-    yield "volume_ma", average, volume_level(average, usual)
-    spread = rolling_std(traded, _AVERAGE_BARS)
-    yield "volume_std", spread, ratio(spread, average, smallest=_NONE * usual, otherwise=0.0)
-
-
-def _running_totals(bars: Bars, traded: Floats, usual: Floats) -> Columns:
-    window_total = usual * WINDOW
-    first = lag(traded, WINDOW - 1)
-    balance = rolling_sum(np.sign(bars.close - bars.previous) * traded, WINDOW - 1)
-    obv = first + balance
-    yield "obv", obv, ratio(obv, window_total, smallest=0.0, otherwise=0.0)
-    vpt = rolling_sum((bars.close / bars.previous - 1.0) * traded, WINDOW - 1)
-    yield "vpt", vpt, ratio(vpt, window_total, smallest=0.0, otherwise=0.0) / bars.volatility
-    adi = rolling_sum(_close_location(bars) * traded, WINDOW)
-    yield "adi", adi, ratio(adi, window_total, smallest=0.0, otherwise=0.0)
-
-
-def _weighted(bars: Bars, traded: Floats, usual: Floats) -> Columns:
-    recent = rolling_sum(traded, _FLOW_BARS)
-    flow = ratio(rolling_sum(_close_location(bars) * traded, _FLOW_BARS), recent, smallest=_NONE * usual, otherwise=0.0)
+    of_price, of_flow, of_window = sums_of(bars.volumes, _PRICE_BARS, _FLOW_BARS, WINDOW, rows=bars.rows)
+    usual = of_window / WINDOW
+    nothing = _NONE * usual
+    yield from _amounts(bars, bars.volumes, usual, nothing)
+    yield from _running_totals(bars, bars.volumes, of_window)
+    located, adi = sums_of(bars.past(bars.locations * bars.volumes, WINDOW - 1), _FLOW_BARS, WINDOW, rows=bars.rows)
+    flow = ratio(located, of_flow, smallest=nothing, otherwise=0.0)
     yield "cmf", flow, flow
-    force = ema((bars.close - bars.previous) * traded, _FORCE_BARS)
-    yield "fi", force, ratio(force, usual, smallest=0.0, otherwise=0.0) / bars.unit
-
-    moved = (bars.high + bars.low - lag(bars.high, 1) - lag(bars.low, 1)) / 2.0
-    span = bars.high - bars.low
-    ease = _EASE_SCALE * ratio(moved * span, traded, smallest=_NONE * usual, otherwise=0.0)
-    relative = ratio(usual, traded, smallest=_NONE * usual, otherwise=0.0) * (moved / bars.unit) * (span / bars.unit)
-    yield "ease_of_movement", ease, np.arcsinh(relative)
-
-    typical = bars.typical
-    plain = rolling_sum(typical, _PRICE_BARS) / _PRICE_BARS
-    weight = rolling_sum(traded, _PRICE_BARS)
-    vwap = ratio(rolling_sum(typical * traded, _PRICE_BARS), weight, smallest=_NONE * usual, otherwise=plain)
+    yield "adi", adi, ratio(adi, of_window, smallest=0.0, otherwise=0.0)
+    yield from _force_and_ease(bars, bars.volumes, usual, nothing)
+    vwap = _weighted_price(bars, bars.volumes, of_price, nothing)
     yield "vwap", vwap, bars.distance(vwap, _PRICE_BARS)
 
 
-def _close_location(bars: Bars) -> Floats:
-    """Return where in its bar the close lies, -1 (low) to 1 (high); 0 for a bar without range."""
-    span = bars.high - bars.low
-    return ratio((bars.close - bars.low) - (bars.high - bars.close), span, smallest=bars.nothing, otherwise=0.0)
+def _amounts(bars: Bars, volumes: Floats, usual: Floats, nothing: Floats) -> Columns:
+    traded, before = bars.newest(volumes), bars.newest(volumes, 1)
+    change = ratio(traded - before, before, smallest=nothing, otherwise=0.0)
+    yield "volume_change", change, volume_level(traded, usual) - volume_level(before, usual)
+    average, spread = mean_and_deviation(volumes, _AVERAGE_BARS, rows=bars.rows)
+    yield "volume_ma", average, volume_level(average, usual)
+    yield "volume_std", spread, ratio(spread, average, smallest=nothing, otherwise=0.0)
+
+
+def _running_totals(bars: Bars, volumes: Floats, window_total: Floats) -> Columns:
+    changes, traded = bars.past(bars.changes, WINDOW - 2), bars.past(volumes, WINDOW - 2)
+    balance, flow = (
+        sums_of(column * traded, WINDOW - 1, rows=bars.rows)[0]
+        for column in (np.sign(changes), changes / bars.past(bars.closes, WINDOW - 1)[..., :-1])
+    )
+    obv = bars.newest(volumes, WINDOW - 1) + balance
+    yield "obv", obv, ratio(obv, window_total, smallest=0.0, otherwise=0.0)
+    yield "vpt", flow, ratio(flow, window_total, smallest=0.0, otherwise=0.0) / bars.volatility
+
+
+def _force_and_ease(bars: Bars, volumes: Floats, usual: Floats, nothing: Floats) -> Columns:
+    force = bars.newest(ema(bars.changes * volumes, _FORCE_BARS))
+    yield "fi", force, ratio(force, usual, smallest=0.0, otherwise=0.0) * bars.per_unit
+
+    traded = bars.newest(volumes)
+    moved = (bars.high + bars.low - bars.newest(bars.highs, 1) - bars.newest(bars.lows, 1)) / 2.0
+    ease = _EASE_SCALE * ratio(moved * bars.span, traded, smallest=nothing, otherwise=0.0)
+    in_units = (moved * bars.per_unit) * (bars.span * bars.per_unit)
+    yield "ease_of_movement", ease, np.arcsinh(ratio(usual, traded, smallest=nothing, otherwise=0.0) * in_units)
+
+
+def _weighted_price(bars: Bars, volumes: Floats, weight: Floats, nothing: Floats) -> Floats:
+    high, low, close = (bars.past(column, _PRICE_BARS - 1) for column in (bars.highs, bars.lows, bars.closes))
+    typical = (high + low + close) / 3.0
+    plain = mean_of(typical, _PRICE_BARS, rows=bars.rows)
+    (weighted,) = sums_of(typical * bars.past(volumes, _PRICE_BARS - 1), _PRICE_BARS, rows=bars.rows)
+    return ratio(weighted, weight, smallest=nothing, otherwise=plain)

@@ -30,6 +30,7 @@ from fusiontrade.errors import ProviderUnavailable, UnknownSymbol
 from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.fusion.service import FusionService
 from fusiontrade.inference.client import InferenceClient
+from fusiontrade.inference.wire import NPY
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from fusiontrade.web.authentication import current_user
 from tests.support.fusion_fakes import NOON, FakeCandles, FakeEndpoint
@@ -49,7 +50,7 @@ class Program:
 @pytest.fixture
 def program() -> Iterator[Program]:
     models = FakeEndpoint()
-    playing = Program(lambda body: (200, models.invoke(body, content_type="application/json", timeout=1)))
+    playing = Program(lambda body: (200, models.invoke(body, content_type=NPY, timeout=1)))
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

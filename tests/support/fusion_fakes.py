@@ -11,6 +11,7 @@ import numpy as np
 from fusiontrade.deadline import Deadline
 from fusiontrade.errors import FusionTradeError, StateUnavailable
 from fusiontrade.fusion.calibration_states import Kept
+from fusiontrade.inference import wire
 from fusiontrade.inference.contract import (
     CHANCES,
     CalibrationState,
@@ -137,6 +138,23 @@ def forecast(
 Votes = Mapping[Timeframe, tuple[int | None, int | None] | ItemError]
 
 
+def received(body: bytes) -> ForecastRequest:
+    """The request in a binary body, its columns as lists."""
+    return ForecastRequest(
+        items=[
+            ForecastItem.model_validate(
+                vars(item)
+                | {
+                    "candles": {
+                        name: None if value is None else value.tolist() for name, value in vars(item.candles).items()
+                    }
+                }
+            )
+            for item in wire.decode(body).items
+        ]
+    )
+
+
 @dataclass
 class FakeEndpoint:
     """Our Endpoint port, answering the contract; ``change`` may spoil the bytes on their way."""
@@ -148,8 +166,8 @@ class FakeEndpoint:
     own: CalibrationState = OWN_STATE
 
     def invoke(self, body: bytes, *, content_type: str, timeout: float) -> bytes:
-        assert content_type == "application/json"
-        request = ForecastRequest.model_validate_json(body)
+        assert content_type == wire.NPY
+        request = received(body)
         self.requests.append(request)
         self.timeouts.append(timeout)
         response = ForecastResponse(items=[self._item(item) for item in request.items])

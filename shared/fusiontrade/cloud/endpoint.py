@@ -31,7 +31,7 @@ class SageMakerEndpoint:
         self._name = name
 
     def invoke(self, body: bytes, *, content_type: str, timeout: float) -> bytes:
-        """Return the endpoint's answer to ``body``.
+        """Return the endpoint's answer to ``body``: JSON, whatever ``body`` is.
 
         Parameters
         ----------
@@ -53,7 +53,7 @@ class SageMakerEndpoint:
         runtime: SageMakerRuntimeClient = client("sagemaker-runtime", read_seconds=steps[-1], attempts=1)
         try:
             answer = runtime.invoke_endpoint(
-                EndpointName=self._name, ContentType=content_type, Accept=content_type, Body=body
+                EndpointName=self._name, ContentType=content_type, Accept="application/json", Body=body
             )
             return answer["Body"].read()
         except (BotoCoreError, ClientError) as error:

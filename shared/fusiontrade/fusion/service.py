@@ -45,11 +45,11 @@ from fusiontrade.inference.client import InferenceClient
 from fusiontrade.inference.contract import (
     BARS_NEEDED,
     CalibrationState,
-    CandleColumns,
     ForecastItem,
     ForecastRequest,
     ItemForecast,
 )
+from fusiontrade.inference.wire import columns_of
 from fusiontrade.market.rollover import in_rollover, rolls_over
 from fusiontrade.market.symbols import Symbol, parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
@@ -264,7 +264,7 @@ def _item(symbol: Symbol, timeframe: Timeframe, answer: CandleAnswer, state: Cal
     return ForecastItem(
         symbol=symbol.code,
         timeframe=timeframe,
-        candles=CandleColumns.of(frame),
+        candles=columns_of(frame),
         market=symbol.asset_class.value,
         state=state,
     )

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fusiontrade.errors import InferenceUnavailable
-from fusiontrade.inference.client import InferenceClient
+from fusiontrade.errors import InferenceUnavailable, InvalidInput
+from fusiontrade.inference.client import MOST_BYTES, InferenceClient
 from fusiontrade.inference.contract import CandleColumns, ForecastItem, ForecastRequest, ForecastResponse
 from fusiontrade.market.timeframes import Timeframe
 from tests.support.fusion_fakes import NOON, FakeEndpoint, bars
@@ -85,3 +85,16 @@ def test_nothing_is_sent_without_time(timeout: float) -> None:
     with pytest.raises(InferenceUnavailable, match="no time is left"):
         InferenceClient(endpoint).forecast(request(), timeout=timeout)
     assert endpoint.requests == []
+
+
+def test_a_request_larger_than_sagemaker_takes_is_not_sent_and_told_how_many_items_fit() -> None:
+    columns = CandleColumns.of(bars("EURUSD=X", Timeframe.H1, count=1000))
+    item = ForecastItem(symbol="EURUSD=X", timeframe=Timeframe.H1, candles=columns)
+    endpoint = FakeEndpoint()
+    with pytest.raises(InvalidInput, match=r"150 items make \d+ bytes.* ask for about 130 at a time") as caught:
+        InferenceClient(endpoint).forecast(ForecastRequest(items=[item] * 150), timeout=3.0)
+    assert caught.value.field == "items"
+    assert endpoint.requests == []
+    assert MOST_BYTES == 6_291_456
+    response = InferenceClient(endpoint).forecast(ForecastRequest(items=[item] * 130), timeout=3.0)
+    assert len(response.items) == 130
