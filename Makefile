@@ -21,7 +21,7 @@ evaluate:       ## bundles judged on the untouched slice: make evaluate MARKET_D
 	@$(ENV) train && .venv/train/bin/python -m serving.evaluation --data "$(MARKET_DATA_DIR)" --bundles "$(or $(BUNDLES),serving/starter)" --out "$(or $(OUT),.local/evaluation)" $(ARGS)
 
 bench:          ## speed as ratios, both sides in one run
-	@$(ENV) dev && $(DEV)/python -m infra.bench $(ARGS)
+	@$(ENV) dev bench && $(DEV)/python -m infra.bench $(ARGS)
 
 build:          ## sam build and the finishing script: prune, strip, compile, check sizes
 	@$(ENV) sam && .venv/sam/bin/python -m infra.build $(ARGS)

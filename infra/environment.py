@@ -39,6 +39,7 @@ ENVIRONMENTS = {
     "emulator": Environment(project=False),
     "sam": Environment(project=False),
     "lambda": Environment(python=(3, 13)),
+    "bench": Environment(project=False),
 }
 
 

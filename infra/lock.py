@@ -22,6 +22,7 @@ EXTRAS = {
     "train": [*BASE, "train", "evaluation"],
     "run": BASE,
     "lambda": [*BASE, "test"],
+    "bench": ["serving", "bench"],
 }
 LAYERS = ["api", "market"]
 ALONE = {"emulator": "ministack[full]==1.5.33\n", "sam": "aws-sam-cli==1.170.0\ncfn-lint==1.58.0\n"}

@@ -1,4 +1,4 @@
-"""What `infra.bench` measures the product against, each written the way its own users would write it."""
+"""What the product is measured against inside one process, each written the way its own users would write it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def talib_indicators(frame: CandleFrame) -> list[NDArray[Any]]:
     import numpy as np
     import talib as ta
 
-    o, h, low, c, v = frame.open, frame.high, frame.low, frame.close, frame.volume
+    o, h, low, c = frame.open, frame.high, frame.low, frame.close
+    v = np.ones_like(c) if frame.volume is None else frame.volume
     mean = (h + low + c) / 3
     change = np.diff(c, prepend=c[0])
     smooth, atr = ta.EMA(c, 20), ta.ATR(h, low, c, 14)
@@ -61,7 +62,7 @@ def ta_indicators(frame: CandleFrame) -> Any:
     import warnings
 
     import pandas as pd
-    import ta
+    import ta  # type: ignore[import-untyped]
 
     table = pd.DataFrame({name: getattr(frame, name) for name in ("open", "high", "low", "close", "volume")})
     with warnings.catch_warnings():
@@ -91,7 +92,8 @@ def eager_models(bundles: Sequence[Bundle]) -> list[Callable[[Mapping[str, NDArr
     torch.set_num_threads(1)
 
     def eager(bundle: Bundle) -> Callable[[Mapping[str, NDArray[Any]]], object]:
-        sizes, lstm = bundle.card.config["model"], bundle.card.kind == "lstm"
+        sizes: Any = bundle.card.config["model"]
+        lstm = bundle.card.kind == "lstm"
         chosen = LstmModel(LstmConfig(**sizes)) if lstm else PatchTstForecaster(PatchTstConfig(**sizes))
         model = chosen.eval()
 
@@ -102,44 +104,3 @@ def eager_models(bundles: Sequence[Bundle]) -> list[Callable[[Mapping[str, NDArr
         return run
 
     return [eager(bundle) for bundle in bundles]
-
-
-def _event(path: str) -> dict[str, Any]:
-    http = {"method": "GET", "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "bench"}
-    context = {"http": http, "requestId": "bench", "stage": "$default", "timeEpoch": 0}
-    base = {"version": "2.0", "routeKey": f"GET {path}", "rawPath": path, "rawQueryString": "", "headers": {}}
-    return {**base, "requestContext": context, "isBase64Encoded": False}
-
-
-class _Context:
-    function_name, function_version, memory_limit_in_mb = "bench", "$LATEST", 512
-    invoked_function_arn, aws_request_id = "arn:aws:lambda:us-east-1:000000000000:function:bench", "bench"
-
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        return 10_000
-
-
-def first_answer() -> None:
-    """Import the auth function and let it answer one request without credentials, boto client included."""
-    from functions.auth.app import handler
-    from fusiontrade.cloud.session import client
-
-    client("dynamodb")
-    if handler(_event("/api/v1/auth/me"), _Context())["statusCode"] != 401:
-        raise SystemExit("the auth handler did not answer 401")
-
-
-def plain_first_answer() -> None:
-    """Import FastAPI and Mangum and answer one request, with nothing of ours."""
-    from fastapi import FastAPI
-    from mangum import Mangum
-
-    app = FastAPI()
-
-    @app.get("/api/v1/auth/me")
-    def me() -> dict[str, str]:
-        return {"id": "1"}
-
-    if Mangum(app, lifespan="off")(_event("/api/v1/auth/me"), _Context())["statusCode"] != 200:
-        raise SystemExit("the plain handler did not answer 200")

@@ -1,0 +1,121 @@
+"""The load driver against servers that answer well, badly and not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from fusiontrade.inference.contract import ForecastRequest
+from infra.load.bodies import Message, messages
+from infra.load.driver import Figures, drive
+
+Answer = Callable[[bytes], bytes | None]
+
+
+def ok(body: bytes = b"{}", status: str = "200 OK", more: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
+
+
+@asynccontextmanager
+async def server(answer: Answer) -> AsyncIterator[tuple[str, int]]:
+    """A server that answers each request with what ``answer`` gives; None closes the connection."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:"))
+                given = answer(await reader.readexactly(length))
+                if given is None:
+                    break
+                half = len(given) // 2
+                writer.write(given[:half])
+                await writer.drain()
+                await asyncio.sleep(0)
+                writer.write(given[half:])
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    running = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with running:
+        yield running.sockets[0].getsockname()[:2]
+
+
+def driven(answer: Answer, *, seen: Callable[[Message, int, bytes], None] | None = None, **how: int) -> Figures:
+    request = ForecastRequest.model_construct(items=[])
+    said = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n"
+    sent = [Message(request, said + body, 2) for body in (b"ab", b"cd")]
+
+    async def scenario() -> Figures:
+        async with server(answer) as address:
+            return await drive(address, sent, patience=5.0, seen=seen, **how)  # type: ignore[arg-type]
+
+    return asyncio.run(scenario())
+
+
+def test_every_request_is_sent_once_and_every_answer_counted() -> None:
+    received: list[bytes] = []
+
+    def answer(body: bytes) -> bytes:
+        received.append(body)
+        return ok()
+
+    figures = driven(answer, clients=3, count=20)
+    assert (figures.sent, figures.statuses[200], len(figures.latencies)) == (20, 20, 20)
+    assert sorted(received) == 10 * [b"ab"] + 10 * [b"cd"]
+    assert figures.failures == {}
+
+
+def test_whoever_watches_gets_what_was_asked_and_what_came_back() -> None:
+    seen: list[tuple[bytes, int, bytes]] = []
+    driven(
+        lambda body: ok(body.upper()),
+        seen=lambda message, status, body: seen.append((message.wire[-2:], status, body)),
+        clients=1,
+        count=2,
+    )
+    assert seen == [(b"ab", 200, b"AB"), (b"cd", 200, b"CD")]
+
+
+def test_refusals_count_by_status_and_one_without_a_time_to_return_is_noted() -> None:
+    turns = iter([ok(), ok(b"", "503 no", "Retry-After: 2\r\n"), ok(b"", "503 no"), ok(b"", "500 oh")])
+    figures = driven(lambda body: next(turns), clients=1, count=4)
+    assert figures.statuses == {200: 1, 503: 2, 500: 1}
+    assert (figures.without_retry_after, len(figures.latencies)) == (1, 1)
+
+
+def test_a_closed_connection_is_one_failure_and_the_client_goes_on() -> None:
+    turns = iter([ok(), None, ok()])
+    figures = driven(lambda body: next(turns), clients=1, count=3)
+    assert (figures.statuses[200], sum(figures.failures.values()), figures.sent) == (2, 1, 3)
+
+
+def test_nobody_there_is_a_failure_for_each_request() -> None:
+    request = ForecastRequest.model_construct(items=[])
+    figures = asyncio.run(drive(("127.0.0.1", 1), [Message(request, b"x", 1)], clients=2, count=4))
+    assert figures.failures == {"ConnectionRefusedError": 4}
+    assert figures.percentile(0.5) == float("inf")
+
+
+def test_a_percentile_is_an_answer_that_was_seen() -> None:
+    figures = Figures(latencies=[0.4, 0.1, 0.3, 0.2], seconds=2.0)
+    figures.statuses[200] = 4
+    assert (figures.percentile(0.0), figures.percentile(0.5), figures.percentile(0.99)) == (0.1, 0.3, 0.4)
+    assert figures.rate == 2.0
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-npy"])
+def test_a_message_announces_the_body_it_has_and_is_the_same_for_the_same_seed(content_type: str) -> None:
+    one, other = (messages(3, seed=7, content_types=(content_type,), items=(1, 2)) for _ in range(2))
+    assert [message.wire for message in one] == [message.wire for message in other]
+    assert [len(message.request.items) for message in one] == [1, 2, 1]
+    for message in one:
+        head, _, body = message.wire.partition(b"\r\n\r\n")
+        assert f"Content-Length: {len(body)}".encode() in head
+        assert f"Content-Type: {content_type}".encode() in head
+        assert len(body) == message.size
+        message.request.items[0].frame()  # candles that break no rule
