@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import talib
@@ -147,12 +147,16 @@ class Bars:
     @cached_property
     def true_ranges(self) -> Floats:
         """Wilder's true range; NaN in the first bar."""
-        return by_series(talib.TRANGE, self.highs, self.lows, self.closes)
+        ranges, before = np.empty(self.closes.shape), self.closes[..., :-1]
+        ranges[..., 0] = np.nan
+        highest, lowest = np.maximum(self.highs[..., 1:], before), np.minimum(self.lows[..., 1:], before)
+        np.subtract(highest, lowest, out=ranges[..., 1:])
+        return ranges
 
     @cached_property
     def atr(self) -> Floats:
         """Average true range of 14 bars, Wilder's average."""
-        return self.newest(by_series(partial(talib.ATR, timeperiod=ATR_BARS), self.highs, self.lows, self.closes))
+        return self.newest(by_series(talib.ATR, self.highs, self.lows, self.closes, timeperiod=ATR_BARS))
 
     @cached_property
     def unit(self) -> Floats:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 import talib
 
 from fusiontrade.market.candles import Floats
 from serving.features.bars import WINDOW, Bars, Columns
-from serving.features.rolling import by_series, ema, highest, lowest, mean_of
+from serving.features.rolling import ema, highest, lowest, mean_of, unwrapped
 
 __all__ = ["other"]
 
@@ -31,7 +30,7 @@ def other(bars: Bars) -> Columns:
     leading = (fast + middle) / 2.0
     yield "ichimoku_a", leading, bars.distance(leading, _ICHIMOKU[1])
     yield "ichimoku_b", slow, bars.distance(slow, _ICHIMOKU[2])
-    stop = by_series(partial(parabolic_sar, rows=bars.rows), bars.highs, bars.lows)
+    stop = parabolic_sar(bars.highs, bars.lows, rows=bars.rows)
     yield "parabolic_sar", stop, bars.distance(stop, _SAR_BARS)
 
     relative = bars.close * bars.per_unit
@@ -54,17 +53,19 @@ def other(bars: Bars) -> Columns:
     yield "ppo_signal", ppo_signal, ppo_signal * per_volatility
 
 
-def parabolic_sar(high: Floats, low: Floats, *, rows: int) -> Floats:
-    """Return (rows,) Wilder's parabolic stop and reverse, started anew at the left edge of every row's own window.
+def parabolic_sar(highs: Floats, lows: Floats, *, rows: int) -> Floats:
+    """Return (..., rows) Wilder's parabolic stop and reverse, started anew at the left edge of every row's own window.
 
     Its path depends on where it is started and nothing bounds its memory, so each row is a run of its own:
     `talib.SAR` over 600 bars takes a few microseconds.
     """
+    if highs.ndim > 1:
+        return np.stack([parabolic_sar(high, low, rows=rows) for high, low in zip(highs, lows, strict=True)])
+    run, oldest = unwrapped(talib.SAR), len(highs) - rows - WINDOW + 1
     out = np.empty(rows)
-    for place in range(rows):
-        end = len(high) - rows + 1 + place
-        window = slice(end - WINDOW, end)
-        out[place] = talib.SAR(high[window], low[window], _SAR_STEP, _SAR_MOST)[-1]
+    for row in range(rows):
+        window = slice(oldest + row, oldest + row + WINDOW)
+        out[row] = run(highs[window], lows[window], _SAR_STEP, _SAR_MOST)[-1]
     return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 import talib
@@ -42,7 +41,7 @@ def trend(bars: Bars) -> Columns:
     cci = _cci(bars)
     yield "cci", cci, cci / 200.0
 
-    trix = bars.newest(by_series(partial(talib.TRIX, timeperiod=_TRIX_BARS), bars.closes))
+    trix = bars.newest(by_series(talib.TRIX, bars.closes, timeperiod=_TRIX_BARS))
     yield "trix", trix, trix * bars.close * bars.per_unit / 100.0
     dpo = bars.newest(bars.closes, _DPO_BARS // 2 + 1) - averages[_DPO_BARS]
     yield "dpo", dpo, dpo * bars.per_unit * (1.0 / math.sqrt(_DPO_BARS))
@@ -53,11 +52,10 @@ def _adx(bars: Bars) -> Floats:
 
     TA-Lib skips such bars instead and so remembers the last value through a flat market for ever.
     """
-    plus, minus = (
-        wilder(by_series(partial(moved, timeperiod=1), bars.highs, bars.lows), _ADX_BARS)
-        for moved in (talib.PLUS_DM, talib.MINUS_DM)
-    )
-    index = ratio(np.abs(plus - minus), plus + minus, smallest=bars.least(bars.closes), otherwise=0.0)
+    up, down = bars.highs[..., 1:] - bars.highs[..., :-1], bars.lows[..., :-1] - bars.lows[..., 1:]
+    plus = wilder(np.maximum(up, 0.0) * (up > down), _ADX_BARS)
+    minus = wilder(np.maximum(down, 0.0) * (down > up), _ADX_BARS)
+    index = ratio(np.abs(plus - minus), plus + minus, smallest=bars.least(bars.closes[..., 1:]), otherwise=0.0)
     return bars.newest(wilder(index, _ADX_BARS))
 
 
@@ -66,5 +64,5 @@ def _cci(bars: Bars) -> Floats:
     high, low, close = (bars.past(column, _CCI_BARS - 1) for column in (bars.highs, bars.lows, bars.closes))
     typical = high + low + close
     (top,), (bottom,) = highest(typical, _CCI_BARS, rows=bars.rows), lowest(typical, _CCI_BARS, rows=bars.rows)
-    cci = bars.newest(by_series(partial(talib.CCI, timeperiod=_CCI_BARS), high, low, close))
+    cci = bars.newest(by_series(talib.CCI, high, low, close, timeperiod=_CCI_BARS))
     return np.where(top - bottom > 3.0 * bars.nothing, cci, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 import talib
@@ -31,7 +30,7 @@ def volatility(bars: Bars) -> Columns:
     usual = bars.at_least(mean_of(bars.true_ranges, WINDOW - 1, rows=bars.rows))
     yield "atr", bars.atr, np.log(bars.unit / usual)
     centre = bars.newest(ema(bars.closes, _BAND_BARS))
-    reach = by_series(partial(talib.ATR, timeperiod=_KELTNER_ATR_BARS), bars.highs, bars.lows, bars.closes)
+    reach = by_series(talib.ATR, bars.highs, bars.lows, bars.closes, timeperiod=_KELTNER_ATR_BARS)
     width = _BAND_WIDTH * bars.newest(reach)
     upper, lower = centre + width, centre - width
     yield "keltner_upper", upper, bars.distance(upper, _BAND_BARS)
