@@ -22,7 +22,7 @@ from processes import open_files, peak_memory
 from tiny_bundles import Program, candles, item, serving
 
 from fusiontrade.inference import wire
-from fusiontrade.inference.contract import CandleColumns, ForecastItem, ForecastRequest, ForecastResponse
+from fusiontrade.inference.contract import CHANCES, CandleColumns, ForecastItem, ForecastRequest, ForecastResponse
 from serving.bodies import JSON, NPY
 
 LOOK = settings(
@@ -32,7 +32,20 @@ LOOK = settings(
 )
 REFUSED = {400, 406, 408, 413, 415, 431, 503}
 
-GOOD = {"items": [item(candles(bars=720, volume=True)), item(candles(timeframe="15m", bars=3))]}
+STATE = {
+    "version": "-",
+    "lower": 0.1,
+    "upper": 0.2,
+    "offsets": [0.1] * CHANCES,
+    "revision": 3,
+    "as_of": 1_700_000_000_000,
+}
+GOOD = {
+    "items": [
+        item(candles(bars=720, volume=True)) | {"market": "fx", "state": STATE},
+        item(candles("A", "15m", bars=3)),
+    ]
+}
 ALL_GOOD = ForecastRequest.model_validate_json(json.dumps(GOOD))
 SMALL = ForecastRequest(
     items=[
@@ -82,6 +95,8 @@ class Target:
 def target(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with serving(bundles, tmp_path_factory.mktemp("log") / "log") as running:
         target = Target(running)
+        served = {one["id"]: one["version"] for one in target.client.get("/models").json()["models"]}
+        STATE["version"] = served["lstm-1h"]
         target.post(json.dumps(GOOD).encode(), content_type=JSON)
         yield target
         assert target.post(json.dumps(GOOD).encode(), content_type=JSON) == 200
