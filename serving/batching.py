@@ -44,7 +44,6 @@ _log = logging.getLogger(__name__)
 _LONGEST_RETRY = 30
 _FORGETTING = 0.05  # weight of the newest batch in the usual seconds of an item
 _JOIN_SECONDS = 1.0
-_CUT_OFF = "timed_out"
 
 
 class Overloaded(Exception):
@@ -106,7 +105,7 @@ class Ticket:
 
     def answers(self, missing: str) -> list[ItemForecast]:
         """Return one answer per item; an item that has none says what is ``missing`` instead."""
-        return [seat.answer or _cut_off(seat, failure(_CUT_OFF, missing)) for seat in self.seats]
+        return [seat.answer or _cut_off(seat, failure("timed_out", missing)) for seat in self.seats]
 
 
 class Batcher:

@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusiontrade.errors import BundleRefused
 from fusiontrade.inference.contract import ForecastRequest, ForecastResponse, ModelKind
 from fusiontrade.market.timeframes import Timeframe
 from serving.asked import Asked
 from serving.bundle import MANIFEST, Bundle, load_bundle
-from serving.forecasting import lstm_forecast, patchtst_forecasts
+from serving.card import ModelCard
+from serving.forecasting import Outputs, lstm_forecasts, patchtst_forecasts
 from serving.preparing import opened, prepare
-from serving.windows import Inputs, ModelFault, Window, told
+from serving.windows import Forecast, Inputs, ModelFault, Window, told
 
 __all__ = ["Engine", "Key", "RefusedBundle", "folders_of", "load_engine", "run"]
 
 _log = logging.getLogger(__name__)
 
 Key = tuple[ModelKind, Timeframe]
-_Graph = Callable[[Inputs], Mapping[str, NDArray[np.float32]]]
+_Graph = Callable[[Inputs], Outputs]
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,7 @@ def run(bundle: Bundle, riding: Sequence[Window], graph: _Graph | None = None) -
             if not one.abandoned:
                 run(bundle, [one], graph)
         return
-    for row, window in enumerate(riding):
-        _compose(bundle, window, {name: values[row : row + 1] for name, values in outputs.items()})
+    _compose(bundle, riding, outputs)
 
 
 def _batch(bundle: Bundle, riding: Sequence[Window]) -> Inputs:
@@ -156,22 +155,40 @@ def _batch(bundle: Bundle, riding: Sequence[Window]) -> Inputs:
     return batch
 
 
-def _compose(bundle: Bundle, window: Window, outputs: Inputs) -> None:
-    """Turn one window's raw outputs into its answer; one that is not finite is a failure of this item alone."""
-    card, asked = bundle.card, window.asked
-    broken = [name for name, values in outputs.items() if not np.isfinite(values).all()]
-    if broken:
-        window.fail(card, ModelFault(f"{', '.join(broken)} is not a finite number"))
-        return
+def _compose(bundle: Bundle, riding: Sequence[Window], outputs: Outputs) -> None:
+    """Turn raw outputs into answers; a row that is not finite is a failure of its item alone."""
+    finite = {name: np.isfinite(values).reshape(len(riding), -1).all(axis=1) for name, values in outputs.items()}
+    usable = np.stack(list(finite.values())).all(axis=0)
+    for row in np.flatnonzero(~usable).tolist():
+        broken = ", ".join(name for name, rows in finite.items() if not rows[row])
+        riding[row].fail(bundle.card, ModelFault(f"{broken} is not a finite number"))
+    if rows := np.flatnonzero(usable).tolist():
+        whole = len(rows) == len(riding)
+        chosen = outputs if whole else {name: values[rows] for name, values in outputs.items()}
+        _answer(bundle.card, [riding[row] for row in rows], chosen)
+
+
+def _answer(card: ModelCard, windows: Sequence[Window], outputs: Outputs) -> None:
+    """Note the answers of ``windows``; where that fails for all of them, try them one by one."""
     try:
-        if card.kind == "lstm":
-            window.answers["lstm"] = lstm_forecast(card, outputs, window.close, window.atr, asked)
-        else:
-            window.answers["patchtst"] = patchtst_forecasts(card, outputs)[0]
+        answers = _forecasts(card, windows, outputs)
     except Exception as error:
-        window.fail(card, error)
+        if len(windows) == 1:
+            windows[0].fail(card, error)
+            return
+        for row, window in enumerate(windows):
+            _answer(card, [window], {name: values[row : row + 1] for name, values in outputs.items()})
         return
-    if asked.symbol not in card.universe:
-        window.warnings[card.kind] = (
-            f"{card.model_id} was not trained on {asked.symbol}: its measured accuracy is of other symbols"
-        )
+    for window, answer in zip(windows, answers, strict=True):
+        window.answers[card.kind] = answer
+        if window.asked.symbol not in card.universe:
+            window.warnings[card.kind] = (
+                f"{card.model_id} was not trained on {window.asked.symbol}: its measured accuracy is of other symbols"
+            )
+
+
+def _forecasts(card: ModelCard, windows: Sequence[Window], outputs: Outputs) -> Sequence[Forecast]:
+    if card.kind == "patchtst":
+        return patchtst_forecasts(card, outputs)
+    close, atr = [window.close for window in windows], [window.atr for window in windows]
+    return lstm_forecasts(card, outputs, close, atr, [window.asked for window in windows])

@@ -167,9 +167,17 @@ def test_an_item_that_misses_its_deadline_keeps_what_it_has_and_frees_its_place(
         late, in_time = asyncio.run(ask()).items
         assert in_time.lstm is not None
         assert late.lstm is None
-        told_why = [late.error.detail] if late.error else late.warnings
-        assert told_why == ["no answer within 0.2 s"]
+        assert late.patchtst is not None
+        assert late.warnings == ["no answer within 0.2 s"]
         assert fully_answered(together(engine, [[asked(seed=3)]])[0].items[0])
+
+
+def test_an_item_that_nobody_answered_in_time_says_so_with_a_code_of_its_own(tmp_path: Path) -> None:
+    build_bundle(tmp_path, "lstm", behaviour="slow")
+    with running(tmp_path, workers=1) as engine:
+        first, second = together(engine, [[asked(**RISING)], [asked(seed=3)]], seconds=0.1)
+        for answer in (first, second):
+            assert answer.items[0].error == ItemError(code="timed_out", detail="no answer within 0.1 s")
 
 
 def test_a_cancelled_request_frees_its_places_and_the_others_are_answered(slow_bundles: Path) -> None:

@@ -212,7 +212,7 @@ def test_what_a_library_says_of_a_failure_stays_in_the_log(
     def fails(*_: object) -> None:
         raise ValueError("in /opt/program: https://errors.example.com")
 
-    monkeypatch.setattr("serving.engine.lstm_forecast", fails)
+    monkeypatch.setattr("serving.engine.lstm_forecasts", fails)
     (answer,) = ask(engine, item(candles()))
     assert answer.warnings == ["lstm-1h failed: ValueError"]
     assert "/opt/program" in str([vars(record).get("reason") for record in caplog.records])
