@@ -157,10 +157,10 @@ def _batch(bundle: Bundle, riding: Sequence[Window]) -> Inputs:
 
 def _compose(bundle: Bundle, riding: Sequence[Window], outputs: Outputs) -> None:
     """Turn raw outputs into answers; a row that is not finite is a failure of its item alone."""
-    finite = {name: np.isfinite(values).reshape(len(riding), -1).all(axis=1) for name, values in outputs.items()}
-    usable = np.stack(list(finite.values())).all(axis=0)
+    finite = np.stack([np.isfinite(values).reshape(len(riding), -1).all(axis=1) for values in outputs.values()])
+    usable = finite.all(axis=0)
     for row in np.flatnonzero(~usable).tolist():
-        broken = ", ".join(name for name, rows in finite.items() if not rows[row])
+        broken = ", ".join(name for name, is_finite in zip(outputs, finite[:, row], strict=True) if not is_finite)
         riding[row].fail(bundle.card, ModelFault(f"{broken} is not a finite number"))
     if rows := np.flatnonzero(usable).tolist():
         whole = len(rows) == len(riding)

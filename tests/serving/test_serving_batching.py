@@ -17,6 +17,7 @@ from tiny_bundles import TIMEFRAMES, build_bundle, candles
 from fusiontrade.inference.contract import ForecastResponse, ItemError, ItemForecast
 from serving.asked import Asked
 from serving.engine import Engine, load_engine, run
+from serving.features import NewestInputs
 from serving.preparing import opened
 from serving.running import Overloaded, Running, start
 from serving.settings import ServingSettings
@@ -268,6 +269,24 @@ def test_items_that_cannot_be_read_are_answered_without_any_model(engine: Runnin
     (answer,) = together(engine, [[broken, asked(bars=10), asked(timeframe="1d"), asked()]])
     codes = [item.error and item.error.code for item in answer.items]
     assert codes == ["bad_candles", "too_few_bars", "no_model", None]
+
+
+def test_bars_that_break_the_features_of_their_group_cost_their_item_alone(
+    engine: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = NewestInputs.volatility
+
+    def fails_over_bitcoin(self: NewestInputs, usual: Any) -> Any:
+        if any(frame.symbol == "BTC-USD" for frame in self._frames):
+            raise FloatingPointError
+        return compute(self, usual)
+
+    monkeypatch.setattr(NewestInputs, "volatility", fails_over_bitcoin)
+    requests = [[asked(symbol, seed=seed)] for seed, symbol in enumerate(["EURUSD=X", "BTC-USD", "EURUSD=X"])]
+    before, broken, after = (answer.items[0] for answer in together(engine, requests))
+    assert fully_answered(before)
+    assert fully_answered(after)
+    assert broken.error == ItemError(code="model_failed", detail="lstm-1h failed: FloatingPointError")
 
 
 def test_a_request_keeps_the_bundles_it_was_admitted_with(slow_bundles: Path, tmp_path: Path) -> None:
