@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -256,6 +258,32 @@ def test_sigterm_answers_what_was_accepted_refuses_the_rest_and_ends_with_zero(
     assert len(answers[0].json()["items"]) == 3
     assert seen == {503}
     assert running.lines()[-1]["message"] == "ended"
+
+
+def test_sighup_reads_the_bundles_again_and_keeps_the_old_one_where_the_new_one_is_bad(tmp_path: Path) -> None:
+    folder = tmp_path / "bundles"
+    build_bundle(folder, "lstm")
+    with serving(folder, tmp_path / "log") as running:
+
+        def told() -> Any:
+            return httpx.get(running.url + "/models").json()
+
+        first = told()["models"][0]["version"]
+        shutil.rmtree(folder / "lstm-1h")
+        build_bundle(folder, "lstm", seed=2)
+        running.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: told()["generation"] == 1)
+        second = told()["models"][0]["version"]
+        (folder / "lstm-1h" / "model.onnx").write_bytes(b"nonsense")
+        running.process.send_signal(signal.SIGHUP)
+        (failed,) = wait_for(lambda: told()["not_exchanged"])
+        assert failed["folder"] == "lstm-1h"
+        assert "sha256" in failed["reason"]
+        assert told()["models"][0]["version"] == second != first
+        answer = post(running, body(candles())).json()["items"][0]
+        assert answer["lstm"]["model"]["version"] == second
+        assert httpx.get(running.url + "/ping").status_code == 200
+        assert running.end() == 0
 
 
 def test_ping_is_503_until_the_models_answer(bundles: Path, tmp_path: Path) -> None:
