@@ -42,8 +42,8 @@ from serving.refusals import HANDLERS, Refusal
 from serving.settings import ServingSettings
 
 if TYPE_CHECKING:
-    from fusiontrade.inference.contract import ForecastRequest, ForecastResponse
-    from serving.running import Running
+    from fusiontrade.inference.contract import ForecastResponse
+    from serving.running import Asked, Running
 
 __all__ = ["Service", "State", "create_app"]
 
@@ -104,7 +104,7 @@ class Service:
     async def reload(self) -> None:
         """Read the bundles again; what is new and good serves from then on."""
         if self.running is not None:
-            await self._in_thread(self.running.reload)
+            await asyncio.to_thread(self.running.reload)  # takes seconds, which no body shall wait for
 
     async def drained(self, seconds: float) -> bool:
         """Refuse new requests, wait for the accepted ones at most ``seconds``; tell whether all were answered."""
@@ -162,24 +162,23 @@ class Service:
             self.accepted -= 1
 
     async def _forecast(self, running: Running, request: Request, said: Announced, room: Room) -> ForecastResponse:
-        from serving.running import Asked, Overloaded
+        from serving.running import Overloaded
 
         try:
             running.admit()
-            wanted = await self._read(request, said, room)
-            asked = [Asked.of(item) for item in wanted.items]
+            asked = await self._read(request, said, room)
             return await _unless_gone(request, running.answer(asked, seconds=self.settings.answer_seconds))
         except Overloaded as error:
             headers = {"Retry-After": str(error.retry_after)}
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=headers) from None
 
-    async def _read(self, request: Request, said: Announced, room: Room) -> ForecastRequest:
+    async def _read(self, request: Request, said: Announced, room: Room) -> list[Asked]:
         limit = self.settings.body_limit
         body = await received(request.stream(), limit=limit, seconds=self.settings.body_seconds, room=room)
         if said.is_gzip:
             body = await self._in_thread(decompressed, body, limit)
             room.take(len(body))
-        return parsed(body, said) if is_quick(body, said) else await self._in_thread(parsed, body, said)
+        return _asked(body, said) if is_quick(body, said) else await self._in_thread(_asked, body, said)
 
     async def _in_thread(self, call: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(call, *given, **named))
@@ -278,6 +277,12 @@ class _Observed:
             self._service.running.metrics.answered(
                 route, status, content_type=form, seconds=seconds, received=taken, sent=sent
             )
+
+
+def _asked(body: bytes, said: Announced) -> list[Asked]:
+    from serving.running import Asked
+
+    return [Asked.of(item) for item in parsed(body, said).items]
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:

@@ -9,6 +9,8 @@ more. Idle kept-alive connections are uvicorn's.
 from __future__ import annotations
 
 import asyncio
+import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,7 +23,6 @@ __all__ = ["impatient"]
 
 _LONGEST_HEAD = 64 * 1024
 _GRACE = 5.0  # a body that is late has been answered 408 by then
-_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class _Impatient(HttpToolsProtocol):
@@ -41,8 +42,7 @@ class _Impatient(HttpToolsProtocol):
         super().data_received(data)
         self._length = self._length + len(data) if self._is_head and self._heads == heads else 0
         if self._length > _LONGEST_HEAD and not self.transport.is_closing():
-            self.transport.write(_TOO_LONG)
-            self._close()
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head may have {_LONGEST_HEAD} bytes")
         if self._closing is None and (self.cycle is None or self.cycle.response_complete):
             self._wait(self.seconds)
 
@@ -60,6 +60,9 @@ class _Impatient(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._stop_waiting()
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(HTTPStatus.BAD_REQUEST, msg)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -83,6 +86,16 @@ class _Impatient(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle  # uvicorn tells the newest request of a connection that it is lost, not the one at work
         super()._start_asgi_task(cycle, app)
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answer what is no request, so that no application can."""
+        kind = "/problems/" + status.phrase.lower().replace(" ", "-")
+        problem = {"type": kind, "title": status.phrase, "status": int(status), "detail": detail}
+        content = json.dumps(problem, separators=(",", ":"))
+        head = f"HTTP/1.1 {int(status)} {status.phrase}\r\nconnection: close\r\n"
+        head += f"content-type: application/problem+json\r\ncontent-length: {len(content)}\r\n\r\n"
+        self.transport.write((head + content).encode())
+        self._close()
 
     def _wait(self, limit: float) -> None:
         self._stop_waiting()
