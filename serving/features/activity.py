@@ -91,34 +91,30 @@ def newest_volatility(
     size = np.maximum(newest(bars.true_ranges, past) / newest(bars.closes, past), LEAST_SIZE) / now
     returns = newest(bars.log_returns, past)
     ahead = [following_slots(one, places[-rows:], _AHEAD) for one, places in zip(usual, slot, strict=True)]
-    levels = _levels(size, rows)
-    unit = newest(bars.unit, rows)
-    relative = np.log(unit / newest(bars.closes, rows))
-    columns = [
-        *(level - relative for level in (*levels, *_root_mean_squares(returns / now, rows))),
-        *_seasons(now, np.stack([each[places] for each, places in zip(weight, ahead, strict=True)]), rows),
-        *_same_hours(np.log(size), levels[-1], slot, ahead, days),
-        *_residuals(size, returns, now, rows),
-        *(move / unit for move in _moves(bars, rows)),
-    ]
-    table = np.stack(columns, axis=-1)
-    return np.clip(table, -CLIP, CLIP, out=table).astype(np.float32)
+    levels, unit = np.log(_means(size, _LEVELS, rows)), newest(bars.unit, rows)
+    moves = 0.5 * np.log(np.maximum(_means((returns / now) ** 2, _MOVES, rows), LEAST_SIZE**2))
+    coming = np.stack([each[places] for each, places in zip(weight, ahead, strict=True)])
+    columns = (
+        np.concatenate((levels, moves)) - np.log(unit / newest(bars.closes, rows)),
+        np.log(_seasons(now, coming, rows)),
+        _same_hours(np.log(size), levels[-1], slot, ahead, days),
+        _residuals(size, returns, now, rows),
+        _moves(bars, rows) / unit,
+    )
+    table = np.clip(np.concatenate(columns), -CLIP, CLIP).astype(np.float32)
+    return np.moveaxis(table, 0, -1)
 
 
-def _levels(size: Floats, rows: int) -> list[Floats]:
-    sums = sums_of(size, *_LEVELS, rows=rows)
-    return [np.log(total / bars) for total, bars in zip(sums, _LEVELS, strict=True)]
+def _means(column: Floats, windows: Sequence[int], rows: int) -> Floats:
+    """Return (windows, frames, rows)."""
+    means = np.stack(sums_of(column, *windows, rows=rows))
+    means /= np.array(windows, np.float64)[:, None, None]
+    return means
 
 
-def _root_mean_squares(move: Floats, rows: int) -> list[Floats]:
-    sums = sums_of(move * move, *_MOVES, rows=rows)
-    return [0.5 * np.log(np.maximum(total / bars, LEAST_SIZE**2)) for total, bars in zip(sums, _MOVES, strict=True)]
-
-
-def _seasons(now: Floats, ahead: Floats, rows: int) -> list[Floats]:
-    past = np.stack([np.convolve(one, _WILDER, "valid") for one in newest(now, rows + len(_WILDER) - 1)])
-    parts = (ahead[..., 0], ahead.mean(axis=-1), ahead.max(axis=-1), past, newest(now, rows))
-    return [np.log(part) for part in parts]
+def _seasons(now: Floats, coming: Floats, rows: int) -> Floats:
+    past = [np.convolve(one, _WILDER, "valid") for one in newest(now, rows + len(_WILDER) - 1)]
+    return np.stack([coming[..., 0], coming.mean(axis=-1), coming.max(axis=-1), np.stack(past), newest(now, rows)])
 
 
 def _same_hours(
@@ -127,42 +123,39 @@ def _same_hours(
     slot: Sequence[NDArray[np.intp]],
     ahead: Sequence[NDArray[np.intp]],
     days: Sequence[int],
-) -> list[Floats]:
-    """Return (frames, rows) twice: mean log size at the times of day of the next bar, of the next four, above level."""
-    totals = [_at_times_of_day(*one) for one in zip(log_size, slot, ahead, days, strict=True)]
-    sums, counts = np.stack([sums for sums, _ in totals]), np.stack([counts for _, counts in totals])
-    found = []
-    for total, count in ((sums[..., 0], counts[..., 0]), (sums.sum(axis=-1), counts.sum(axis=-1))):
-        found.append(np.where(count > 0, total / np.maximum(count, 1) - level, 0.0))
-    return found
+) -> Floats:
+    """Return (2, frames, rows): mean log size above ``level`` at the times of day of the next bar, of the next four."""
+    found = [_at_times_of_day(*one) for one in zip(log_size, slot, ahead, days, strict=True)]
+    totals, counts = np.array(found).transpose(1, 0, 3, 2)  # sums and numbers, frames, slots ahead, rows
+    total, count = (np.stack((each[:, 0], each.sum(axis=1))) for each in (totals, counts))
+    return np.where(count > 0, total / np.maximum(count, 1) - level, 0.0)
 
 
 def _at_times_of_day(
     log_size: Floats, slot: NDArray[np.intp], ahead: NDArray[np.intp], day: int
 ) -> tuple[Floats, NDArray[np.intp]]:
     """Return (rows, 4) twice: sum and number of those of the newest 590 bars at the times of day of each slot ahead."""
-    bars, rows = len(slot), np.arange(len(slot) - len(ahead), len(slot))
-    time = slot % day
+    bars, rows = len(slot), np.arange(len(slot) - len(ahead), len(slot))[:, None]
+    time = (slot % day).astype(np.int16)  # short integers are sorted by their digits
     order = np.argsort(time, kind="stable")
-    place = time[order] * bars + order
-    total = np.concatenate(([0.0], np.cumsum(log_size[order])))
-    begins = ahead % day * bars + rows[:, None]
-    first = np.searchsorted(place, begins - _SAME_HOUR_BARS + 1)
-    first = np.maximum(first, np.searchsorted(place, ahead % day * bars))
-    last = np.searchsorted(place, begins, side="right")
+    place = time[order].astype(np.intp) * bars + order
+    total = np.zeros(bars + 1)
+    np.cumsum(log_size[order], out=total[1:])
+    begins = ahead % day * bars
+    first = np.searchsorted(place, begins + np.maximum(rows - _SAME_HOUR_BARS + 1, 0))
+    last = np.searchsorted(place, begins + rows, side="right")
     return total[last] - total[first], last - first
 
 
-def _residuals(size: Floats, returns: Floats, now: Floats, rows: int) -> list[Floats]:
+def _residuals(size: Floats, returns: Floats, now: Floats, rows: int) -> Floats:
     past = rows + _RESIDUAL_BARS - 1
     before = mean_of(size[..., :-1], _RESIDUAL_LEVEL, rows=past)
     residual = np.minimum(np.abs(newest(returns, past) / (before * newest(now, past))), 10.0)
-    mean = mean_of(residual, _RESIDUAL_BARS, rows=rows)
-    square = mean_of(residual * residual, _RESIDUAL_BARS, rows=rows)
-    return [np.log(np.maximum(mean, 1e-3)), 0.5 * np.log(np.maximum(square, 1e-6))]
+    mean, square = mean_of(np.stack((residual, residual * residual)), _RESIDUAL_BARS, rows=rows)
+    return np.stack((np.log(np.maximum(mean, 1e-3)), 0.5 * np.log(np.maximum(square, 1e-6))))
 
 
-def _moves(bars: Bars, rows: int) -> list[Floats]:
+def _moves(bars: Bars, rows: int) -> Floats:
     opened, high, low, close = (newest(column, rows) for column in (bars.opens, bars.highs, bars.lows, bars.closes))
     trends = (close - newest(bars.closes, rows, ago=length) for length in _TRENDS)
-    return [*trends, close - opened, 2.0 * close - high - low]
+    return np.stack((*trends, close - opened, 2.0 * close - high - low))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import talib
 
 from fusiontrade.market.candles import Floats
-from serving.features.bars import WINDOW, Bars, Columns
-from serving.features.rolling import ema, highest, lowest, mean_of, unwrapped
+from serving.features.bars import Bars, Columns
+from serving.features.rolling import ema, highest, lowest, mean_of
+from serving.features.stops import parabolic_sar
 
 __all__ = ["other"]
 
@@ -17,7 +17,6 @@ _ULCER_BARS = 14
 _PGO_BARS = 14
 _SIGNAL_BARS = 9
 _SAR_BARS = 20  # of the order of a trend between two reversals: only the unit of its model input
-_SAR_STEP, _SAR_MOST = 0.02, 0.2
 _KST = {10: ((10, 1.0), (15, 2.0), (20, 3.0)), 15: ((30, 4.0),)}  # by averaged bars: rate-of-change bars, weight
 _KST_WEIGHTS = 10.0
 _ICHIMOKU = (9, 26, 52)
@@ -51,22 +50,6 @@ def other(bars: Bars) -> Columns:
     per_volatility = 0.01 / bars.volatility
     yield "ppo", ppo, ppo * per_volatility
     yield "ppo_signal", ppo_signal, ppo_signal * per_volatility
-
-
-def parabolic_sar(highs: Floats, lows: Floats, *, rows: int) -> Floats:
-    """Return (..., rows) Wilder's parabolic stop and reverse, started anew at the left edge of every row's own window.
-
-    Its path depends on where it is started and nothing bounds its memory, so each row is a run of its own:
-    `talib.SAR` over 600 bars takes a few microseconds.
-    """
-    if highs.ndim > 1:
-        return np.stack([parabolic_sar(high, low, rows=rows) for high, low in zip(highs, lows, strict=True)])
-    run, oldest = unwrapped(talib.SAR), len(highs) - rows - WINDOW + 1
-    out = np.empty(rows)
-    for row in range(rows):
-        window = slice(oldest + row, oldest + row + WINDOW)
-        out[row] = run(highs[window], lows[window], _SAR_STEP, _SAR_MOST)[-1]
-    return out
 
 
 def _know_sure_thing(bars: Bars) -> Floats:

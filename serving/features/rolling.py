@@ -48,7 +48,7 @@ def by_series(function: Callable[..., Floats], *columns: Floats, **settings: flo
 
 
 def unwrapped(function: Callable[..., Floats]) -> Callable[..., Floats]:
-    """Return a function of TA-Lib as it is without pandas, whose Series its wrapper takes half of the time to look for."""
+    """Return a function of TA-Lib without the wrapper it has where pandas is installed: half of the time it takes."""
     found: Callable[..., Floats] = getattr(function, "__wrapped__", function)
     return found
 
