@@ -64,6 +64,9 @@ class _Impatient(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(HTTPStatus.BAD_REQUEST, msg)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: an upgrade may be passed over, and uvicorn's advice is not for this program."""
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread = self.loop.call_later(self.seconds, self.transport.abort)
