@@ -60,7 +60,7 @@ class Overloaded(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class _Lane:
     """What waits for one bundle; at most one worker drives it."""
 
@@ -71,7 +71,7 @@ class _Lane:
     since: float = 0.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class _Installed:
     """An engine and the lanes of its bundles."""
 
@@ -79,7 +79,7 @@ class _Installed:
     lanes: Mapping[Bundle, _Lane]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class _Seat:
     """One item of a request: its place in the queue, then in the lanes of the models it waits for."""
 
@@ -90,7 +90,7 @@ class _Seat:
     answer: ItemForecast | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Ticket:
     """One admitted request; ``done`` is resolved on ``loop`` when every item has been answered."""
 
@@ -186,7 +186,7 @@ class Batcher:
                 return
             ticket.closed = True
             self._taken -= ticket.unanswered
-            with contextlib.suppress(ValueError):
+            if ticket.queued:  # else a worker has taken all of it
                 self._queue.remove(ticket)
             for seat in ticket.seats:
                 if seat.window is not None:
