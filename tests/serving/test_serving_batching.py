@@ -203,6 +203,28 @@ def test_a_cancelled_request_frees_its_places_and_the_others_are_answered(slow_b
         assert sample(engine, "serving_items_total", outcome="answered") == 2
 
 
+def test_a_request_that_is_being_computed_is_withdrawn_without_writing_out_its_arrays(
+    slow_bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error message of CPython's deque holds the repr of what it does not hold: milliseconds for each request."""
+
+    def too_long(_: Asked) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(Asked, "__repr__", too_long)
+    with running(slow_bundles, workers=1) as engine:
+
+        async def go_away() -> None:
+            task = asyncio.create_task(engine.answer([asked(**RISING)], seconds=30))
+            await until(lambda: sample(engine, "serving_wait_seconds_count") == 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert sample(engine, "serving_unanswered_items") == 0
+
+        asyncio.run(go_away())
+
+
 @pytest.mark.parametrize(("behaviour", "why"), [("nan", "is not a finite number"), ("raises", "lstm-1h failed: ")])
 def test_a_model_that_breaks_on_one_item_costs_the_others_in_its_batch_nothing(
     tmp_path: Path, behaviour: Any, why: str
