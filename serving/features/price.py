@@ -65,10 +65,10 @@ def _places(bars: Bars) -> Floats:
 
 def _ultimate(bars: Bars) -> Floats:
     longest = max(_ULTIMATE)
-    lows, before = bars.past(bars.lows, longest), bars.past(bars.closes, longest)[..., :-1]
-    pressure = bars.past(bars.closes, longest)[..., 1:] - np.minimum(lows[..., 1:], before)
+    closes = bars.past(bars.closes, longest)
+    pressure = closes[..., 1:] - np.minimum(bars.past(bars.lows, longest - 1), closes[..., :-1])
+    both = np.stack((pressure, bars.past(bars.true_ranges, longest - 1)))
     total = np.zeros(bars.close.shape)
-    parts = (sums_of(column, *_ULTIMATE, rows=bars.rows) for column in (pressure, bars.true_ranges))
-    for pressed, travelled, weight in zip(*parts, _ULTIMATE.values(), strict=True):
+    for (pressed, travelled), weight in zip(sums_of(both, *_ULTIMATE, rows=bars.rows), _ULTIMATE.values(), strict=True):
         total += weight * ratio(pressed, travelled, smallest=bars.nothing, otherwise=0.5)
     return total / sum(_ULTIMATE.values())

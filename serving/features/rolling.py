@@ -4,8 +4,9 @@ Every function here is causal and works along the last axis, which ends with the
 several at once (series, n). Those that take ``rows`` return the newest ``rows`` values; the column needs as many bars
 before them as the window is long.
 
-A moving sum is never a difference of two long sums: a window is put together from blocks of 1, 2, 4, ... bars, so its
-rounding error depends on its own bars alone, and a window of zeros sums to zero exactly. Exponential averages are
+A moving sum is never a difference of two longer sums: a window is put together from blocks of 1, 2, 4, ... bars, or
+from what it has in common with its neighbours and what not, so its rounding error depends on its own bars alone, and a
+window of zeros sums to zero exactly. Exponential averages are
 TA-Lib's; what they still remember of bars older than 600 is below 1e-18 of the newest for the periods used (27 at
 most), so where they are started does not matter.
 """
@@ -18,6 +19,8 @@ import numpy as np
 import talib
 
 from fusiontrade.market.candles import Floats
+
+_FEW = 4  # rows are few beside a window as long as this many times their number
 
 __all__ = [
     "by_series",
@@ -89,8 +92,9 @@ def mean_of(column: Floats, bars: int, *, rows: int) -> Floats:
 
 def sums_of(column: Floats, *windows: int, rows: int) -> list[Floats]:
     """Return the sums of as many values as each of ``windows`` says."""
-    blocks = _blocks(np.add, column, max(windows), rows)
-    return [_joined(blocks, bars, rows) for bars in windows]
+    short = [bars for bars in windows if bars < _FEW * rows]
+    blocks = _blocks(np.add, column, max(short), rows) if short else []
+    return [_joined(blocks, bars, rows) if bars < _FEW * rows else _around_core(column, bars, rows) for bars in windows]
 
 
 def mean_and_deviation(column: Floats, bars: int, *, rows: int) -> tuple[Floats, Floats]:
@@ -162,6 +166,17 @@ def _blocks(join: Callable[[Floats, Floats], Floats], column: Floats, bars: int,
         blocks.append(join(block[..., size:], block[..., :-size]))
         size *= 2
     return blocks
+
+
+def _around_core(column: Floats, bars: int, rows: int) -> Floats:
+    """Return the sums of ``bars`` values of few rows: what their windows share, and what is older or newer."""
+    column = newest(column, rows + bars - 1)
+    sums = np.empty((*column.shape[:-1], rows))
+    sums[...] = column[..., rows - 1 : bars].sum(axis=-1, keepdims=True)
+    if rows > 1:
+        sums[..., :-1] += column[..., rows - 2 :: -1].cumsum(axis=-1)[..., ::-1]
+        sums[..., 1:] += column[..., bars:].cumsum(axis=-1)
+    return sums
 
 
 def _joined(blocks: list[Floats], bars: int, rows: int) -> Floats:

@@ -50,5 +50,8 @@ def _starts(widths: Floats, rows: int) -> NDArray[np.intp]:
         older, newer = width[..., :-size], width[..., size:]
         index = np.where(newer >= older, index[..., size:], index[..., :-size])
         width = np.maximum(older, newer)
-    (still,) = sums_of((widths <= 0.0).astype(np.float64), WINDOW, rows=rows)
-    return np.where(still > _MOST_STILL, oldest + np.arange(rows), index)
+    still = widths <= 0.0
+    if still.sum(axis=-1).max() <= _MOST_STILL:
+        return index
+    (bars_still,) = sums_of(still.astype(np.float64), WINDOW, rows=rows)
+    return np.where(bars_still > _MOST_STILL, oldest + np.arange(rows), index)

@@ -76,10 +76,9 @@ def _amounts(bars: Bars, volumes: Floats, usual: Floats, nothing: Floats) -> Col
 
 def _running_totals(bars: Bars, volumes: Floats, window_total: Floats) -> Columns:
     changes, traded = bars.past(bars.changes, WINDOW - 2), bars.past(volumes, WINDOW - 2)
-    balance, flow = (
-        sums_of(column * traded, WINDOW - 1, rows=bars.rows)[0]
-        for column in (np.sign(changes), changes / bars.past(bars.closes, WINDOW - 1)[..., :-1])
-    )
+    flows = np.stack((np.sign(changes), changes / bars.past(bars.closes, WINDOW - 1)[..., :-1]))
+    flows *= traded
+    balance, flow = sums_of(flows, WINDOW - 1, rows=bars.rows)[0]
     obv = bars.newest(volumes, WINDOW - 1) + balance
     yield "obv", obv, ratio(obv, window_total, smallest=0.0, otherwise=0.0)
     yield "vpt", flow, ratio(flow, window_total, smallest=0.0, otherwise=0.0) / bars.volatility
