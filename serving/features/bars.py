@@ -14,14 +14,15 @@ import numpy as np
 import talib
 
 from fusiontrade.market.candles import CandleFrame, Floats
-from serving.features.rolling import by_series, ema, mean_of, newest, ratio
+from serving.features.rolling import by_series, ema, mean_and_deviation, mean_of, newest, ratio
 
-__all__ = ["ATR_BARS", "WINDOW", "Bars", "Column", "Columns"]
+__all__ = ["ATR_BARS", "BAND_BARS", "WINDOW", "Bars", "Column", "Columns"]
 
 WINDOW = 600
 """Bars a row may depend on, itself included."""
 
 ATR_BARS = 14
+BAND_BARS = 20
 _VOLATILITY_BARS = 100
 _LEAST_UNIT = 1e-7  # of the close: a thousandth of a pip; below it a market is flat and no unit of measure
 _NOTHING = 1e-10  # of the close: a price difference below it is rounding
@@ -179,6 +180,14 @@ class Bars:
         returns = self.past(self.log_returns, _VOLATILITY_BARS - 1)
         mean_square = mean_of(returns * returns, _VOLATILITY_BARS, rows=self.rows)
         return np.maximum(np.sqrt(mean_square), _LEAST_UNIT)
+
+    @cached_property
+    def bands(self) -> tuple[Floats, Floats]:
+        """(1 or 2, ..., rows): mean and deviation of 20 closes, and where there is volume, of 20 volumes."""
+        columns = [
+            newest(column, self.rows + BAND_BARS - 1) for column in (self.closes, self.volumes) if column is not None
+        ]
+        return mean_and_deviation(np.stack(columns), BAND_BARS, rows=self.rows)
 
     @cached_property
     def emas_12(self) -> Floats:

@@ -43,6 +43,7 @@ INDICATORS: tuple[str, ...] = (
 )
 """Names of the columns, in order."""
 
+_PLACE = {name: place for place, name in enumerate(INDICATORS)}
 _FAMILIES = (price, volume, momentum, trend, volatility, other)
 
 
@@ -83,34 +84,30 @@ def indicators(frame: CandleFrame) -> Indicators:
     needs(frame, WINDOW)
     rows = len(frame)
     bars = Bars.of(frame, rows - WINDOW + 1)
-    columns = columns_of(bars)
-    raw = np.empty((len(INDICATORS), rows))
+    raw, scaled = np.empty((len(INDICATORS), rows)), np.empty((len(INDICATORS), rows), np.float32)
     raw[:, : WINDOW - 1] = np.nan
-    np.stack([values for values, _ in columns], out=raw[:, WINDOW - 1 :])
-    scaled = np.empty((len(INDICATORS), rows), np.float32)
     scaled[:, : WINDOW - 1] = np.nan
-    _clipped(columns, scaled[:, WINDOW - 1 :])
+    _fill(bars, scaled[:, WINDOW - 1 :], raw[:, WINDOW - 1 :])
     return Indicators(raw=raw.T, scaled=scaled.T, valid=np.arange(rows) >= WINDOW - 1)
 
 
 def model_inputs(bars: Bars) -> NDArray[np.float32]:
     """Return (frames, rows, 50) `Indicators.scaled` of the rows that are asked for, of several frames at once."""
     scaled = np.empty((len(INDICATORS), *bars.close.shape), np.float32)
-    _clipped(columns_of(bars), scaled)
+    _fill(bars, scaled)
     return np.ascontiguousarray(np.moveaxis(scaled, 0, -1))
 
 
-def columns_of(bars: Bars) -> list[tuple[Floats, Floats]]:
-    """Return raw and scaled values of every indicator, (..., rows) each, in the order of `INDICATORS`."""
+def _fill(bars: Bars, scaled: NDArray[np.float32], raw: Floats | None = None) -> None:
+    """Write the rows that are asked for into ``scaled`` and ``raw``, (50, ..., rows) each."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # bars before the averages have begun
-        found = {name: (raw, scaled) for family in _FAMILIES for name, raw, scaled in family(bars)}
-    return [found[name] for name in INDICATORS]
-
-
-def _clipped(columns: list[tuple[Floats, Floats]], out: NDArray[np.float32]) -> None:
-    with np.errstate(over="ignore"):
-        np.stack([scaled for _, scaled in columns], out=out, casting="same_kind")
-    np.clip(out, -CLIP, CLIP, out=out)
+        for family in _FAMILIES:
+            for name, values, model_input in family(bars):
+                place = _PLACE[name]
+                scaled[place] = model_input
+                if raw is not None:
+                    raw[place] = values
+    np.clip(scaled, -CLIP, CLIP, out=scaled)
 
 
 def atr(frame: CandleFrame) -> Floats:

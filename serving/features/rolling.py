@@ -20,6 +20,7 @@ import talib
 
 from fusiontrade.market.candles import Floats
 
+_LARGE = 16_384  # values: more are not worked on together, as they leave the cache
 _FEW = 4  # rows are few beside a window as long as this many times their number
 
 __all__ = [
@@ -58,8 +59,7 @@ def unwrapped(function: Callable[..., Floats]) -> Callable[..., Floats]:
 
 def newest(column: Floats, rows: int, ago: int = 0) -> Floats:
     """Return the newest ``rows`` values of a column, as it was ``ago`` bars earlier."""
-    end = column.shape[-1] - ago
-    return column[..., end - rows : end]
+    return column[..., -rows - ago : -ago] if ago else column[..., -rows:]
 
 
 def lag(column: Floats, bars: int) -> Floats:
@@ -92,6 +92,9 @@ def mean_of(column: Floats, bars: int, *, rows: int) -> Floats:
 
 def sums_of(column: Floats, *windows: int, rows: int) -> list[Floats]:
     """Return the sums of as many values as each of ``windows`` says."""
+    if column.ndim > 1 and column.size > _LARGE:
+        each = [sums_of(one, *windows, rows=rows) for one in column]
+        return [np.stack(sums) for sums in zip(*each, strict=True)]
     short = [bars for bars in windows if bars < _FEW * rows]
     blocks = _blocks(np.add, column, max(short), rows) if short else []
     return [_joined(blocks, bars, rows) if bars < _FEW * rows else _around_core(column, bars, rows) for bars in windows]
@@ -103,6 +106,9 @@ def mean_and_deviation(column: Floats, bars: int, *, rows: int) -> tuple[Floats,
     The squares of blocks are put together as Chan, Golub and LeVeque (1983) do: the mean of squares less the square
     of the mean loses digits on prices, whose spread is a ten-thousandth of their size.
     """
+    if column.ndim > 1 and column.size > _LARGE:
+        means, deviations = zip(*(mean_and_deviation(one, bars, rows=rows) for one in column), strict=True)
+        return np.stack(means), np.stack(deviations)
     blocks = _blocks(np.add, column, bars, rows)
     squares = [np.zeros(blocks[0].shape)]
     for digit, block in enumerate(blocks[:-1]):

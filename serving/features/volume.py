@@ -10,7 +10,7 @@ import numpy as np
 
 from fusiontrade.market.candles import Floats
 from serving.features.bars import WINDOW, Bars, Columns
-from serving.features.rolling import ema, mean_and_deviation, mean_of, ratio, sums_of
+from serving.features.rolling import ema, mean_of, ratio, sums_of
 
 __all__ = ["VOLUME_COLUMNS", "volume", "volume_level"]
 
@@ -28,7 +28,6 @@ VOLUME_COLUMNS: tuple[str, ...] = (
 )
 """The columns that need real volume."""
 
-_AVERAGE_BARS = 20
 _FLOW_BARS = 20
 _FORCE_BARS = 13
 _PRICE_BARS = 14
@@ -51,37 +50,51 @@ def volume(bars: Bars) -> Columns:
         for name in VOLUME_COLUMNS:
             yield name, masked, neutral
         return
-    of_price, of_flow, of_window = sums_of(bars.volumes, _PRICE_BARS, _FLOW_BARS, WINDOW, rows=bars.rows)
-    usual = of_window / WINDOW
+    of_price, of_flow, of_window = _flows(bars, bars.volumes)
+    usual = of_window[0] / WINDOW
     nothing = _NONE * usual
     yield from _amounts(bars, bars.volumes, usual, nothing)
-    yield from _running_totals(bars, bars.volumes, of_window)
-    located, adi = sums_of(bars.past(bars.locations * bars.volumes, WINDOW - 1), _FLOW_BARS, WINDOW, rows=bars.rows)
-    flow = ratio(located, of_flow, smallest=nothing, otherwise=0.0)
+    yield from _running_totals(bars, *of_window)
+    flow = ratio(of_flow[1], of_flow[0], smallest=nothing, otherwise=0.0)
     yield "cmf", flow, flow
-    yield "adi", adi, ratio(adi, of_window, smallest=0.0, otherwise=0.0)
     yield from _force_and_ease(bars, bars.volumes, usual, nothing)
-    vwap = _weighted_price(bars, bars.volumes, of_price, nothing)
+    vwap = _weighted_price(bars, bars.volumes, of_price[0], nothing)
     yield "vwap", vwap, bars.distance(vwap, _PRICE_BARS)
+
+
+def _flows(bars: Bars, volumes: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return (4, ..., rows) sums over 14 bars, 20 and the window: of volume, and of volume times three columns.
+
+    They are the location of the close in its bar; the sign of the change since the close before; and that change
+    relative to it. The latter two have no value at the window's first bar, whose close before lies outside.
+    """
+    past = WINDOW - 2
+    changes, before = bars.past(bars.changes, past), bars.past(bars.closes, past + 1)[..., :-1]
+    volumes, locations = bars.past(volumes, past + 1), bars.past(bars.locations, past + 1)
+    traded = volumes[..., 1:]
+    flows = np.stack((traded, locations[..., 1:] * traded, np.sign(changes) * traded, changes / before * traded))
+    of_price, of_flow, of_window = sums_of(flows, _PRICE_BARS, _FLOW_BARS, WINDOW - 1, rows=bars.rows)
+    first = volumes[..., : bars.rows]
+    of_window[0] += first
+    of_window[1] += locations[..., : bars.rows] * first
+    of_window[2] += first
+    return of_price, of_flow, of_window
 
 
 def _amounts(bars: Bars, volumes: Floats, usual: Floats, nothing: Floats) -> Columns:
     traded, before = bars.newest(volumes), bars.newest(volumes, 1)
     change = ratio(traded - before, before, smallest=nothing, otherwise=0.0)
     yield "volume_change", change, volume_level(traded, usual) - volume_level(before, usual)
-    average, spread = mean_and_deviation(volumes, _AVERAGE_BARS, rows=bars.rows)
+    average, spread = (of_both[1] for of_both in bars.bands)
     yield "volume_ma", average, volume_level(average, usual)
     yield "volume_std", spread, ratio(spread, average, smallest=nothing, otherwise=0.0)
 
 
-def _running_totals(bars: Bars, volumes: Floats, window_total: Floats) -> Columns:
-    changes, traded = bars.past(bars.changes, WINDOW - 2), bars.past(volumes, WINDOW - 2)
-    flows = np.stack((np.sign(changes), changes / bars.past(bars.closes, WINDOW - 1)[..., :-1]))
-    flows *= traded
-    balance, flow = sums_of(flows, WINDOW - 1, rows=bars.rows)[0]
-    obv = bars.newest(volumes, WINDOW - 1) + balance
-    yield "obv", obv, ratio(obv, window_total, smallest=0.0, otherwise=0.0)
-    yield "vpt", flow, ratio(flow, window_total, smallest=0.0, otherwise=0.0) / bars.volatility
+def _running_totals(bars: Bars, total: Floats, adi: Floats, obv: Floats, vpt: Floats) -> Columns:
+    share = ratio(np.ones(total.shape), total, smallest=0.0, otherwise=0.0)
+    yield "obv", obv, obv * share
+    yield "vpt", vpt, vpt * share / bars.volatility
+    yield "adi", adi, adi * share
 
 
 def _force_and_ease(bars: Bars, volumes: Floats, usual: Floats, nothing: Floats) -> Columns:
