@@ -12,11 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from fusiontrade.accounts.passwords import MAX_LENGTH, Passwords
 from fusiontrade.accounts.users import Profile, Users
 from fusiontrade.clock import iso, system_clock
+from fusiontrade.cloud.session import read_ahead
 from fusiontrade.cloud.tables import Table
 from fusiontrade.errors import NotFound, Unauthenticated
 from fusiontrade.settings import Settings
+from fusiontrade.snapshots import after_restore
 from fusiontrade.web import create_app, handler_of, problems
-from fusiontrade.web.authentication import CurrentUser, Identity, signing_keys_of, tokens_of
+from fusiontrade.web.authentication import CurrentUser, Identity, load_ahead, signing_keys_of, tokens_of
 from fusiontrade.web.framework import APIRouter, Depends, Request, Response
 
 auth = APIRouter(prefix="/api/v1/auth", tags=["auth"])
@@ -134,4 +136,14 @@ def _shown(profile: Profile) -> dict[str, Any]:
 
 
 app = create_app("auth", [auth, keys], Settings.from_environment(os.environ))
-handler = handler_of(app)
+
+
+def ahead() -> None:
+    """Do before a snapshot what the first sign-in would do."""
+    load_ahead()
+    Passwords.of(app.state.settings).prepare()
+    read_ahead("dynamodb", "secretsmanager")
+
+
+after_restore(users_of.cache_clear)
+handler = handler_of(app, ahead)

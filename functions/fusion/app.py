@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field
 
+from fusiontrade.cloud.session import read_ahead
 from fusiontrade.deadline import Deadline
 from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.settings import Settings
+from fusiontrade.snapshots import after_restore
+from fusiontrade.startup import uncollected
 from fusiontrade.web import create_app, handler_of, problems, seconds_left
-from fusiontrade.web.authentication import require
+from fusiontrade.web.authentication import load_ahead, require
 from fusiontrade.web.framework import APIRouter, Depends, Path, Query, Request
 
 if TYPE_CHECKING:
@@ -102,4 +105,19 @@ def analyze(*, service: Service, seconds: Budget, wanted: AnalyzeRequest) -> Fus
 
 
 app = create_app("fusion", [router], Settings.from_environment(os.environ))
-handler = handler_of(app)
+
+
+def ahead() -> None:
+    """Import before a snapshot what the first forecast imports; the service made for that is thrown away unused."""
+    load_ahead()
+    with uncollected():
+        from fusiontrade.fusion.factory import fusion_service
+        from fusiontrade.market.providers import yahoo
+
+        fusion_service(app.state.settings)
+        yahoo.load_ahead()
+    read_ahead("dynamodb", "s3", "sagemaker-runtime", "secretsmanager")
+
+
+after_restore(service_of.cache_clear)
+handler = handler_of(app, ahead)

@@ -12,13 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusiontrade.snapshots import after_restore
 from fusiontrade.startup import uncollected
 
 if TYPE_CHECKING:
     from botocore.loaders import Loader
     from botocore.session import Session
 
-__all__ = ["client", "forget_clients"]
+__all__ = ["client", "forget_clients", "read_ahead"]
 
 _CONNECT_SECONDS = 1.0
 _lock = threading.Lock()
@@ -69,6 +70,22 @@ def client(service: str, *, read_seconds: float = 3.0, attempts: int = 2) -> Any
         return _made(service, read_seconds, attempts)
 
 
+def read_ahead(*services: str) -> None:
+    """Import botocore and read its descriptions of ``services``, before a snapshot.
+
+    What is made for that is thrown away: it has neither this process's credentials nor a connection.
+    """
+    with _lock, uncollected():
+        from botocore import UNSIGNED
+        from botocore.config import Config
+
+        for service in services:
+            made = _session().create_client(service, region_name="us-east-1", config=Config(signature_version=UNSIGNED))
+            made.close()
+        _session.cache_clear()
+
+
+@after_restore
 def forget_clients() -> None:
     """Drop every client, so that the next one is made from the environment as it is then."""
     with _lock:

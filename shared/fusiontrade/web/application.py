@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
+from starlette.concurrency import run_in_threadpool
 
 from fusiontrade import __version__
 from fusiontrade.settings import Settings
-from fusiontrade.startup import keep_for_good
+from fusiontrade.snapshots import after_restore, before_snapshot
+from fusiontrade.startup import keep_for_good, uncollected
 from fusiontrade.web import documents, floor, logs, problems
 from fusiontrade.web.framework import APIRouter, FastAPI
+from fusiontrade.web.metrics import RequestMetrics
 
 __all__ = ["LambdaHandler", "create_app", "handler_of"]
 
@@ -56,7 +59,9 @@ def create_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
+    metrics = RequestMetrics(service, settings.stage) if settings.stage != "local" else None
     app.state.settings = settings
+    app.state.metrics = metrics
     app.state.service = service
     for router in routers:
         app.include_router(router)
@@ -67,12 +72,20 @@ def create_app(
         limits=floor.Limits(settings.max_body_bytes, tuple(media_types), frozenset(settings.allowed_origins)),
         logger=logs.logger_of(service, settings.log_level),
         clock=floor.steady,
+        metrics=metrics,
     )
     return app
 
 
-def handler_of(app: FastAPI) -> LambdaHandler:
-    """Return the Lambda handler of ``app``, for HTTP API payloads of version 2.0."""
+def handler_of(app: FastAPI, *ahead: Callable[[], object]) -> LambdaHandler:
+    """Return the Lambda handler of ``app``, for HTTP API payloads of version 2.0.
+
+    Parameters
+    ----------
+    ahead
+        Work that is done before a snapshot of the process is taken, because every copy of it would do the same at
+        its first request. It fetches nothing and opens nothing.
+    """
     settings: Settings = app.state.settings
     logger = logs.logger_of(app.state.service, settings.log_level)
     logs.take_over(logger, settings.log_level)
@@ -85,8 +98,32 @@ def handler_of(app: FastAPI) -> LambdaHandler:
         answer: dict[str, Any] = adapter(_without_host(event), context)
         return answer
 
+    before_snapshot(partial(_pass_through, app))
+    for work in ahead:
+        before_snapshot(work)
+    if app.state.metrics is not None:
+        after_restore(app.state.metrics.start_cold)
     keep_for_good()
     return handler
+
+
+def _pass_through(app: FastAPI) -> None:
+    """Send one request through the application that no route takes, and use a thread: what both load is loaded then."""
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [], floor.AHEAD: True}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        """Nobody waits for the answer."""
+
+    async def everywhere() -> None:
+        await app(scope, receive, send)
+        await run_in_threadpool(int)
+
+    with uncollected():
+        _event_loop().run_until_complete(everywhere())
+    keep_for_good()
 
 
 def _without_host(event: dict[str, Any]) -> dict[str, Any]:
@@ -98,3 +135,10 @@ def _without_host(event: dict[str, Any]) -> dict[str, Any]:
 @cache
 def _event_loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
+
+
+@after_restore
+def _renew_event_loop() -> None:
+    """A loop knows the threads and instants of the process that made it."""
+    _event_loop().close()
+    _event_loop.cache_clear()

@@ -16,13 +16,14 @@ from fusiontrade.clock import system_clock
 from fusiontrade.cloud.secrets import Secrets
 from fusiontrade.errors import Forbidden, StateUnavailable, Unauthenticated
 from fusiontrade.settings import Settings
+from fusiontrade.snapshots import after_restore
 from fusiontrade.startup import uncollected
 from fusiontrade.web.framework import Depends, HTTPAuthorizationCredentials, HTTPBearer, Request
 
 if TYPE_CHECKING:
     from fusiontrade.accounts.tokens import SigningKeys, Tokens
 
-__all__ = ["CurrentUser", "Identity", "current_user", "require", "signing_keys_of", "tokens_of"]
+__all__ = ["CurrentUser", "Identity", "current_user", "load_ahead", "require", "signing_keys_of", "tokens_of"]
 
 _bearer = HTTPBearer(
     scheme_name="bearer", bearerFormat="JWT", auto_error=False, description="The access token that login returns."
@@ -66,6 +67,19 @@ def tokens_of(settings: Settings) -> Tokens:
         seconds=settings.token_seconds,
         clock=system_clock,
     )
+
+
+def load_ahead() -> None:
+    """Import what the first token needs, before a snapshot; no key is read, nothing signed."""
+    with uncollected():
+        import fusiontrade.accounts.tokens  # noqa: F401
+
+
+@after_restore
+def _forget() -> None:
+    """Keys are cached by a clock that stood still in the snapshot."""
+    tokens_of.cache_clear()
+    signing_keys_of.cache_clear()
 
 
 def current_user(

@@ -22,13 +22,17 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fusiontrade.web import bodies, problems
+from fusiontrade.web.metrics import UNKNOWN_ROUTE, RequestMetrics
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-__all__ = ["REQUEST_ID_HEADER", "Floor", "Limits", "valid_request_id"]
+__all__ = ["AHEAD", "REQUEST_ID_HEADER", "Floor", "Limits", "valid_request_id"]
 
 REQUEST_ID_HEADER = "X-Request-Id"
+AHEAD = "fusiontrade.ahead"
+"""Key of a scope that is sent through the application before a snapshot is taken, to have been everywhere once."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -60,9 +64,21 @@ class Limits:
 
 
 class Floor:
-    """The middleware; ``logger`` gets one line a request and keeps the request id for the lines in between."""
+    """The middleware; ``logger`` gets one line a request and keeps the request id for the lines in between.
 
-    def __init__(self, app: ASGIApp, *, limits: Limits, logger: Logger, clock: Callable[[], float]) -> None:
+    ``metrics`` None counts nothing. A request whose scope says `AHEAD` is one of our own and leaves no trace.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limits: Limits,
+        logger: Logger,
+        clock: Callable[[], float],
+        metrics: RequestMetrics | None = None,
+    ) -> None:
+        self._metrics = metrics
         self._app = app
         self._limits = limits
         self._logger = logger
@@ -91,10 +107,16 @@ class Floor:
         try:
             await self._answered(scope, headers, receive, send_with_headers, lambda: status != 0)
         finally:
-            elapsed = round((self._clock() - started) * 1000, 1)
-            line = {"method": scope["method"], "path": scope["path"], "status": status, "milliseconds": elapsed}
-            self._logger.info("request", extra=line)
+            self._tell(scope, status, round((self._clock() - started) * 1000, 1))
             self._logger.remove_keys(["request_id"])
+
+    def _tell(self, scope: Scope, status: int, milliseconds: float) -> None:
+        if AHEAD in scope:
+            return
+        line = {"method": scope["method"], "path": scope["path"], "status": status, "milliseconds": milliseconds}
+        self._logger.info("request", extra=line)
+        if self._metrics is not None:
+            self._metrics.request(getattr(scope.get("route"), "path", UNKNOWN_ROUTE), status, milliseconds)
 
     async def _answered(
         self, scope: Scope, headers: Headers, receive: Receive, send: Send, has_started: Callable[[], bool]

@@ -18,8 +18,8 @@ PATHS = {"auth": "/api/v1/auth/me", "docs": "/api/health", "fusion": "/api/v1/fu
 
 PACKAGES = {
     "annotated_doc", "annotated_types", "anyio", "aws_lambda_powertools", "botocore", "fastapi", "functions",
-    "fusiontrade", "jmespath", "mangum", "opentelemetry", "pydantic", "pydantic_core", "starlette",
-    "typing_extensions", "typing_inspection",
+    "fusiontrade", "jmespath", "mangum", "opentelemetry", "pydantic", "pydantic_core", "snapshot_restore_py",
+    "starlette", "typing_extensions", "typing_inspection",
 }  # fmt: skip
 """Everything outside the standard library that a handler may have loaded; botocore is its bare `__init__`, which
 Powertools looks at for a version."""

@@ -260,6 +260,13 @@ def _prepare_yfinance(cache_folder: Path | None) -> None:
     yfinance.config.debug.hide_exceptions = False
 
 
+def load_ahead() -> None:
+    """Import what the first request for bars imports; nothing is asked for and no folder is made."""
+    import curl_cffi.requests  # noqa: F401
+    import exchange_calendars  # noqa: F401
+    import yfinance.scrapers.history  # noqa: F401
+
+
 def _hush_yfinance() -> None:
     """Keep yfinance's use of what pandas is about to drop out of the log (again each time: filters get reset)."""
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"yfinance\.")
