@@ -1,9 +1,10 @@
 """Batching: the items of many requests share features and model runs, and no request waits for another to come.
 
 There is no timer. A worker takes what waits (at most ``batch`` items, in turn from every request) as soon as it is
-free: an idle engine starts a lone item at once, a busy one finds batches waiting. It computes their features and
-leaves each item in the lanes of the bundles it needs; any worker that is free drives a lane, one at a time each, so
-a slow model holds one worker and the requests that asked for it.
+free: an idle engine starts a lone item at once, a busy one finds batches waiting. It computes their features, one
+worker at a time since that is Python's lock anyway and batches are larger so, and leaves each item in the lanes of
+the bundles it needs; any worker that is free drives a lane, one at a time each, outside the lock, so a slow model
+holds one worker and the requests that asked for it.
 
 Always true here: at most ``places`` items are admitted and not answered, except that an idle engine admits any one
 request; an item that nobody waits for any more gives its place back at once; a request is answered by the bundles
@@ -135,6 +136,7 @@ class Batcher:
         self._queue: deque[Ticket] = deque()
         self._ready: deque[_Lane] = deque()
         self._taken = 0
+        self._preparing = False
         self._usual = 0.01
         self._workers = workers
         self._ending = threading.Event()
@@ -225,6 +227,10 @@ class Batcher:
                 self._finish(work)
             usual = (time.perf_counter() - begun) / len(work)
             self._usual += _FORGETTING * (usual - self._usual)
+            with self._changed:
+                self._preparing = False
+                if self._queue:
+                    self._changed.notify()
 
     def _next(self) -> _Lane | list[_Seat] | None:
         """Return a lane that nobody drives, else the next items; None when the program ends."""
@@ -234,7 +240,8 @@ class Batcher:
                     lane = self._ready.popleft()
                     if lane.waiting and not lane.driven:
                         return lane
-                if self._queue:
+                if self._queue and not self._preparing:
+                    self._preparing = True
                     return self._taken_in_turn()
                 self._changed.wait()
         return None
@@ -248,8 +255,6 @@ class Batcher:
             taken += [ticket.queued.popleft() for _ in range(min(share, len(ticket.queued)))]
             if ticket.queued:
                 self._queue.append(ticket)
-        if self._queue:
-            self._changed.notify()
         return taken
 
     def _serve(self, seats: Sequence[_Seat]) -> None:
