@@ -88,18 +88,27 @@ class NewestInputs:
         """Return (frames, 60, 50) indicators and (frames, 60, C) calendar; `BadCandles` below 659 bars."""
         for frame in self._frames:
             needs(frame, BARS_NEEDED)
-        return model_inputs(self._bars), self._calendar
+        return self._indicators, self._calendar
 
     def patchtst(self) -> tuple[Inputs, Inputs]:
         """Return (frames, 120, 5) candles and (frames, C) calendar."""
+        return self._candles, self._calendar[:, -1]
+
+    @cached_property
+    def _indicators(self) -> Inputs:
+        return model_inputs(self._bars)
+
+    @cached_property
+    def _candles(self) -> Inputs:
         bars = self._bars
         columns = (bars.opens, bars.highs, bars.lows, bars.closes)
         prices = np.log(np.stack([column[:, -PATCHTST_LENGTH:] for column in columns], axis=-1))
         if bars.volumes is None:
             traded, usual = np.zeros(prices.shape[:2]), np.zeros(len(prices))
         else:
-            traded, usual = bars.volumes[:, -PATCHTST_LENGTH:], mean_of(bars.volumes, WINDOW, rows=1)[:, 0]
-        return candle_window(prices, traded, self.atr / self.close, usual), self._calendar[:, -1]
+            with np.errstate(over="ignore"):  # volumes of 1e306 are no volumes
+                traded, usual = bars.volumes[:, -PATCHTST_LENGTH:], mean_of(bars.volumes, WINDOW, rows=1)[:, 0]
+        return candle_window(prices, traded, self.atr / self.close, usual)
 
     def usual_week(self, season: Mapping[str, Sequence[float] | Floats], market: str | None, place: int = 0) -> Floats:
         """Return (slots of a week,) what `serving.features.usual_week` does of the frame at ``place``."""

@@ -115,3 +115,22 @@ def test_calendars_shared_between_frames_cannot_be_written_to(make_frame) -> Non
     first.lstm()[1][:] = 7.0
     np.testing.assert_array_equal(second.lstm()[1], before)
     np.testing.assert_array_equal(NewestInputs([make_frame(700, seed=2)]).lstm()[1], before)
+
+
+def test_absurd_volumes_warn_nobody_and_change_no_other_frame(frames) -> None:
+    absurd = replace(frames[0], volume=np.full(len(frames[0]), 1.7e308))
+    newest, alone = NewestInputs([absurd, frames[1]]), NewestInputs([frames[1]])
+    usual = [week(frame.timeframe, 0) for frame in frames[:2]]
+    for got, expected in (
+        (newest.lstm()[0][1], alone.lstm()[0][0]),
+        (newest.patchtst()[0][1], alone.patchtst()[0][0]),
+        (newest.volatility(usual)[1], alone.volatility(usual[1:])[0]),
+    ):
+        np.testing.assert_array_equal(got, expected)
+    assert np.isfinite(newest.volatility(usual)).all()
+
+
+def test_what_was_asked_for_once_is_kept(frames) -> None:
+    newest = NewestInputs(frames)
+    assert newest.lstm()[0] is newest.lstm()[0]
+    assert newest.patchtst()[0] is newest.patchtst()[0]
