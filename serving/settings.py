@@ -66,7 +66,7 @@ class ServingSettings(BaseModel):
     device: Literal["cpu", "cuda", "auto"] = "auto"
     workers: Annotated[int, Field(ge=1, le=256)] = 2
     queue: Annotated[int, Field(ge=0, le=65536)] = 1024
-    batch: Annotated[int, Field(ge=1, le=512)] = 32
+    batch: Annotated[int, Field(ge=1, le=512)] = 64
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     answer_seconds: Annotated[float, Field(gt=0, le=60)] = 30.0
     model_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
