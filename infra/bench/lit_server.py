@@ -1,10 +1,9 @@
 """The same models behind LitServe, as its users write it: run with the Python of the environment ``bench``.
 
 ``python -m infra.bench.lit_server PORT BATCH WORKERS``. The engine that answers is ours, over the bundles of the
-starters, so what differs is the server: LitServe's own queue, worker processes and batching.
+starters, so what differs is the server: LitServe's own queue, worker processes and batching. LitServe reads the
+annotations of `decode_request` at run time, so they are none and not postponed: else a body becomes a query parameter.
 """
-
-from __future__ import annotations
 
 import sys
 from typing import Any
@@ -29,7 +28,7 @@ class Forecasts(litserve.LitAPI):  # type: ignore[misc]  # LitServe carries no t
         self.engine = load_engine(STARTER_BUNDLES)
         warm_up(self.engine)
 
-    def decode_request(self, request: Any) -> ForecastRequest:
+    def decode_request(self, request):  # type: ignore[no-untyped-def]
         """Check the body, which LitServe has parsed."""
         return ForecastRequest.model_validate(request)
 

@@ -85,7 +85,7 @@ class Program:
         """The file that everything it writes goes to."""
         return _LOGS / f"{self._name}.log"
 
-    def start(self, *, seconds: float = 60.0) -> None:
+    def start(self, *, seconds: float = 90.0) -> None:
         """Start the process and wait until it is ready.
 
         Raises
@@ -103,6 +103,7 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
+            start_new_session=True,  # whatever it starts ends with it
         )
         while time.perf_counter() - begun < seconds and self._process.poll() is None:
             if self.get(self._ready, patience=1.0)[0] == 200:
@@ -174,7 +175,8 @@ class Program:
     def kill(self) -> None:
         """End the process at once, as ``kill -9`` does."""
         if self._process is not None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         if self._log is not None:
             self._log.close()
