@@ -93,7 +93,7 @@ class _Seat:
 
 @dataclass(eq=False, repr=False)
 class Ticket:
-    """One admitted request; ``done`` is resolved on ``loop`` when every item has been answered."""
+    """One admitted request; ``done`` is resolved on ``loop`` when every item has been answered, or time is up."""
 
     installed: _Installed
     loop: asyncio.AbstractEventLoop
@@ -103,6 +103,11 @@ class Ticket:
     queued: deque[_Seat] = field(default_factory=deque)
     unanswered: int = 0
     closed: bool = False
+
+    def wake(self) -> None:
+        """Let whoever awaits ``done`` go on; called on ``loop``."""
+        if not self.done.done():
+            self.done.set_result(None)
 
     def answers(self, missing: str) -> list[ItemForecast]:
         """Return one answer per item; an item that has none says what is ``missing`` instead."""
@@ -350,8 +355,7 @@ class Batcher:
 
 def _resolve(tickets: Sequence[Ticket]) -> None:
     for ticket in tickets:
-        if not ticket.done.done():
-            ticket.done.set_result(None)
+        ticket.wake()
 
 
 def _answer(seat: _Seat) -> ItemForecast:

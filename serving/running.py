@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Sequence
 
@@ -88,12 +87,13 @@ class Running:
         Overloaded
             At once, where all places are taken.
         """
-        ticket = self._batcher.submit(asked, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        ticket = self._batcher.submit(asked, loop)
+        patience = loop.call_later(seconds, ticket.wake)
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await ticket.done
+            await ticket.done
         finally:
+            patience.cancel()
             self._batcher.withdraw(ticket)
         return ForecastResponse(items=ticket.answers(f"no answer within {seconds:g} s"))
 
