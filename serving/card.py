@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model_validator
 
-from fusiontrade.inference.contract import TOUCH_LEVELS, IntervalSide, ModelKind, ModelReference, Offsets
+from fusiontrade.inference.contract import (
+    CHANCES,
+    TOUCH_LEVELS,
+    IntervalSide,
+    ModelKind,
+    ModelReference,
+    Offsets,
+    Slopes,
+)
 from fusiontrade.market.timeframes import Timeframe
 from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, Temperature
 from serving.markets import ANY
@@ -94,12 +102,14 @@ class Adjustment(_Part):
     """What a market's forecasts are moved by before the first outcome is learned after training.
 
     ``lower`` and ``upper`` are added to the raw 90 % interval, as shares of its width (negative narrows it),
-    ``offsets`` to the logits of the touch and win probabilities, in the order of ``HEADS["lstm"]``.
+    ``offsets``, and ``slopes`` times the leans, to the logits of the touch and win probabilities, in the order of
+    ``HEADS["lstm"]``.
     """
 
     lower: IntervalSide
     upper: IntervalSide
     offsets: Offsets
+    slopes: Slopes
 
 
 class DirectionRule(_Part):
@@ -178,7 +188,8 @@ class Windows(_Part):
 class ModelCard(_Part):
     """``model.json``. ``version`` is the first 12 hex digits of `ModelCard.digest`, empty before it is stamped.
 
-    ``season`` is the usual activity of each slot of the week, ``adjustments`` what the calibration slice taught;
+    ``season`` is the usual activity of each slot of the week, ``adjustments`` what the calibration slice taught,
+    ``centres`` the mean logit of each touch and win probability there, from which leans are counted;
     ``abstains`` tells that a PatchTST did not prove its direction there and never votes. ``adopted`` are series
     that taught a season and adjustments of their own, and nothing to the weights.
     """
@@ -197,6 +208,7 @@ class ModelCard(_Part):
     volatility_scaler: Scaler
     calibration: dict[str, CalibrationMap]
     directions: dict[str, DirectionRule] = {}
+    centres: tuple[FiniteFloat, ...] = ()
     adjustments: dict[str, Adjustment] = {}
     thresholds: Thresholds | None = None
     abstains: bool = False
@@ -255,6 +267,8 @@ class ModelCard(_Part):
                 raise ValueError(f"{name} of an lstm needs {ANY!r}")
         if not self.directions[ANY].never_votes:
             raise ValueError(f"directions.{ANY} must abstain always: what one kind of market proved, another has not")
+        if len(self.centres) != CHANCES:
+            raise ValueError(f"centres of an lstm needs {CHANCES} numbers, got {len(self.centres)}")
         _one_for_each(self.scaler, self.features.columns, "scaler")
 
 

@@ -24,7 +24,7 @@ from fusiontrade.inference.contract import (
     PatchTstForecast,
 )
 from fusiontrade.inference.intervals import corrected
-from fusiontrade.inference.probabilities import moved
+from fusiontrade.inference.probabilities import logits, moved
 from serving.card import HEADS, Adjustment, ModelCard
 from serving.markets import row_of
 
@@ -37,6 +37,7 @@ __all__ = [
     "chances_of",
     "class_probabilities",
     "consistent",
+    "leans_of",
     "lstm_answers",
     "lstm_forecast",
     "lstm_forecasts",
@@ -74,11 +75,12 @@ class Asking(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Adjustments:
-    """What n forecasts are moved by, each as `serving.card.Adjustment` says: (n,), (n,) and (n, CHANCES)."""
+    """What n forecasts are moved by, as `serving.card.Adjustment` says: (n,) sides, (n, CHANCES) offsets, slopes."""
 
     lower: Floats
     upper: Floats
     offsets: Floats
+    slopes: Floats
 
     @classmethod
     def of(cls, rows: Sequence[Adjustment | CalibrationState]) -> Adjustments:
@@ -87,6 +89,7 @@ class Adjustments:
             np.array([row.lower for row in rows], np.float64),
             np.array([row.upper for row in rows], np.float64),
             np.array([row.offsets for row in rows], np.float64).reshape(-1, CHANCES),
+            np.array([row.slopes for row in rows], np.float64).reshape(-1, CHANCES),
         )
 
 
@@ -110,6 +113,8 @@ class LstmAnswers:
         Its 90 % interval as the quantiles give it, and as corrected by the interval's sides.
     expected_range
         High minus low over the horizon, in the quote currency.
+    leans
+        (n, CHANCES) logits of the touch and win probabilities before anything moved them, less what is usual.
     touch_up, touch_down, touch_either
         (n, 5) probabilities to touch ``TOUCH_LEVELS`` ATR within the horizon above, below, on either side.
     """
@@ -130,6 +135,7 @@ class LstmAnswers:
     touch_either: Floats
     win_long: Floats
     win_short: Floats
+    leans: Floats
 
     @property
     def vote(self) -> NDArray[np.int64]:
@@ -174,7 +180,10 @@ def lstm_answers(
     probability, below, above = _directions(card, raw["direction"], subjects)
     if adjustments is None:
         adjustments = Adjustments.of([row_of(card.adjustments, *subject) for subject in subjects])
-    up, down, either, win = np.split(consistent(moved(chances_of(card, outputs), adjustments.offsets)), _SPLITS, axis=1)
+    chances = chances_of(card, outputs)
+    leans = leans_of(card, chances)
+    chances = consistent(moved(chances, leans, adjustments.offsets, adjustments.slopes))
+    up, down, either, win = np.split(chances, _SPLITS, axis=1)
     quantiles = np.sort(raw["quantiles"], axis=1)
     least = price * _LEAST
     raw_low, raw_high = _interval(price + quantiles[:, 0] * unit, price + quantiles[:, -1] * unit, least)
@@ -196,14 +205,20 @@ def lstm_answers(
         touch_either=either,
         win_long=win[:, 0],
         win_short=win[:, 1],
+        leans=leans,
     )
 
 
 def chances_of(card: ModelCard, outputs: Outputs) -> Floats:
     """Return (n, CHANCES) touch and win probabilities in the order of ``HEADS``, each through the map of its head."""
-    logits = np.concatenate((outputs["touch"], outputs["win"]), axis=1).astype(np.float64)
-    columns = [card.calibration[head].apply(logits[:, column]) for column, head in enumerate(HEADS["lstm"])]
+    raw = np.concatenate((outputs["touch"], outputs["win"]), axis=1).astype(np.float64)
+    columns = [card.calibration[head].apply(raw[:, column]) for column, head in enumerate(HEADS["lstm"])]
     return np.clip(np.stack(columns, axis=1), 0.0, 1.0)
+
+
+def leans_of(card: ModelCard, chances: Floats) -> Floats:
+    """Return (n, CHANCES) the logits of probabilities less the usual ones of their heads."""
+    return logits(chances) - np.asarray(card.centres, np.float64)
 
 
 def consistent(chances: Floats) -> Floats:
@@ -260,6 +275,7 @@ def lstm_forecasts(
             touch_either=columns["touch_either"][row],
             win_long=columns["win_long"][row],
             win_short=columns["win_short"][row],
+            leans=columns["leans"][row],
         )
         for row, state in enumerate(states)
     ]
@@ -293,6 +309,7 @@ def _state(card: ModelCard, item: Asking) -> CalibrationState:
         lower=own.lower,
         upper=own.upper,
         offsets=own.offsets,
+        slopes=own.slopes,
         revision=0,
         as_of=card.windows.calibration[1] + card.timeframe.milliseconds,
     )

@@ -66,7 +66,7 @@ def test_generated_requests_to_docs_find_no_fault(docs: Call) -> None:
     assert attack(docs.app, {}) >= 4
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     path=st.text(st.characters(codec="utf-8"), max_size=30), method=st.sampled_from(["GET", "PUT", "POST", "DELETE"])
 )

@@ -116,7 +116,7 @@ def test_an_items_state_moves_its_interval_and_probabilities_and_is_sent_back(en
         "revision": 7,
         "as_of": 1_704_000_000_000,
     }
-    state["offsets"] = (0.5,) * CHANCES
+    state |= {"offsets": (0.5,) * CHANCES, "slopes": (0.25,) * CHANCES}
     plain, moved, stale = ask(
         engine,
         item(candles()),
@@ -129,13 +129,16 @@ def test_an_items_state_moves_its_interval_and_probabilities_and_is_sent_back(en
     assert moved.lstm.interval_raw == plain.lstm.interval_raw
     assert moved.lstm.interval_90 == pytest.approx(corrected(*moved.lstm.interval_raw, 0.5, -0.25))
     assert moved.lstm.state.model_dump() == state
-    assert moved.lstm.touch_up[0] == pytest.approx(probabilities.moved(plain.lstm.touch_up[0], 0.5))
+    assert moved.lstm.touch_up[0] == pytest.approx(
+        probabilities.moved(plain.lstm.touch_up[0], plain.lstm.leans[0], 0.5, 0.25)
+    )
     assert plain.lstm.interval_90 == pytest.approx(corrected(*plain.lstm.interval_raw, 0.05, 0.1))
     assert plain.lstm.state.model_dump() == {
         "version": version,
         "lower": 0.05,
         "upper": 0.1,
         "offsets": (0.0,) * CHANCES,
+        "slopes": (0.0,) * CHANCES,
         "revision": 0,
         "as_of": 2 + 3_600_000,
     }

@@ -15,7 +15,7 @@ from tiny_bundles import LSTM_WIDTHS, card_content
 
 from fusiontrade.inference.contract import CHANCES, CalibrationState, CandleColumns, ForecastItem, LstmForecast
 from fusiontrade.inference.intervals import NARROWEST, WIDEST
-from fusiontrade.inference.probabilities import FARTHEST
+from fusiontrade.inference.probabilities import FARTHEST, STEEPEST
 from serving.card import ModelCard
 from serving.forecasting import (
     Subject,
@@ -114,8 +114,8 @@ def rule(slope: float, below: float, above: float, offset: float = 0.0) -> dict[
     return {"calibration": calibration, "abstain_below": below, "abstain_above": above}
 
 
-def moves(lower: float, upper: float, offset: float = 0.0) -> dict[str, Any]:
-    return {"lower": lower, "upper": upper, "offsets": [offset] * CHANCES}
+def moves(lower: float, upper: float, offset: float = 0.0, slope: float = 0.0) -> dict[str, Any]:
+    return {"lower": lower, "upper": upper, "offsets": [offset] * CHANCES, "slopes": [slope] * CHANCES}
 
 
 def test_direction_and_adjustments_follow_the_symbol_else_its_market_else_any() -> None:
@@ -167,19 +167,31 @@ def test_a_kind_of_market_without_a_rule_never_gets_a_vote_on_what_others_proved
 def test_a_state_of_this_bundle_is_used_and_sent_back_and_another_is_not() -> None:
     raw = outputs(quantiles=[[-1.0, -0.5, 0.0, 0.5, 1.0]])
     offsets = tuple(0.1 * (8 - head) for head in range(CHANCES))
-    state = CalibrationState(version=card().version, lower=0.25, upper=-0.1, offsets=offsets, revision=3, as_of=9)
-    answer = lstm_forecast(card(), raw, 100.0, 1.0, asked(state=state))
+    by = card(centres=[-1.0] * CHANCES)
+    slopes = (0.0,) * (CHANCES - 1) + (0.3,)
+    state = CalibrationState(
+        version=by.version, lower=0.25, upper=-0.1, offsets=offsets, slopes=slopes, revision=3, as_of=9
+    )
+    answer = lstm_forecast(by, raw, 100.0, 1.0, asked(state=state))
     assert answer.state == state
     assert answer.interval_raw == (99.0, 101.0)
     assert answer.interval_90 == pytest.approx((98.5, 100.8))
     assert answer.touch_up == pytest.approx([1 / (1 + math.exp(-offset)) for offset in offsets[:5]])
     assert answer.win_long == pytest.approx(1 / (1 + math.exp(0.7)))
+    assert answer.win_short == pytest.approx(1 / (1 + math.exp(0.8 - 0.3)))
+    assert answer.leans == (1.0,) * CHANCES
 
     older = state.model_copy(update={"version": "0123456789ab"})
-    own = card(adjustments={"any": moves(0.05, 0.1), "fx": moves(0.5, 0.5, 0.25)})
+    own = card(adjustments={"any": moves(0.05, 0.1), "fx": moves(0.5, 0.5, 0.25, -0.2)})
     answer = lstm_forecast(own, raw, 100.0, 1.0, asked(state=older, market="fx"))
     assert answer.state == CalibrationState(
-        version=own.version, lower=0.5, upper=0.5, offsets=(0.25,) * CHANCES, revision=0, as_of=2 + 3_600_000
+        version=own.version,
+        lower=0.5,
+        upper=0.5,
+        offsets=(0.25,) * CHANCES,
+        slopes=(-0.2,) * CHANCES,
+        revision=0,
+        as_of=2 + 3_600_000,
     )
     assert answer.interval_90 == pytest.approx((98.0, 102.0))
 
@@ -201,7 +213,15 @@ def test_a_batch_is_answered_as_each_item_alone() -> None:
         name: rng.standard_normal((6, width) if width else 6).astype(np.float32) for name, width in LSTM_WIDTHS.items()
     }
     own = card(adjustments={"any": moves(0.05, 0.1), "crypto": moves(0.2, 0.3, -0.3)})
-    state = CalibrationState(version=own.version, lower=0.1, upper=0.2, offsets=(0.4,) * CHANCES, revision=1, as_of=1)
+    state = CalibrationState(
+        version=own.version,
+        lower=0.1,
+        upper=0.2,
+        offsets=(0.4,) * CHANCES,
+        slopes=(0.2,) * CHANCES,
+        revision=1,
+        as_of=1,
+    )
     items = [asked(), asked("BTC-USD", market="crypto"), asked(state=state), asked("AAPL", market="equity")] + [
         asked()
     ] * 2
@@ -233,9 +253,15 @@ SIDE = st.floats(NARROWEST, WIDEST)
     share=st.floats(1e-7, 0.5),
     sides=st.tuples(SIDE, SIDE),
     offsets=arrays.arrays(np.float64, CHANCES, elements=st.floats(-FARTHEST, FARTHEST)),
+    slopes=arrays.arrays(np.float64, CHANCES, elements=st.floats(-STEEPEST, STEEPEST)),
 )
 def test_any_finite_output_gives_a_lawful_answer(
-    flat: np.ndarray, close: np.ndarray, share: float, sides: tuple[float, float], offsets: np.ndarray
+    flat: np.ndarray,
+    close: np.ndarray,
+    share: float,
+    sides: tuple[float, float],
+    offsets: np.ndarray,
+    slopes: np.ndarray,
 ) -> None:
     raw = {
         "direction": flat[:, 0],
@@ -245,7 +271,8 @@ def test_any_finite_output_gives_a_lawful_answer(
         "win": flat[:, 22:24],
         "log_range": flat[:, 24],
     }
-    chosen = card(adjustments={"any": {"lower": sides[0], "upper": sides[1], "offsets": offsets.tolist()}})
+    own = moves(*sides) | {"offsets": offsets.tolist(), "slopes": slopes.tolist()}
+    chosen = card(adjustments={"any": own})
     answers = lstm_answers(chosen, raw, close, close * share, [EURO] * 3)
     up, down, either = answers.touch_up, answers.touch_down, answers.touch_either
     for probabilities in (answers.probability_up, answers.win_long, answers.win_short, up, down, either):

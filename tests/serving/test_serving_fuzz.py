@@ -37,6 +37,7 @@ STATE = {
     "lower": 0.1,
     "upper": 0.2,
     "offsets": [0.1] * CHANCES,
+    "slopes": [-0.1] * CHANCES,
     "revision": 3,
     "as_of": 1_700_000_000_000,
 }

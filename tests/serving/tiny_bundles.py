@@ -211,7 +211,10 @@ def card_content(kind: str, timeframe: str) -> dict[str, Any]:
         | {"any": {"calibration": {"kind": "platt", "a": 0.0, "b": 0.1}, "abstain_below": 0.0, "abstain_above": 1.0}}
         if is_lstm
         else {},
-        "adjustments": {"any": {"lower": 0.05, "upper": 0.1, "offsets": [0.0] * CHANCES}} if is_lstm else {},
+        "centres": [0.0] * CHANCES if is_lstm else [],
+        "adjustments": {"any": {"lower": 0.05, "upper": 0.1, "offsets": [0.0] * CHANCES, "slopes": [0.0] * CHANCES}}
+        if is_lstm
+        else {},
         "thresholds": {"change_scale": 0.4} if is_lstm else None,
         "metrics": {"direction_accuracy": {"value": 0.53, "low": 0.5, "high": 0.56, "n": 1000}},
         "data": {

@@ -25,7 +25,7 @@ from fusiontrade.inference.contract import (
     PatchTstForecast,
 )
 from fusiontrade.inference.intervals import corrected
-from fusiontrade.inference.probabilities import moved
+from fusiontrade.inference.probabilities import logits, moved
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.source import CandleAnswer
 from fusiontrade.market.symbols import Symbol
@@ -38,6 +38,7 @@ OWN_STATE = CalibrationState(
     lower=0.0,
     upper=0.0,
     offsets=(0.0,) * CHANCES,
+    slopes=(0.0,) * CHANCES,
     revision=0,
     as_of=NOON - 30 * 86_400_000,
 )
@@ -49,7 +50,9 @@ BASE_CHANCES = (
     0.7, 0.5, 0.33, 0.17, 0.09,  # on either side
     0.42, 0.38,  # a long's win, a short's
 )  # fmt: skip
-"""The probabilities of the fake bundles before any offset."""
+"""The probabilities of the fake bundles before anything moved them."""
+BASE_LEANS = tuple((logits(BASE_CHANCES) + 1.0).tolist())
+"""Their leans: to the fake bundles a logit of -1 is usual."""
 
 CLASSES = {1: (0.5, 0.25, 0.25), 0: (0.25, 0.5, 0.25), -1: (0.25, 0.25, 0.5)}
 
@@ -96,7 +99,7 @@ def forecast(
     votes = lstm or 0
     raw = (close - 1.5 * atr, close + 1.5 * atr)
     state = item.state if item.state and item.state.version == own.version else own
-    chances = moved(BASE_CHANCES, state.offsets).tolist()
+    chances = moved(BASE_CHANCES, BASE_LEANS, state.offsets, state.slopes).tolist()
     return ItemForecast(
         symbol=item.symbol,
         timeframe=item.timeframe,
@@ -124,6 +127,7 @@ def forecast(
             touch_either=chances[10:15],
             win_long=chances[15],
             win_short=chances[16],
+            leans=BASE_LEANS,
         ),
         patchtst=None
         if patchtst is None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusiontrade.inference.contract import CHANCES
 from fusiontrade.journal.outcomes import HORIZON_BARS
 from serving.calibration import CalibrationMap
 from serving.card import HEADS, Adjustment, Metric, ModelCard, Thresholds
@@ -15,7 +16,15 @@ from serving.evaluation import LSTM_HEADLINES, PATCHTST_HEADLINES, HeldOut, judg
 from serving.evaluation.baselines import rates_by_series
 from serving.evaluation.metrics import log_loss
 from serving.evaluation.significance import Comparison, compare
-from serving.forecasting import Adjustments, LstmAnswers, Subject, chances_of, class_probabilities, lstm_answers
+from serving.forecasting import (
+    Adjustments,
+    LstmAnswers,
+    Subject,
+    chances_of,
+    class_probabilities,
+    leans_of,
+    lstm_answers,
+)
 from serving.markets import ANY, row_of
 from serving.training.config import TrainingConfig
 from serving.training.dataset import Pool
@@ -47,10 +56,13 @@ def finish_lstm(
         **known,
         calibration=maps,
         directions=rules,
+        centres=(0.0,) * CHANCES,
         adjustments={ANY: STILL},
         thresholds=Thresholds(change_scale=round(scale, 6)),
         metrics={},
     )
+    centres = np.round(leans_of(card, chances_of(card, outputs)).mean(axis=0), 6)
+    card = card.model_copy(update={"centres": tuple(centres.tolist())})
     card = card.model_copy(update={"adjustments": learned_adjustments(card, pool, rows, outputs)})
     answers = walked_answers(card, answer(prepared.slices.test), held, subjects(pool))
     figures = judge_lstm(answers, held, _names(pool), resamples=config.bootstrap, seed=config.seed)
@@ -82,12 +94,14 @@ def walked_answers(
             high=raw.raw_high[rows],
             outcome=held.close[rows] + held.change[rows] * held.atr[rows],
             chances=chances[rows],
+            leans=raw.leans[rows],
             came=held.came[rows],
             made_at=held.entry[rows],
             known_at=held.known_at[rows],
         )
         path = walked(lived, row_of(card.adjustments, *whose[place]))
-        moves.lower[rows], moves.upper[rows], moves.offsets[rows] = path.lower, path.upper, path.offsets
+        moves.lower[rows], moves.upper[rows] = path.lower, path.upper
+        moves.offsets[rows], moves.slopes[rows] = path.offsets, path.slopes
     return lstm_answers(card, outputs, held.close, held.atr, of_rows, adjustments=moves)
 
 
@@ -185,6 +199,7 @@ def learned_adjustments(
     """
     quantiles = np.sort(outputs["quantiles"].astype(np.float64), axis=1)
     chances, came = chances_of(card, outputs), _came(pool, rows)
+    leans = leans_of(card, chances)
     change = pool.column(lambda one: one.labels.change)[rows].astype(np.float64)
     known_at = pool.column(lambda one: one.labels.known_at)[rows]
     place = pool.series_of(rows)
@@ -197,6 +212,7 @@ def learned_adjustments(
                 high=quantiles[own, -1],
                 outcome=change[own],
                 chances=chances[own],
+                leans=leans[own],
                 came=came[own],
                 made_at=pool.entry[rows][own],
                 known_at=known_at[own],

@@ -26,7 +26,7 @@ __all__ = ["STILL", "Lived", "averaged", "starting", "walked"]
 Floats = NDArray[np.float64]
 _DIGITS = 6
 
-STILL = Adjustment(lower=0.0, upper=0.0, offsets=(0.0,) * CHANCES)
+STILL = Adjustment(lower=0.0, upper=0.0, offsets=(0.0,) * CHANCES, slopes=(0.0,) * CHANCES)
 """What moves nothing."""
 
 
@@ -38,8 +38,8 @@ class Lived:
     ----------
     low, high, outcome
         (n,) raw 90 % intervals of the next close and that close, in one unit of price.
-    chances, came
-        (n, CHANCES) calibrated probabilities that nothing has moved yet, and what came true, 0 or 1.
+    chances, leans, came
+        (n, CHANCES) calibrated probabilities that nothing has moved yet, their leans, and what came true, 0 or 1.
     made_at, known_at
         (n,) instants of the forecast and of the end of its horizon, ms UTC.
     """
@@ -48,6 +48,7 @@ class Lived:
     high: Floats
     outcome: Floats
     chances: Floats
+    leans: Floats
     came: Floats
     made_at: NDArray[np.int64]
     known_at: NDArray[np.int64]
@@ -56,7 +57,7 @@ class Lived:
 def walked(lived: Lived, start: Adjustment) -> Adjustments:
     """Return what each of the n forecasts was moved by, beginning with ``start``."""
     lower, upper, _, _ = walk(lived.low, lived.high, lived.outcome, start.lower, start.upper)
-    return Adjustments(lower, upper, _offsets(lived, np.asarray(start.offsets, np.float64)))
+    return Adjustments(lower, upper, *_steps(lived, np.asarray(start.offsets), np.asarray(start.slopes)))
 
 
 def starting(lived: Lived) -> Adjustment:
@@ -67,6 +68,7 @@ def starting(lived: Lived) -> Adjustment:
         lower=round(float(path.lower[half:].mean()), _DIGITS),
         upper=round(float(path.upper[half:].mean()), _DIGITS),
         offsets=tuple(np.round(path.offsets[half:].mean(axis=0), _DIGITS).tolist()),
+        slopes=tuple(np.round(path.slopes[half:].mean(axis=0), _DIGITS).tolist()),
     )
 
 
@@ -94,18 +96,19 @@ def _mean(several: Sequence[Adjustment]) -> Adjustment:
         lower=round(float(rows.lower.mean()), _DIGITS),
         upper=round(float(rows.upper.mean()), _DIGITS),
         offsets=tuple(np.round(rows.offsets.mean(axis=0), _DIGITS).tolist()),
+        slopes=tuple(np.round(rows.slopes.mean(axis=0), _DIGITS).tolist()),
     )
 
 
-def _offsets(lived: Lived, offset: Floats) -> Floats:
-    """Return (n, CHANCES) the offsets in force at each forecast."""
-    found = np.empty_like(lived.chances)
-    waiting: deque[tuple[int, Floats, Floats]] = deque()
+def _steps(lived: Lived, offset: Floats, slope: Floats) -> tuple[Floats, Floats]:
+    """Return (n, CHANCES) each: the offsets and the slopes in force at each forecast."""
+    offsets, slopes = np.empty_like(lived.chances), np.empty_like(lived.chances)
+    waiting: deque[tuple[int, int, Floats]] = deque()
     for row, (made_at, known_at) in enumerate(zip(lived.made_at.tolist(), lived.known_at.tolist(), strict=True)):
         while waiting and waiting[0][0] <= made_at:
-            _, told, came = waiting.popleft()
-            offset = advance(offset, told, came)
-        found[row] = offset
-        told = consistent(moved(lived.chances[row], offset)[None])[0]
-        waiting.append((known_at, told, lived.came[row]))
-    return found
+            _, earlier, told = waiting.popleft()
+            offset, slope = advance(offset, slope, lived.leans[earlier], told, lived.came[earlier])
+        offsets[row], slopes[row] = offset, slope
+        told = consistent(moved(lived.chances[row], lived.leans[row], offset, slope)[None])[0]
+        waiting.append((known_at, row, told))
+    return offsets, slopes

@@ -41,8 +41,8 @@ class Waiting:
         Last close and ATR(14) then, in the quote currency.
     raw_low, raw_high
         Its raw 90 % interval of the next close, in the quote currency.
-    chances
-        Its probabilities as they were issued, in the order of `LstmForecast.chances`.
+    chances, leans
+        Its probabilities as they were issued, and their leans, in the order of `LstmForecast.chances`.
     """
 
     bar_close: int
@@ -51,6 +51,7 @@ class Waiting:
     raw_low: float
     raw_high: float
     chances: tuple[float, ...]
+    leans: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ class Tracked:
         Of the bundle it holds for.
     lower, upper
         What each side is moved outwards by, in shares of the raw interval's width.
-    offsets
-        What the probabilities are moved by, in logits, in the order of `LstmForecast.chances`.
+    offsets, slopes
+        What the probabilities are moved by, in logits and in logits for each of lean, in the order of
+        `LstmForecast.chances`.
     revision
         Next closes learned since the bundle was made.
     as_of
@@ -77,6 +79,7 @@ class Tracked:
     lower: float
     upper: float
     offsets: tuple[float, ...]
+    slopes: tuple[float, ...]
     revision: int
     as_of: int
     waiting: tuple[Waiting, ...] = ()
@@ -84,7 +87,7 @@ class Tracked:
     @classmethod
     def of(cls, state: CalibrationState) -> Tracked:
         """Return the beginning that the container told."""
-        return cls(state.version, state.lower, state.upper, state.offsets, state.revision, state.as_of)
+        return cls(state.version, state.lower, state.upper, state.offsets, state.slopes, state.revision, state.as_of)
 
     @property
     def state(self) -> CalibrationState:
@@ -94,6 +97,7 @@ class Tracked:
             lower=self.lower,
             upper=self.upper,
             offsets=self.offsets,
+            slopes=self.slopes,
             revision=self.revision,
             as_of=self.as_of,
         )
@@ -133,8 +137,8 @@ def settled(stored: States, frames: Mapping[Timeframe, CandleFrame]) -> dict[Tim
         Finished bars of each timeframe, oldest first; one may be absent.
 
     The next close of a forecast is that of the first bar that opens at or after it; its horizon is that bar and the
-    three after it. The next close teaches the sides as soon as it is there, the horizon teaches the offsets once all
-    of it is finished, and then the forecast leaves. It leaves without teaching them where the horizon took longer
+    three after it. The next close teaches the sides as soon as it is there, the horizon the offsets and slopes once
+    all of it is finished, and then the forecast leaves. It leaves without teaching them where the horizon took longer
     than `in_time` allows, and without teaching anything where it is from before the first bar of its frame: nobody
     can tell what came next.
     """
@@ -196,8 +200,14 @@ def _horizon_taught(tracked: Tracked, forecast: Waiting, ahead: CandleFrame) -> 
     entry, atr = np.array([forecast.entry]), np.array([forecast.atr])
     opened, high, low = ahead.open[None], ahead.high[None], ahead.low[None]
     came = np.concatenate((touches(entry, atr, high, low), wins(entry, atr, opened, high, low)), axis=1)[0]
-    offsets = probabilities.advance(tracked.offsets, forecast.chances, came)
-    return replace(tracked, offsets=tuple(offsets.tolist()), as_of=max(tracked.as_of, int(ahead.close_time[-1])))
+    told, leans = forecast.chances, forecast.leans
+    offsets, slopes = probabilities.advance(tracked.offsets, tracked.slopes, leans, told, came)
+    return replace(
+        tracked,
+        offsets=tuple(offsets.tolist()),
+        slopes=tuple(slopes.tolist()),
+        as_of=max(tracked.as_of, int(ahead.close_time[-1])),
+    )
 
 
 def _issued(tracked: Tracked | None, item: ItemForecast) -> Tracked | None:
@@ -218,4 +228,4 @@ def _waiting(item: ItemForecast, lstm: LstmForecast) -> Waiting | None:
         return None
     if min(item.current_price, item.atr) <= 0.0 or lstm.horizon_bars != HORIZON_BARS:
         return None
-    return Waiting(item.bar_close, item.current_price, item.atr, *lstm.interval_raw, lstm.chances)
+    return Waiting(item.bar_close, item.current_price, item.atr, *lstm.interval_raw, lstm.chances, lstm.leans)

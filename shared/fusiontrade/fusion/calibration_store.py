@@ -3,10 +3,11 @@
 Always true here: a write happens only if nobody wrote since the item was read; an item that cannot be read, be it of
 an older layout or damaged, counts as empty and is learned anew; what is read can be sent and learned from.
 
-Prices and sides are stored to the last digit. Issued probabilities are stored to 6 digits and offsets to 9: the first
-error moves an offset by 2.5e-9 at most, the second by 5e-10 a write, while an outcome of a chance of one in a thousand
-moves it by 5e-6. An item with four timeframes and four forecasts waiting on each, the most that bars one after the
-other leave, takes under 4 KB (DynamoDB: one unit to read, four to write), with as many as ever wait under 7 KB.
+Prices and sides are stored to the last digit. Issued probabilities are stored to 6 digits, leans to 4, offsets and
+slopes to 9: the first errors move a step by 1e-6 of it or less, the last by 5e-10 a write, while an outcome of a chance
+of one in a thousand moves an offset by 2.5e-6. An item with four timeframes and four forecasts waiting on each, the
+most that bars one after the other leave, takes under 7 KB (DynamoDB: one unit to read, seven to write), with as many
+as ever wait under 12 KB.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["TableCalibrationStates"]
 
 _CHANCE_DIGITS = 6
-_OFFSET_DIGITS = 9
+_LEAN_DIGITS = 4
+_STEP_DIGITS = 9
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +79,8 @@ def _document(tracked: Tracked) -> dict[str, Any]:
         "version": tracked.version,
         "lower": tracked.lower,
         "upper": tracked.upper,
-        "offsets": [round(offset, _OFFSET_DIGITS) for offset in tracked.offsets],
+        "offsets": [round(offset, _STEP_DIGITS) for offset in tracked.offsets],
+        "slopes": [round(slope, _STEP_DIGITS) for slope in tracked.slopes],
         "revision": tracked.revision,
         "as_of": tracked.as_of,
         "waiting": [
@@ -88,6 +91,7 @@ def _document(tracked: Tracked) -> dict[str, Any]:
                 "raw_low": forecast.raw_low,
                 "raw_high": forecast.raw_high,
                 "chances": [round(chance, _CHANCE_DIGITS) for chance in forecast.chances],
+                "leans": [round(lean, _LEAN_DIGITS) for lean in forecast.leans],
             }
             for forecast in tracked.waiting
         ],
@@ -112,6 +116,7 @@ def _tracked(document: Mapping[str, Any]) -> Tracked:
         lower=float(document["lower"]),
         upper=float(document["upper"]),
         offsets=tuple(float(offset) for offset in document["offsets"]),
+        slopes=tuple(float(slope) for slope in document["slopes"]),
         revision=int(document["revision"]),
         as_of=int(document["as_of"]),
     )
@@ -125,11 +130,13 @@ def _tracked(document: Mapping[str, Any]) -> Tracked:
 def _waiting(document: Mapping[str, Any]) -> Waiting:
     """Return a forecast that can be learned from; raises `ValueError` for one that no model made."""
     entry, atr, low, high = (float(document[name]) for name in ("entry", "atr", "raw_low", "raw_high"))
-    chances = tuple(float(chance) for chance in document["chances"])
+    chances, leans = (tuple(float(number) for number in document[name]) for name in ("chances", "leans"))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"a raw interval must be finite, got {low} … {high}")
     if not (0.0 < entry < math.inf and 0.0 < atr < math.inf):
         raise ValueError(f"a price and an ATR must be positive and finite, got {entry} and {atr}")
     if len(chances) != CHANCES or not all(0.0 <= chance <= 1.0 for chance in chances):
         raise ValueError(f"{CHANCES} probabilities must lie in [0, 1], got {chances}")
-    return Waiting(int(document["bar_close"]), entry, atr, low, high, chances)
+    if len(leans) != CHANCES or not all(map(math.isfinite, leans)):
+        raise ValueError(f"{CHANCES} leans must be finite, got {leans}")
+    return Waiting(int(document["bar_close"]), entry, atr, low, high, chances, leans)

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from fusiontrade.inference.intervals import NARROWEST, WIDEST
-from fusiontrade.inference.probabilities import FARTHEST
+from fusiontrade.inference.probabilities import FARTHEST, STEEPEST
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 
@@ -29,12 +29,14 @@ __all__ = [
     "IntervalSide",
     "ItemError",
     "ItemForecast",
+    "Leans",
     "LstmForecast",
     "Market",
     "ModelKind",
     "ModelReference",
     "Offsets",
     "PatchTstForecast",
+    "Slopes",
 ]
 
 TOUCH_LEVELS: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -52,6 +54,11 @@ IntervalSide = Annotated[FiniteFloat, Field(ge=NARROWEST, le=WIDEST)]
 Offsets = Annotated[
     tuple[Annotated[FiniteFloat, Field(ge=-FARTHEST, le=FARTHEST)], ...], Field(min_length=CHANCES, max_length=CHANCES)
 ]
+Slopes = Annotated[
+    tuple[Annotated[FiniteFloat, Field(ge=-STEEPEST, le=STEEPEST)], ...],
+    Field(min_length=CHANCES, max_length=CHANCES),
+]
+Leans = Annotated[tuple[FiniteFloat, ...], Field(min_length=CHANCES, max_length=CHANCES)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 _Instants = Annotated[list[int], Field(fail_fast=True)]  # a million wrong values are one fault
 _Prices = Annotated[list[FiniteFloat], Field(fail_fast=True)]
@@ -88,8 +95,9 @@ class CalibrationState(_Message):
     """How far the forecasts of one symbol, timeframe and bundle have to be moved, learned from their outcomes.
 
     ``lower`` and ``upper`` are added below and above the raw interval, as shares of its width (negative narrows it),
-    within the ends that `fusiontrade.inference.intervals` sets: beyond them bounds could cross. ``offsets`` are added
-    to the logits of the `CHANCES` probabilities, in the order of `LstmForecast.chances`.
+    within the ends that `fusiontrade.inference.intervals` sets: beyond them bounds could cross. ``offsets``, and
+    ``slopes`` times the leans, are added to the logits of the `CHANCES` probabilities, in the order of
+    `LstmForecast.chances`.
     ``revision`` counts the next-bar outcomes since the bundle was made, 0 is the bundle's own state; ``as_of`` is the
     close of the newest outcome in it, ms. It holds for the bundle of ``version`` alone.
     """
@@ -98,6 +106,7 @@ class CalibrationState(_Message):
     lower: IntervalSide
     upper: IntervalSide
     offsets: Offsets
+    slopes: Slopes
     revision: Annotated[int, Field(ge=0)]
     as_of: int
 
@@ -147,7 +156,8 @@ class LstmForecast(_Message):
     ``change_scale`` is the 95th percentile of |predicted change| on the calibration slice, in the unit of ``change``
     (ATR); ``direction_accuracy`` is the measured hold-out accuracy of the votes in percent, null where the symbol
     never gets one. ``interval_raw`` are the 5 % and 95 % quantiles of the next close as the model gives them,
-    ``interval_90`` the same corrected by ``state``, by which the touch and win probabilities are moved too.
+    ``interval_90`` the same corrected by ``state``, by which the touch and win probabilities are moved too;
+    ``leans`` are the logits these had before, less what is usual for each.
     """
 
     model: ModelReference
@@ -168,6 +178,7 @@ class LstmForecast(_Message):
     touch_either: Annotated[list[Probability], Field(min_length=len(TOUCH_LEVELS), max_length=len(TOUCH_LEVELS))]
     win_long: Probability
     win_short: Probability
+    leans: Leans
 
     @property
     def chances(self) -> tuple[float, ...]:

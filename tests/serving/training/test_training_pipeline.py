@@ -115,7 +115,16 @@ def test_bars_of_the_test_slice_change_neither_weights_nor_calibration(
     after = train_bundle(prepare(pool_of(Timeframe.H1, altered), CONFIG), "lstm", CONFIG, tmp_path)
     assert manifest(after)["weights.safetensors"] == manifest(lstm)["weights.safetensors"]
     before_card, after_card = load_bundle(lstm).card, load_bundle(after).card
-    for name in ("scaler", "season", "volatility_scaler", "calibration", "directions", "adjustments", "thresholds"):
+    for name in (
+        "scaler",
+        "season",
+        "volatility_scaler",
+        "calibration",
+        "directions",
+        "centres",
+        "adjustments",
+        "thresholds",
+    ):
         assert getattr(after_card, name) == getattr(before_card, name), name
     assert after_card.metrics != before_card.metrics
 
@@ -181,7 +190,8 @@ def test_what_the_engine_answers_is_what_was_judged(
     assert answer.lstm.change == pytest.approx(float(raw["change"][0]), abs=1e-5)
     assert answer.lstm.state.as_of == bundle.card.windows.calibration[1] + bundle.card.timeframe.milliseconds
     own = bundle.card.adjustments[series.symbol]
-    assert (answer.lstm.state.lower, answer.lstm.state.offsets) == (own.lower, own.offsets)
+    state = answer.lstm.state
+    assert (state.lower, state.offsets, state.slopes) == (own.lower, own.offsets, own.slopes)
     quantiles = np.sort(raw["quantiles"][0].astype(np.float64))[[0, -1]]
     assert answer.lstm.interval_raw == pytest.approx(frame.close[-1] + quantiles * series.atr[place], rel=1e-6)
 

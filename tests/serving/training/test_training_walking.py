@@ -12,11 +12,11 @@ from tiny_bundles import LSTM_WIDTHS, card_content
 from fusiontrade.inference import probabilities
 from fusiontrade.inference.contract import CHANCES
 from fusiontrade.inference.intervals import advance, corrected
-from fusiontrade.inference.probabilities import moved
+from fusiontrade.inference.probabilities import logits, moved
 from serving.calibration import sigmoid
 from serving.card import Adjustment, ModelCard
 from serving.evaluation import HeldOut
-from serving.forecasting import Adjustments, LstmAnswers, Subject, chances_of, consistent, lstm_answers
+from serving.forecasting import Adjustments, LstmAnswers, Subject, chances_of, consistent, leans_of, lstm_answers
 from serving.training.judging.judge import walked_answers
 from serving.training.judging.walking import STILL, Lived, averaged, starting, walked
 
@@ -29,7 +29,7 @@ CARD = ModelCard.model_validate_json(
         card_content("lstm", "1h")
         | {
             "adjustments": {
-                name: {"lower": low, "upper": high, "offsets": [offset] * CHANCES}
+                name: {"lower": low, "upper": high, "offsets": [offset] * CHANCES, "slopes": [offset / 4] * CHANCES}
                 for name, (low, high, offset) in STARTS.items()
             }
         }
@@ -79,19 +79,23 @@ def chances(answers: LstmAnswers) -> np.ndarray:
     return np.concatenate((*sides, answers.win_long[:, None], answers.win_short[:, None]), axis=1)
 
 
-def lived(n: int, *, low: float = -1.0, high: float = 1.0, bias: float = 0.0, seed: int = 5) -> Lived:
-    """One series whose probabilities are ``bias`` logits too low, and whose change has four degrees of freedom."""
+def lived(
+    n: int, *, low: float = -1.0, high: float = 1.0, bias: float = 0.0, steep: float = 0.0, seed: int = 5
+) -> Lived:
+    """One series whose logits are ``bias`` too low and lean ``steep`` too little; changes have four degrees of freedom."""
     rng = np.random.default_rng(seed)
     side = np.array([0.5, 0.4, 0.3, 0.2, 0.1])
     usual = np.concatenate((side, side, 1.5 * side, [0.2, 0.2]))
-    told = consistent(sigmoid(np.log(usual / (1 - usual)) + rng.normal(0, 0.3, (n, 1))))
-    true = sigmoid(np.log(told / (1 - told)) + bias)
+    told = consistent(sigmoid(logits(usual) + rng.normal(0, 0.5, (n, 1))))
+    leans = logits(told) - logits(usual)
+    true = sigmoid(logits(told) + bias + steep * leans)
     made_at = np.arange(n) * HOUR
     return Lived(
         low=np.full(n, low),
         high=np.full(n, high),
         outcome=rng.standard_t(4, n),
         chances=told,
+        leans=leans,
         came=(rng.random((n, CHANCES)) < true).astype(np.float64),
         made_at=made_at,
         known_at=made_at + HORIZON,
@@ -117,6 +121,13 @@ def test_probabilities_that_are_too_low_are_raised_by_what_they_lack() -> None:
     assert np.mean(starting(lived(8000)).offsets) == pytest.approx(0.0, abs=0.05)
 
 
+def test_probabilities_that_promise_too_much_at_both_ends_lean_less() -> None:
+    found = starting(lived(20_000, steep=-0.3))
+    assert np.mean(found.slopes) == pytest.approx(-0.3, abs=0.08)
+    assert np.mean(found.offsets) == pytest.approx(0.0, abs=0.05)
+    assert np.mean(starting(lived(20_000)).slopes) == pytest.approx(0.0, abs=0.05)
+
+
 def test_the_start_is_the_mean_over_the_later_half_of_the_way() -> None:
     life = lived(101, bias=0.3)
     path = walked(life, STILL)
@@ -124,6 +135,7 @@ def test_the_start_is_the_mean_over_the_later_half_of_the_way() -> None:
     assert found.lower == round(float(path.lower[50:].mean()), 6)
     assert found.upper == round(float(path.upper[50:].mean()), 6)
     assert found.offsets == tuple(np.round(path.offsets[50:].mean(axis=0), 6))
+    assert found.slopes == tuple(np.round(path.slopes[50:].mean(axis=0), 6))
 
 
 def test_an_unknown_outcome_teaches_an_interval_nothing() -> None:
@@ -132,12 +144,13 @@ def test_an_unknown_outcome_teaches_an_interval_nothing() -> None:
 
 
 def test_a_kind_of_market_starts_from_the_mean_of_its_symbols() -> None:
-    one, two = (Adjustment(lower=x, upper=-x, offsets=(x,) * CHANCES) for x in (0.1, 0.3))
+    one, two = (Adjustment(lower=x, upper=-x, offsets=(x,) * CHANCES, slopes=(-x,) * CHANCES) for x in (0.1, 0.3))
     table = averaged({"BTC-USD": one, "EURUSD=X": two, "AUDUSD=X": two}, dict(WHOSE) | {"AUDUSD=X": "fx"})
     assert table["BTC-USD"] is one
     assert table["fx"] == two
     assert table["crypto"] == one
-    assert (table["any"].lower, table["any"].offsets[3]) == (pytest.approx(0.233333), pytest.approx(0.233333))
+    pooled = table["any"]
+    assert (pooled.lower, pooled.offsets[3], pooled.slopes[3]) == pytest.approx((0.233333, 0.233333, -0.233333))
     assert averaged({}, {}) == {"any": STILL}
 
 
@@ -147,18 +160,22 @@ def test_a_kind_of_market_starts_from_the_mean_of_its_symbols() -> None:
 def test_each_series_is_walked_in_time_from_its_own_start(held: HeldOut, outputs: dict[str, np.ndarray]) -> None:
     """Row by row, with the definitions of one step alone."""
     answers, plain = answered(held, outputs), chances_of(CARD, outputs)
+    leans = leans_of(CARD, plain)
+    np.testing.assert_array_equal(answers.leans, leans)
     for place, (lower, upper, offset) in enumerate([STARTS["BTC-USD"], STARTS["fx"], STARTS["fx"]]):
         rows = np.flatnonzero(held.place == place)
-        sides, offsets, waiting = (lower, upper), np.full(CHANCES, offset), []
+        sides, waiting = (lower, upper), []
+        offsets, slopes = np.full(CHANCES, offset), np.full(CHANCES, offset / 4)
         for row in rows[np.argsort(held.entry[rows])].tolist():
             low, high = answers.raw_low[row], answers.raw_high[row]
             expected = corrected(low, high, *sides)
             assert (answers.low[row], answers.high[row]) == pytest.approx(expected, rel=1e-12)
             sides = advance(*sides, low, high, held.close[row] + held.change[row] * held.atr[row])
             for earlier in [one for one in waiting if one[0] <= held.entry[row]]:
-                offsets = probabilities.advance(offsets, earlier[1], held.came[earlier[2]])
+                before = leans[earlier[2]], earlier[1], held.came[earlier[2]]
+                offsets, slopes = probabilities.advance(offsets, slopes, *before)
                 waiting.remove(earlier)
-            told = consistent(moved(plain[row], offsets)[None])[0]
+            told = consistent(moved(plain[row], leans[row], offsets, slopes)[None])[0]
             assert chances(answers)[row] == pytest.approx(told, abs=1e-12)
             waiting.append((held.entry[row] + HORIZON, told, row))
 
@@ -212,17 +229,18 @@ def test_an_outcome_of_one_series_moves_no_other(held: HeldOut, outputs: dict[st
 
 
 def test_walked_probabilities_come_true_as_often_as_they_say_on_average() -> None:
-    life = lived(5000, bias=-0.6)
+    life = lived(10000, bias=-0.6)
     path = walked(life, STILL)
-    told = consistent(moved(life.chances, path.offsets))
+    told = consistent(moved(life.chances, life.leans, path.offsets, path.slopes))
     assert np.abs(life.chances.mean(axis=0) - life.came.mean(axis=0)).max() > 0.06
     assert told.mean(axis=0) == pytest.approx(life.came.mean(axis=0), abs=0.035)
 
 
 def test_adjustments_of_rows_keep_their_order() -> None:
-    rows = [Adjustment(lower=x, upper=2 * x, offsets=(x,) * CHANCES) for x in (0.1, 0.2)]
+    rows = [Adjustment(lower=x, upper=2 * x, offsets=(x,) * CHANCES, slopes=(-x,) * CHANCES) for x in (0.1, 0.2)]
     found = Adjustments.of(rows)
     assert found.lower.tolist() == [0.1, 0.2]
     assert found.upper.tolist() == [0.2, 0.4]
-    assert found.offsets.shape == (2, CHANCES)
+    assert found.offsets.shape == found.slopes.shape == (2, CHANCES)
+    assert found.slopes[:, 3].tolist() == [-0.1, -0.2]
     assert Adjustments.of([]).offsets.shape == (0, CHANCES)

@@ -16,7 +16,7 @@ from fusiontrade.inference.contract import CHANCES, CalibrationState, CandleColu
 from fusiontrade.inference.intervals import walk
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
-from tests.support.fusion_fakes import BASE_CHANCES, NOON, OWN_STATE, forecast
+from tests.support.fusion_fakes import BASE_CHANCES, BASE_LEANS, NOON, OWN_STATE, forecast
 
 HOUR = Timeframe.H1.milliseconds
 VERSION = OWN_STATE.version
@@ -39,13 +39,13 @@ def frame(
     return CandleFrame("EURUSD=X", Timeframe.H1, time, close, top, bottom, close)
 
 
-def waits(bar_close: int, chances: tuple[float, ...] = BASE_CHANCES) -> Waiting:
+def waits(bar_close: int, chances: tuple[float, ...] = BASE_CHANCES, leans: tuple[float, ...] = BASE_LEANS) -> Waiting:
     """A forecast from 100 with an ATR of 1 and the raw interval 98.5 to 101.5."""
-    return Waiting(bar_close, 100.0, 1.0, 98.5, 101.5, chances)
+    return Waiting(bar_close, 100.0, 1.0, 98.5, 101.5, chances, leans)
 
 
 def tracked(lower: float = 0.0, upper: float = 0.0, *waiting: Waiting, as_of: int = NOON) -> Tracked:
-    return Tracked(VERSION, lower, upper, STILL, 3, as_of, waiting)
+    return Tracked(VERSION, lower, upper, STILL, STILL, 3, as_of, waiting)
 
 
 def told(bar_close: int, own: CalibrationState = OWN_STATE, sent: CalibrationState | None = None) -> ItemForecast:
@@ -71,7 +71,14 @@ def came(*names: str) -> list[float]:
     levels = ("1", "1.5", "2", "3", "4")
     order = [f"{side}{level}" for side in "+-±" for level in levels] + ["long", "short"]
     assert set(names) <= set(order)
-    return [0.005 * ((name in names) - chance) for name, chance in zip(order, BASE_CHANCES, strict=True)]
+    return [0.0025 * ((name in names) - chance) for name, chance in zip(order, BASE_CHANCES, strict=True)]
+
+
+def sloped(offsets: list[float]) -> list[float]:
+    """The slopes that go with these offsets after that one forecast."""
+    return [
+        step * (math.log(chance / (1.0 - chance)) + 1.0) for step, chance in zip(offsets, BASE_CHANCES, strict=True)
+    ]
 
 
 # --- the next close ---------------------------------------------------------------------------------------------------
@@ -134,9 +141,11 @@ def test_next_closes_of_several_forecasts_teach_in_the_order_of_time() -> None:
 def test_touches_and_wins_teach_once_four_bars_are_finished_and_the_forecast_leaves() -> None:
     closes, high, low = (100.0,) * 5, (105.0, 100.0, 102.0, 100.5, 100.0), (95.0, 99.0, 99.5, 100.0, 98.6)
     three = settle(WAITING, frame(*closes[:4], high=high, low=low))
-    assert (three.offsets, three.waiting, three.revision) == (STILL, WAITING.waiting, 4)
+    assert (three.offsets, three.slopes, three.waiting, three.revision) == (STILL, STILL, WAITING.waiting, 4)
     learned = settle(three, frame(*closes, high=high, low=low))
-    assert learned.offsets == pytest.approx(came("+1", "+1.5", "+2", "-1", "±1", "±1.5", "±2", "long"))
+    steps = came("+1", "+1.5", "+2", "-1", "±1", "±1.5", "±2", "long")
+    assert learned.offsets == pytest.approx(steps)
+    assert learned.slopes == pytest.approx(sloped(steps))
     assert (learned.waiting, learned.revision, learned.as_of) == ((), 4, NOON + 5 * HOUR)
 
 
@@ -145,6 +154,7 @@ def test_bars_after_the_horizon_teach_nothing() -> None:
     learned = settle(WAITING, long)
     assert learned == settle(WAITING, short)
     assert learned.offsets == pytest.approx(came())
+    assert learned.slopes == pytest.approx(sloped(came()))
 
 
 def test_a_horizon_is_learned_once_however_often_its_bars_are_seen() -> None:
@@ -160,6 +170,7 @@ def test_a_gap_within_the_horizon_is_passed_over() -> None:
     learned = settle(WAITING, frame(*(100.0,) * 7, skip=(1, 2), high=high))
     touched = [f"{side}{level}" for side in "+±" for level in ("1", "1.5", "2", "3", "4")]
     assert learned.offsets == pytest.approx(came(*touched, "long"))
+    assert learned.slopes == pytest.approx(sloped(came(*touched, "long")))
 
 
 @pytest.mark.parametrize(("hours", "learned"), [(72, True), (73, False)])
@@ -170,6 +181,7 @@ def test_a_horizon_may_take_three_days_beyond_its_bars_and_else_leaves_without_t
     after = settle(WAITING, bars)
     assert (after.waiting, after.revision) == ((), 4)
     assert after.offsets == (pytest.approx(came()) if learned else STILL)
+    assert after.slopes == (pytest.approx(sloped(came())) if learned else STILL)
     assert after.as_of == (int(bars.close_time[-1]) if learned else NOON + 2 * HOUR)
 
 
@@ -184,24 +196,37 @@ def test_what_is_known_never_gets_older_in_whatever_order_it_comes() -> None:
 
 
 def test_probabilities_learn_from_what_was_issued_and_not_from_what_would_be_now() -> None:
-    sure = tracked(0.0, 0.0, waits(NOON + HOUR, (0.25,) * CHANCES))
-    learned = settle(replace(sure, offsets=(0.5,) * CHANCES), frame(*(100.0,) * 5))
-    assert learned.offsets == pytest.approx([0.5 - 0.005 * 0.25] * CHANCES)
+    sure = tracked(0.0, 0.0, waits(NOON + HOUR, (0.25,) * CHANCES, tuple(range(CHANCES))))
+    learned = settle(replace(sure, offsets=(0.5,) * CHANCES, slopes=(0.25,) * CHANCES), frame(*(100.0,) * 5))
+    assert learned.offsets == pytest.approx([0.5 - 0.0025 * 0.25] * CHANCES)
+    assert learned.slopes == pytest.approx([0.25 - 0.0025 * 0.25 * lean for lean in range(CHANCES)])
 
 
-def test_offsets_end_where_the_contract_ends_them() -> None:
-    lowest = replace(WAITING, offsets=(-2.0,) * CHANCES)
+def test_a_forecast_that_leaned_neither_way_teaches_no_slope() -> None:
+    usual = tracked(0.0, 0.0, waits(NOON + HOUR, leans=STILL))
+    learned = settle(replace(usual, slopes=(0.25,) * CHANCES), frame(*(100.0,) * 5))
+    assert learned.offsets == pytest.approx(came())
+    assert learned.slopes == (0.25,) * CHANCES
+
+
+@pytest.mark.parametrize(("lean", "end"), [(100.0, -0.5), (-100.0, 0.5)])
+def test_offsets_and_slopes_end_where_the_contract_ends_them(lean: float, end: float) -> None:
+    waiting = (waits(NOON + HOUR, leans=(lean,) * CHANCES),)
+    lowest = replace(WAITING, offsets=(-2.0,) * CHANCES, slopes=(end,) * CHANCES, waiting=waiting)
     learned = settle(lowest, frame(*(100.0,) * 5))
-    assert learned.offsets == lowest.offsets
-    assert learned.state.offsets == lowest.offsets
+    assert (learned.offsets, learned.slopes) == (lowest.offsets, lowest.slopes)
+    assert (learned.state.offsets, learned.state.slopes) == (lowest.offsets, lowest.slopes)
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
 
 def test_a_state_is_sent_only_with_bars_at_least_as_new_as_what_it_knows() -> None:
-    known = {Timeframe.H1: tracked(0.1, 0.2, as_of=NOON + 2 * HOUR)}
-    sent = CalibrationState(version=VERSION, lower=0.1, upper=0.2, offsets=STILL, revision=3, as_of=NOON + 2 * HOUR)
+    offsets, slopes = (0.5, *STILL[1:]), (*STILL[1:], -0.25)
+    known = {Timeframe.H1: replace(tracked(0.1, 0.2, as_of=NOON + 2 * HOUR), offsets=offsets, slopes=slopes)}
+    sent = CalibrationState(
+        version=VERSION, lower=0.1, upper=0.2, offsets=offsets, slopes=slopes, revision=3, as_of=NOON + 2 * HOUR
+    )
     assert sendable(known, {Timeframe.H1: frame(1.0, 1.0)}) == {Timeframe.H1: sent}
     assert sendable(known, {Timeframe.H1: frame(1.0)}) == {}
     assert sendable(known, {Timeframe.H4: frame(1.0, 1.0)}) == {}
@@ -212,11 +237,12 @@ def test_a_state_is_sent_only_with_bars_at_least_as_new_as_what_it_knows() -> No
 
 def test_a_first_forecast_waits_with_the_state_of_its_bundle() -> None:
     offsets = (0.5, *STILL[1:])
-    own = OWN_STATE.model_copy(update={"lower": 0.05, "upper": -0.02, "offsets": offsets})
-    odds = math.exp(0.5)  # even ones, moved
+    slopes = (0.25, *STILL[1:])
+    own = OWN_STATE.model_copy(update={"lower": 0.05, "upper": -0.02, "offsets": offsets, "slopes": slopes})
+    odds = math.exp(0.5 + 0.25)  # even ones, which lean up by 1, moved
     begun = issue(None, told(NOON, own))
     waiting = waits(NOON, (pytest.approx(odds / (1.0 + odds)), *BASE_CHANCES[1:]))
-    assert begun == Tracked(VERSION, 0.05, -0.02, offsets, 0, own.as_of, (waiting,))
+    assert begun == Tracked(VERSION, 0.05, -0.02, offsets, slopes, 0, own.as_of, (waiting,))
 
 
 def test_a_newer_forecast_waits_beside_the_older_ones_and_an_equal_or_older_does_not() -> None:
@@ -237,8 +263,9 @@ def test_a_forecast_older_than_the_newest_outcome_never_waits() -> None:
 
 def test_another_bundle_begins_anew_from_the_state_that_the_container_used() -> None:
     own = OWN_STATE.model_copy(update={"version": "cccccccccccc", "lower": 0.03})
-    begun = issue(WAITING, told(NOON, own, sent=WAITING.state))
-    assert begun == Tracked("cccccccccccc", 0.03, 0.0, STILL, 0, own.as_of, (waits(NOON),))
+    learned = replace(WAITING, offsets=(0.5,) * CHANCES, slopes=(0.25,) * CHANCES)
+    begun = issue(learned, told(NOON, own, sent=learned.state))
+    assert begun == Tracked("cccccccccccc", 0.03, 0.0, STILL, STILL, 0, own.as_of, (waits(NOON),))
 
 
 def test_a_timeframe_whose_lstm_did_not_answer_keeps_what_it_has() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -20,7 +21,7 @@ from fusiontrade.inference.contract import CHANCES, CandleColumns, ForecastItem
 from fusiontrade.inference.probabilities import advance
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
-from tests.support.fusion_fakes import BASE_CHANCES, NOON, bars, forecast
+from tests.support.fusion_fakes import BASE_CHANCES, BASE_LEANS, NOON, bars, forecast
 
 EURUSD = parse_symbol("EURUSD=X")
 QUARTER = Timeframe.M15.milliseconds
@@ -59,12 +60,14 @@ def store(table: MemoryTable) -> TableCalibrationStates:
     return TableCalibrationStates(table)  # type: ignore[arg-type]
 
 
-def state(*waiting: Waiting, offset: float = 0.012345678) -> Tracked:
-    return Tracked("aaaaaaaaaaaa", THIRD, -0.1 - 0.2, (offset,) * CHANCES, 412, NOON, waiting)
+def state(*waiting: Waiting, offset: float = 0.012345678, slope: float = -0.001234567) -> Tracked:
+    offsets, slopes = (offset,) * CHANCES, (slope,) * CHANCES
+    return Tracked("aaaaaaaaaaaa", THIRD, -0.1 - 0.2, offsets, slopes, 412, NOON, waiting)
 
 
-def waits(bar_close: int, chance: float = 0.123456) -> Waiting:
-    return Waiting(bar_close, 1.1 + THIRD, THIRD / 100, 1.0 + THIRD, 1.2 + THIRD, (chance,) * CHANCES)
+def waits(bar_close: int, chance: float = 0.123456, lean: float = -12.3456) -> Waiting:
+    chances, leans = (chance,) * CHANCES, (lean,) * CHANCES
+    return Waiting(bar_close, 1.1 + THIRD, THIRD / 100, 1.0 + THIRD, 1.2 + THIRD, chances, leans)
 
 
 def row(count: int) -> tuple[Waiting, ...]:
@@ -81,23 +84,28 @@ def test_states_come_back_as_they_were_under_the_next_revision(store: TableCalib
     assert store.read(EURUSD) == Kept("yahoo", states, 1)
 
 
-def test_probabilities_are_kept_to_six_digits_and_offsets_to_nine(store: TableCalibrationStates) -> None:
-    store.write(EURUSD, Kept("yahoo", {Timeframe.H1: state(waits(NOON, THIRD), offset=-2.0 / 3.0)}))
+def test_probabilities_are_kept_to_six_digits_leans_to_four_and_steps_to_nine(store: TableCalibrationStates) -> None:
+    written = state(waits(NOON, THIRD, -20.0 / 3.0), offset=-2.0 / 3.0, slope=THIRD)
+    store.write(EURUSD, Kept("yahoo", {Timeframe.H1: written}))
     kept = store.read(EURUSD).states[Timeframe.H1]
-    assert kept == state(waits(NOON, 0.333333), offset=-0.666666667)
+    assert kept == state(waits(NOON, 0.333333, -6.6667), offset=-0.666666667, slope=0.333333333)
 
 
-@given(st.floats(0.0, 1.0), st.floats(-2.0, 2.0))
-def test_any_probability_and_offset_comes_back_and_teaches_what_it_would_have_but_for_a_billionth(
-    chance: float, offset: float
+@given(st.floats(0.0, 1.0), st.floats(-25.0, 25.0), st.floats(-2.0, 2.0), st.floats(-0.5, 0.5), st.booleans())
+def test_any_probability_lean_and_step_comes_back_and_teaches_what_it_would_have_but_for_the_stated_rounding(
+    chance: float, lean: float, offset: float, slope: float, came: bool
 ) -> None:
     """Among them numbers too small for a table, and the negative zero."""
     store = TableCalibrationStates(MemoryTable())  # type: ignore[arg-type]
-    store.write(EURUSD, Kept("yahoo", {Timeframe.H1: state(waits(NOON, chance), offset=offset)}))
+    written = state(waits(NOON, chance, lean), offset=offset, slope=slope)
+    store.write(EURUSD, Kept("yahoo", {Timeframe.H1: written}))
     kept = store.read(EURUSD).states[Timeframe.H1]
-    assert advance(kept.offsets, kept.waiting[0].chances, [1.0] * CHANCES) == pytest.approx(
-        advance([offset] * CHANCES, [chance] * CHANCES, [1.0] * CHANCES), abs=3.1e-9
+    (offsets, slopes), (exact, exact_slopes) = (
+        advance(each.offsets, each.slopes, each.waiting[0].leans, each.waiting[0].chances, [float(came)] * CHANCES)
+        for each in (kept, written)
     )
+    assert offsets == pytest.approx(exact, abs=1.8e-9)
+    assert slopes == pytest.approx(exact_slopes, abs=1.3e-7 + 1.3e-9 * abs(lean))
 
 
 def test_what_a_request_learned_and_issued_can_be_stored(store: TableCalibrationStates) -> None:
@@ -116,8 +124,13 @@ def test_what_a_request_learned_and_issued_can_be_stored(store: TableCalibration
     assert kept.revision == 6
     for each, tracked in kept.states.items():
         assert (tracked.revision, len(tracked.waiting)) == (5, 4)
-        assert tracked.offsets == pytest.approx([-0.01 * chance for chance in BASE_CHANCES], abs=1e-9)
-        assert tracked.waiting == states[each].waiting
+        steps = [-0.005 * chance for chance in BASE_CHANCES]  # two horizons
+        assert tracked.offsets == pytest.approx(steps, abs=1e-9)
+        assert tracked.slopes == pytest.approx(
+            [step * lean for step, lean in zip(steps, BASE_LEANS, strict=True)], abs=1e-9
+        )
+        leans = tuple(round(lean, 4) for lean in BASE_LEANS)
+        assert tracked.waiting == tuple(replace(one, leans=leans) for one in states[each].waiting)
 
 
 def test_the_writer_who_comes_second_leaves_the_first_ones_standing(
@@ -149,7 +162,7 @@ def size(value: Any) -> int:
 def test_an_item_is_read_in_one_unit_and_far_below_what_a_table_takes(
     store: TableCalibrationStates, table: MemoryTable, waiting: int, most: int
 ) -> None:
-    worst = {each: state(*row(waiting), offset=-0.123456789) for each in INTRADAY}
+    worst = {each: state(*row(waiting), offset=-0.123456789, slope=-0.123456789) for each in INTRADAY}
     store.write(EURUSD, Kept("simulated", worst))
     assert size(table.get({"pk": "CALIBRATION#EURUSD=X", "sk": "STATE"})) < most
 
@@ -160,21 +173,33 @@ def test_an_item_is_read_in_one_unit_and_far_below_what_a_table_takes(
 def damaged(**changed: Any) -> Item:
     """A stored item whose one state has these fields changed."""
     fields = {
-        "version": "a", "lower": 0.1, "upper": 0.1, "offsets": [0] * CHANCES, "revision": 1, "as_of": NOON,
-        "waiting": [waiting()],
+        "version": "a", "lower": 0.1, "upper": 0.1, "offsets": [0] * CHANCES, "slopes": [0] * CHANCES, "revision": 1,
+        "as_of": NOON, "waiting": [waiting()],
     }  # fmt: skip
     return {"states": {"15m": fields | changed}}
 
 
 def waiting(**changed: Any) -> dict[str, Any]:
-    told = {"bar_close": NOON, "entry": 1.1, "atr": 0.01, "raw_low": 1.1, "raw_high": 1.2, "chances": [0.5] * CHANCES}
+    told = {
+        "bar_close": NOON, "entry": 1.1, "atr": 0.01, "raw_low": 1.1, "raw_high": 1.2, "chances": [0.5] * CHANCES,
+        "leans": [0.5] * CHANCES,
+    }  # fmt: skip
     return told | changed
+
+
+def without(name: str, fields: Mapping[str, Any]) -> Item:
+    return {field: value for field, value in fields.items() if field != name}
 
 
 def old_layout() -> Item:
     pending = {"bar_close": NOON, "raw_low": 1.1, "raw_high": 1.2}
     state = {"version": "a", "lower": 0.1, "upper": 0.1, "revision": 1, "as_of": NOON, "pending": pending}
     return {"states": {"15m": state}}
+
+
+def layout_without_slopes() -> Item:
+    state = damaged(waiting=[without("leans", waiting())])["states"]["15m"]
+    return {"states": {"15m": without("slopes", state)}}
 
 
 def changed(store: TableCalibrationStates, table: MemoryTable, item: Mapping[str, Any]) -> Kept:
@@ -194,6 +219,7 @@ def test_the_item_that_the_damaged_ones_are_made_of_can_be_read(
     "item",
     [
         old_layout(),
+        layout_without_slopes(),
         {"states": {"15m": {"version": "a"}}},
         {"states": 7},
         {"states": ["15m"]},
@@ -207,6 +233,13 @@ def test_the_item_that_the_damaged_ones_are_made_of_can_be_read(
         damaged(offsets=[0] * (CHANCES - 1) + [2.1]),
         damaged(offsets=["nan"] * CHANCES),
         damaged(offsets=None),
+        damaged(slopes=[0] * (CHANCES - 1)),
+        damaged(slopes=[0] * (CHANCES + 1)),
+        damaged(slopes=[0] * (CHANCES - 1) + [0.501]),
+        damaged(slopes=[-0.501] + [0] * (CHANCES - 1)),
+        damaged(slopes=["nan"] * CHANCES),
+        damaged(slopes=None),
+        {"states": {"15m": without("slopes", damaged()["states"]["15m"])}},
         damaged(waiting=None),
         damaged(waiting=[None]),
         damaged(waiting=[waiting(bar_close=None)]),
@@ -220,6 +253,14 @@ def test_the_item_that_the_damaged_ones_are_made_of_can_be_read(
         damaged(waiting=[waiting(chances=[0.5] * (CHANCES - 1) + [1.1])]),
         damaged(waiting=[waiting(chances=[-0.1] * CHANCES)]),
         damaged(waiting=[waiting(chances=["nan"] * CHANCES)]),
+        damaged(waiting=[waiting(leans=[0] * (CHANCES - 1))]),
+        damaged(waiting=[waiting(leans=[0] * (CHANCES + 1))]),
+        damaged(waiting=[waiting(leans=["nan"] * CHANCES)]),
+        damaged(waiting=[waiting(leans=[0] * (CHANCES - 1) + ["-inf"])]),
+        damaged(waiting=[waiting(leans=[0] * (CHANCES - 1) + ["1e400"])]),
+        damaged(waiting=[waiting(leans=[0] * (CHANCES - 1) + [None])]),
+        damaged(waiting=[waiting(leans=None)]),
+        damaged(waiting=[without("leans", waiting())]),
         damaged(waiting=[waiting(), waiting()]),
         damaged(waiting=[waiting(), waiting(bar_close=NOON - 1)]),
         damaged(waiting=[waiting(bar_close=NOON + number) for number in range(MOST_WAITING + 1)]),
@@ -246,11 +287,12 @@ ANYTHING = st.one_of(
     NUMBERS, st.sampled_from([None, True, "", "nan", "-1e400", [], {}]), st.lists(NUMBERS, max_size=2), st.just([[0]])
 )
 FORECASTS = st.builds(
-    lambda changes: waiting(**changes),
+    lambda changes, leans: waiting(**changes, leans=leans),
     st.dictionaries(st.sampled_from(["bar_close", "entry", "atr", "raw_low", "raw_high"]), NUMBERS, max_size=2),
+    st.lists(NUMBERS, min_size=CHANCES, max_size=CHANCES),
 )
 DAMAGES = st.dictionaries(
-    st.sampled_from(["version", "lower", "upper", "offsets", "revision", "as_of", "waiting"]),
+    st.sampled_from(["version", "lower", "upper", "offsets", "slopes", "revision", "as_of", "waiting"]),
     st.one_of(ANYTHING, st.lists(FORECASTS, max_size=3)),
     max_size=2,
 )

@@ -18,13 +18,16 @@ from tests.support.fusion_fakes import BASE_CHANCES, NOON, OWN_STATE, forecast
 
 HOUR = Timeframe.H1.milliseconds
 DAY = 24 * HOUR
+LOGITS = [math.log(each / (1.0 - each)) for each in BASE_CHANCES]
+LEANS = [logit + 1.0 for logit in LOGITS]
 
 
 class ByHand:
     """What is known of one symbol and timeframe, and what was forecast, learned bar by bar in plain words."""
 
     def __init__(self) -> None:
-        self.lower, self.upper, self.offsets = 0.0, 0.0, [0.0] * CHANCES
+        self.lower, self.upper = 0.0, 0.0
+        self.offsets, self.slopes = [0.0] * CHANCES, [0.0] * CHANCES
         self.revision, self.as_of = 0, OWN_STATE.as_of
         self.made: list[tuple[int, float, list[float]]] = []  # when, the price then, the probabilities
         self.closed: set[int] = set()
@@ -71,13 +74,15 @@ class ByHand:
             *(each.status == "WIN" for each in won),
         ]
         for place, chance in enumerate(chances):
-            self.offsets[place] = min(max(self.offsets[place] + 0.005 * (happened[place] - chance), -2.0), 2.0)
+            step = 0.0025 * (happened[place] - chance)
+            self.offsets[place] = min(max(self.offsets[place] + step, -2.0), 2.0)
+            self.slopes[place] = min(max(self.slopes[place] + step * LEANS[place], -0.5), 0.5)
 
     def forecast(self, now: int, price: float) -> None:
         if not self.made or self.made[-1][0] < now:
-            logits = [math.log(each / (1.0 - each)) for each in BASE_CHANCES]
-            moved = [1.0 / (1.0 + math.exp(-a - b)) for a, b in zip(logits, self.offsets, strict=True)]
-            self.made.append((now, price, moved))
+            rows = zip(LOGITS, LEANS, self.offsets, self.slopes, strict=True)
+            moved = [logit + offset + slope * lean for logit, lean, offset, slope in rows]
+            self.made.append((now, price, [1.0 / (1.0 + math.exp(-each)) for each in moved]))
 
 
 @st.composite
@@ -123,5 +128,7 @@ def test_requests_at_some_bars_through_gaps_learn_what_the_same_walk_by_hand_lea
         assert (mine.revision, mine.as_of) == (hand.revision, hand.as_of)
         assert (mine.lower, mine.upper) == pytest.approx((hand.lower, hand.upper), abs=1e-12)
         assert mine.offsets == pytest.approx(hand.offsets, abs=1e-12)
+        assert mine.slopes == pytest.approx(hand.slopes, abs=1e-12)
         assert [each.bar_close for each in mine.waiting] == [made for made, *_ in hand.made if made not in hand.over]
         assert mine.waiting[-1].chances == pytest.approx(hand.made[-1][2], abs=1e-12)
+        assert mine.waiting[-1].leans == pytest.approx(LEANS, abs=1e-12)

@@ -22,6 +22,7 @@ from fusiontrade.market.symbols import AssetClass, parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from tests.support.fusion_fakes import (
     BASE_CHANCES,
+    BASE_LEANS,
     NOON,
     OWN_STATE,
     FakeCalibrationStates,
@@ -34,8 +35,10 @@ from tests.support.fusion_fakes import (
 QUARTER = Timeframe.M15.milliseconds
 HOUR = Timeframe.H1.milliseconds
 EURUSD = "EURUSD=X"
-UNTOUCHED = [-0.005 * chance for chance in BASE_CHANCES]
+UNTOUCHED = [-0.0025 * chance for chance in BASE_CHANCES]
 """The offsets after one horizon of the fake candles: they reach 0.01 beyond their price, less than one ATR."""
+SLOPED = [step * lean for step, lean in zip(UNTOUCHED, BASE_LEANS, strict=True)]
+"""The slopes after it."""
 
 
 class Desk:
@@ -60,7 +63,8 @@ class Desk:
 def waits(bar_close: int, price: float, chances: tuple[float, ...] = BASE_CHANCES) -> Waiting:
     """A forecast of the fake container from ``price``."""
     atr = price / 100
-    return Waiting(bar_close, price, atr, pytest.approx(price - 1.5 * atr), pytest.approx(price + 1.5 * atr), chances)
+    low, high = pytest.approx(price - 1.5 * atr), pytest.approx(price + 1.5 * atr)
+    return Waiting(bar_close, price, atr, low, high, chances, BASE_LEANS)
 
 
 @pytest.fixture
@@ -85,7 +89,7 @@ def test_a_first_forecast_has_its_bundles_own_interval_and_then_waits(desk: Desk
     kept = desk.store.items[EURUSD]
     assert (kept.source, kept.revision) == ("files", 1)
     assert kept.states[Timeframe.H1] == Tracked(
-        OWN_STATE.version, 0.0, 0.0, OWN_STATE.offsets, 0, OWN_STATE.as_of, (waits(NOON, 2.0),)
+        OWN_STATE.version, 0.0, 0.0, OWN_STATE.offsets, OWN_STATE.slopes, 0, OWN_STATE.as_of, (waits(NOON, 2.0),)
     )
 
 
@@ -111,20 +115,23 @@ def test_touches_and_wins_are_learned_after_four_bars_and_move_the_published_pro
     before = desk.ask()
     assert before.timeframes.m15.touch == first.timeframes.m15.touch
     assert desk.states()[Timeframe.M15].offsets == OWN_STATE.offsets
+    assert desk.states()[Timeframe.M15].slopes == OWN_STATE.slopes
     desk.candles.now = NOON + 4 * QUARTER
     response = desk.ask()
     sent, longer = desk.sent()[Timeframe.M15], desk.sent()[Timeframe.M30]
     assert sent is not None
     assert longer is not None
-    assert (sent.offsets, sent.revision, sent.as_of) == (pytest.approx(UNTOUCHED), 2, NOON + 4 * QUARTER)
-    assert longer.offsets == OWN_STATE.offsets  # two of its bars are finished
-    issued = moved(BASE_CHANCES, UNTOUCHED)
+    assert (sent.offsets, sent.slopes) == (pytest.approx(UNTOUCHED), pytest.approx(SLOPED))
+    assert (sent.revision, sent.as_of) == (2, NOON + 4 * QUARTER)
+    assert (longer.offsets, longer.slopes) == (OWN_STATE.offsets, OWN_STATE.slopes)  # two of its bars are finished
+    issued = moved(BASE_CHANCES, BASE_LEANS, UNTOUCHED, SLOPED)
     touch = response.timeframes.m15.touch
     assert touch is not None
     assert list(touch.up.model_dump().values()) == pytest.approx(issued[:5])
     waiting = desk.states()[Timeframe.M15].waiting
     assert [forecast.bar_close for forecast in waiting] == [NOON + 3 * QUARTER, NOON + 4 * QUARTER]
     assert waiting[1].chances == pytest.approx(issued)
+    assert waiting[1].leans == BASE_LEANS  # as they were before anything moved them
 
 
 def test_each_outcome_is_learned_once_and_nothing_is_written_where_nothing_changed(desk: Desk) -> None:
@@ -216,6 +223,7 @@ def test_a_forecast_at_rollover_teaches_nothing_for_none_was_trained_or_judged_o
     desk.ask(symbol)
     after = desk.states(symbol)[Timeframe.H1]
     assert after.offsets == pytest.approx(UNTOUCHED)
+    assert after.slopes == pytest.approx(SLOPED)
     assert [forecast.bar_close for forecast in after.waiting] == [NOON + 11 * HOUR]
 
 

@@ -9,50 +9,76 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusiontrade.inference.probabilities import FARTHEST, RATE, advance, moved
+from fusiontrade.inference.probabilities import FARTHEST, RATE, STEEPEST, advance, logits, moved
 
 CHANCES = st.floats(0.0, 1.0)
+INNER = st.floats(1e-6, 1.0 - 1e-6)
+LEANS = st.floats(-25.0, 25.0)
 OFFSETS = st.floats(-FARTHEST, FARTHEST)
-LAST_BIT = 2.3e-16
+SLOPES = st.floats(-STEEPEST, STEEPEST)
+LAST_BITS = 1e-14
+
+Series = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @st.composite
-def series(draw: st.DrawFn, most: int = 300) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities before any offset and what came true, 0 or 1, of any length from 1 on."""
-    rows = draw(st.lists(st.tuples(CHANCES, st.booleans()), min_size=1, max_size=most))
-    return np.array([row[0] for row in rows]), np.array([float(row[1]) for row in rows])
+def series(draw: st.DrawFn, most: int = 300, farthest: float = 25.0) -> Series:
+    """Probabilities before anything moved them, any leans, and what came true, 0 or 1, of any length from 1 on."""
+    leans = st.floats(-farthest, farthest)
+    rows = draw(st.lists(st.tuples(CHANCES, leans, st.booleans()), min_size=1, max_size=most))
+    chances, leans, came = (np.array(column, np.float64) for column in zip(*rows, strict=True))
+    return chances, leans, came
 
 
-def walk(chances: np.ndarray, came: np.ndarray, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return (n,) what was told, each moved by the outcomes before it, and (n + 1,) the offsets."""
-    told, offsets = [], [offset]
-    for chance, outcome in zip(chances.tolist(), came.tolist(), strict=True):
-        told.append(float(moved(chance, offset)))
-        offset = float(advance(offset, told[-1], outcome))
+def walk(
+    chances: np.ndarray, leans: np.ndarray, came: np.ndarray, offset: float = 0.0, slope: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (n,) what was told, each moved by the outcomes before it, and (n + 1,) the offsets and the slopes."""
+    told, offsets, slopes = [], [offset], [slope]
+    for chance, lean, outcome in zip(chances.tolist(), leans.tolist(), came.tolist(), strict=True):
+        told.append(float(moved(chance, lean, offset, slope)))
+        offset, slope = (float(step) for step in advance(offset, slope, lean, told[-1], outcome))
         offsets.append(offset)
-    return np.array(told), np.array(offsets)
+        slopes.append(slope)
+    return np.array(told), np.array(offsets), np.array(slopes)
+
+
+def sure(logit: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-logit))
 
 
 # --- the guarantee ----------------------------------------------------------------------------------------------------
 
 
-@given(series(), st.floats(-0.4, 0.4))
+@given(series(), st.floats(-0.4, 0.4), SLOPES)
 def test_the_mean_of_outcome_minus_probability_is_the_change_of_the_offset_over_rate_and_count(
-    rows: tuple[np.ndarray, np.ndarray], start: float
+    rows: Series, start: float, slope: float
 ) -> None:
-    """300 steps of at most 0.005 never reach an end from there, whatever comes."""
-    told, offsets = walk(*rows, start)
+    """300 steps of at most 0.0025 never reach an end from there, whatever comes and whatever the slope does."""
+    told, offsets, _ = walk(*rows, start, slope)
     assert np.abs(offsets).max() < FARTHEST
-    assert (rows[1] - told).mean() == pytest.approx((offsets[-1] - start) / (RATE * len(told)), abs=1e-9)
+    assert (rows[2] - told).mean() == pytest.approx((offsets[-1] - start) / (RATE * len(told)), abs=1e-9)
 
 
-@given(series(most=40), OFFSETS)
-def test_at_an_end_the_offset_moves_less_than_the_outcomes_ask_for(
-    rows: tuple[np.ndarray, np.ndarray], start: float
+@given(series(most=60, farthest=3.0), OFFSETS, st.floats(-0.04, 0.04))
+def test_the_mean_of_outcome_minus_probability_times_lean_is_the_change_of_the_slope_over_rate_and_count(
+    rows: Series, offset: float, start: float
 ) -> None:
-    told, offsets = walk(*rows, start)
-    asked = RATE * (rows[1] - told)
+    """60 steps of at most 0.0075 never reach an end from there, whatever comes and whatever the offset does."""
+    told, _, slopes = walk(*rows, offset, start)
+    assert np.abs(slopes).max() < STEEPEST
+    missed = ((rows[2] - told) * rows[1]).mean()
+    assert missed == pytest.approx((slopes[-1] - start) / (RATE * len(told)), abs=1e-9)
+
+
+@given(series(most=40), OFFSETS, SLOPES)
+def test_at_an_end_an_offset_and_a_slope_move_less_than_the_outcomes_ask_for(
+    rows: Series, start: float, slope: float
+) -> None:
+    told, offsets, slopes = walk(*rows, start, slope)
+    asked = RATE * (rows[2] - told)
     assert (np.abs(np.diff(offsets)) <= np.abs(asked) + 1e-12).all()
+    assert (np.abs(np.diff(slopes)) <= np.abs(asked * rows[1]) + 1e-12).all()
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.37, 0.6])
@@ -60,113 +86,209 @@ def test_forecasts_wrong_by_half_a_logit_are_right_on_average_after_it_was_learn
     drawn = (np.random.default_rng(5).random(20_000) < rate).astype(float)
     odds = rate / (1.0 - rate) * math.exp(0.5)
     wrong = np.full(20_000, odds / (1.0 + odds))
-    told, offsets = walk(wrong, drawn)
+    told, offsets, slopes = walk(wrong, np.zeros(20_000), drawn)
     assert offsets[-1] == pytest.approx(-0.5, abs=0.2)
+    assert not slopes.any()
     assert (drawn - told)[10_000:].mean() == pytest.approx(0.0, abs=0.002)
     assert abs((drawn - wrong)[10_000:].mean()) > 0.03
 
 
+@pytest.mark.parametrize("steeper", [1.4, 0.75])
+def test_forecasts_that_promise_too_much_or_too_little_at_both_ends_are_right_there_after_it_was_learned(
+    steeper: float,
+) -> None:
+    generator = np.random.default_rng(11)
+    true = -0.8 + 1.2 * generator.standard_normal(20_000)
+    came = (generator.random(20_000) < sure(true)).astype(float)
+    leans = steeper * (true + 0.8)
+    wrong = sure(leans - 0.8)
+    told, offsets, slopes = walk(wrong, leans, came)
+    assert slopes[-1] == pytest.approx(1.0 / steeper - 1.0, abs=0.12)
+    assert offsets[-1] == pytest.approx(0.0, abs=0.12)
+    for side in (leans < -1.0, leans > 1.0):
+        late = side & (np.arange(20_000) >= 10_000)
+        assert abs((came - wrong)[late].mean()) > 0.02
+        assert (came - told)[late].mean() == pytest.approx(0.0, abs=0.012)
+
+
 def test_a_forecast_wrong_by_more_than_an_end_is_the_stated_exception() -> None:
-    told, offsets = walk(np.full(5000, 0.5), np.zeros(5000))
+    told, offsets, _ = walk(np.full(5000, 0.5), np.zeros(5000), np.zeros(5000))
     assert offsets[-1] == -FARTHEST
     assert told[-1] == pytest.approx(1.0 / (1.0 + math.exp(2.0)))
+    leans = np.tile([3.0, -3.0], 1000)  # the surer, the wronger
+    told, offsets, slopes = walk(sure(leans), leans, (leans < 0.0).astype(float))
+    assert slopes[-1] == -STEEPEST
+    assert told[-2:] == pytest.approx(sure(offsets[-3:-1] + 0.5 * leans[-2:]))
 
 
 # --- what it may know -------------------------------------------------------------------------------------------------
 
 
 @given(series(), st.data())
-def test_an_altered_outcome_changes_no_forecast_up_to_its_own(
-    rows: tuple[np.ndarray, np.ndarray], data: st.DataObject
-) -> None:
-    chances, came = rows
+def test_an_altered_outcome_changes_no_forecast_up_to_its_own(rows: Series, data: st.DataObject) -> None:
+    chances, leans, came = rows
     row = data.draw(st.integers(0, len(came) - 1))
     altered = came.copy()
     altered[row:] = 1.0 - altered[row:]
-    assert walk(chances, came)[0][: row + 1].tolist() == walk(chances, altered)[0][: row + 1].tolist()
+    assert walk(chances, leans, came)[0][: row + 1].tolist() == walk(chances, leans, altered)[0][: row + 1].tolist()
 
 
 @given(series(), st.data())
-def test_a_walk_may_stop_anywhere_and_go_on(rows: tuple[np.ndarray, np.ndarray], data: st.DataObject) -> None:
+def test_a_walk_may_stop_anywhere_and_go_on(rows: Series, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(rows[0])))
     first = walk(*(column[:cut] for column in rows))
-    second = walk(*(column[cut:] for column in rows), float(first[1][-1]))
-    assert [*first[0], *second[0]] == walk(*rows)[0].tolist()
+    second = walk(*(column[cut:] for column in rows), float(first[1][-1]), float(first[2][-1]))
+    whole = walk(*rows)
+    assert [*first[0], *second[0]] == whole[0].tolist()
+    assert (second[1][-1], second[2][-1]) == (whole[1][-1], whole[2][-1])
 
 
 # --- bounds and values ------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(CHANCES, max_size=20))
-def test_an_offset_of_zero_leaves_every_probability_as_it_is_to_the_last_bit(chances: list[float]) -> None:
+@given(st.lists(st.tuples(CHANCES, LEANS), max_size=20), SLOPES)
+def test_a_step_of_zero_leaves_every_probability_as_it_is_to_the_last_bit(
+    rows: list[tuple[float, float]], slope: float
+) -> None:
+    chances, leans = (np.array([row[column] for row in rows], np.float64) for column in (0, 1))
     for zero in (0.0, -0.0):
-        assert moved(chances, zero).tobytes() == np.array(chances, np.float64).tobytes()
+        assert moved(chances, leans, zero, zero).tobytes() == chances.tobytes()
+        assert moved(chances, zero, zero, slope).tobytes() == chances.tobytes()
+        assert moved(chances, 0.5, -0.5 * slope, slope).tobytes() == chances.tobytes()
 
 
-@given(CHANCES, OFFSETS)
-def test_a_moved_probability_is_a_probability(chance: float, offset: float) -> None:
-    assert 0.0 <= float(moved(chance, offset)) <= 1.0
+@given(CHANCES, LEANS, OFFSETS)
+def test_without_a_slope_the_lean_is_nothing_to_a_probability(chance: float, lean: float, offset: float) -> None:
+    assert float(moved(chance, lean, offset, 0.0)) == float(moved(chance, 0.0, offset, 0.5))
 
 
-@given(CHANCES, CHANCES, OFFSETS)
-def test_moving_keeps_the_order_of_probabilities_but_for_the_last_bit(one: float, other: float, offset: float) -> None:
-    lower, higher = moved(sorted((one, other)), offset)
-    assert lower <= higher + LAST_BIT
+@given(CHANCES, LEANS, OFFSETS, SLOPES)
+def test_a_moved_probability_is_a_probability(chance: float, lean: float, offset: float, slope: float) -> None:
+    assert 0.0 <= float(moved(chance, lean, offset, slope)) <= 1.0
 
 
-@given(CHANCES, OFFSETS, OFFSETS)
-def test_a_larger_offset_gives_a_larger_probability_but_for_the_last_bit(
-    chance: float, one: float, other: float
+@given(CHANCES, CHANCES, st.floats(-6.0, 6.0), OFFSETS, SLOPES)
+def test_moving_keeps_the_order_of_probabilities_that_lean_from_one_usual_but_for_the_last_bits(
+    one: float, other: float, usual: float, offset: float, slope: float
+) -> None:
+    chances = sorted((one, other))
+    lower, higher = moved(chances, logits(chances) - usual, offset, slope)
+    assert lower <= higher + LAST_BITS
+
+
+@given(CHANCES, LEANS, OFFSETS, OFFSETS, SLOPES, SLOPES)
+def test_a_larger_step_gives_a_larger_probability_but_for_the_last_bits(
+    chance: float, lean: float, one: float, other: float, slope: float, steeper: float
 ) -> None:
     """Beside certainty a billionth more, for what is not moved stays what it is, and what is has a logit."""
-    lower, higher = moved(chance, sorted((one, other)))
-    assert lower <= higher + LAST_BIT + (1e-9 if 0.0 in (one, other) else 0.0)
+    offsets, slopes = sorted((one, other)), sorted((slope, steeper), reverse=lean < 0.0)
+    lower, higher = moved(chance, lean, offsets, slopes)
+    assert lower <= higher + LAST_BITS + (0.0 if 1e-9 < chance < 1.0 - 1e-9 else 1e-9)
 
 
-@given(st.floats(1e-6, 1.0 - 1e-6), OFFSETS)
-def test_a_probability_is_moved_by_its_offset_in_logits_and_back(chance: float, offset: float) -> None:
-    there = float(moved(chance, offset))
-    assert math.log(there / (1.0 - there)) - math.log(chance / (1.0 - chance)) == pytest.approx(offset, abs=1e-8)
-    assert float(moved(there, -offset)) == pytest.approx(chance, abs=1e-9)
+@given(INNER, LEANS, OFFSETS, SLOPES)
+def test_a_probability_is_moved_by_offset_and_slope_times_lean_in_logits_and_back(
+    chance: float, lean: float, offset: float, slope: float
+) -> None:
+    there = moved(chance, lean, offset, slope)
+    assert float(moved(there, lean, -offset, -slope)) == pytest.approx(chance, abs=1e-6)
+    logit = math.log(chance / (1.0 - chance)) + offset + slope * lean
+    assert float(there) == pytest.approx(1.0 / (1.0 + math.exp(-logit)), rel=1e-9)
 
 
-@given(CHANCES, OFFSETS)
-def test_the_chance_of_the_opposite_moves_the_other_way(chance: float, offset: float) -> None:
-    assert float(moved(1.0 - chance, -offset)) == pytest.approx(1.0 - float(moved(chance, offset)), abs=1e-8)
+@given(st.floats(0.001, 0.999), st.floats(-6.0, 6.0), OFFSETS)
+def test_a_slope_of_minus_a_half_takes_half_of_the_way_from_usual(chance: float, usual: float, offset: float) -> None:
+    logit = math.log(chance / (1.0 - chance))
+    halfway = 1.0 / (1.0 + math.exp(-(logit + usual) / 2.0 - offset))
+    assert float(moved(chance, logit - usual, offset, -0.5)) == pytest.approx(halfway, abs=1e-9)
+
+
+@given(CHANCES, LEANS, OFFSETS, SLOPES)
+def test_the_chance_of_the_opposite_moves_the_other_way(
+    chance: float, lean: float, offset: float, slope: float
+) -> None:
+    opposite = float(moved(1.0 - chance, -lean, -offset, slope))
+    assert opposite == pytest.approx(1.0 - float(moved(chance, lean, offset, slope)), abs=1e-3)
 
 
 def test_certainty_stays_nearly_certain() -> None:
-    assert moved([0.0, 1.0], [FARTHEST, -FARTHEST]) == pytest.approx([0.0, 1.0], abs=1e-8)
+    assert moved([0.0, 1.0], 0.0, [FARTHEST, -FARTHEST], 0.0) == pytest.approx([0.0, 1.0], abs=1e-8)
+    assert moved([0.0, 1.0], logits([0.0, 1.0]), 0.0, -STEEPEST) == pytest.approx([0.0, 1.0], abs=1e-4)
+
+
+def test_logits_are_those_of_the_odds_and_finite_at_certainty() -> None:
+    assert logits([0.5, 0.2, 0.9]) == pytest.approx([0.0, math.log(0.25), math.log(9.0)])
+    assert logits([0.0, 1.0]) == pytest.approx([math.log(1e-9), -math.log(1e-9)], abs=1e-6)
+    assert np.isnan(logits(math.nan))
+    assert logits([[0.5], [0.5]]).shape == (2, 1)
+
+
+@given(CHANCES, CHANCES)
+def test_logits_keep_the_order_of_probabilities(one: float, other: float) -> None:
+    lower, higher = logits(sorted((one, other)))
+    assert -21.0 < lower <= higher < 21.0
 
 
 @pytest.mark.parametrize(
     ("chance", "came", "offset"),
-    [(0.3, 1.0, 0.1035), (0.3, 0.0, 0.0985), (1.0, 1.0, 0.1), (0.0, 0.0, 0.1), (0.0, 1.0, 0.105)],
+    [(0.3, 1.0, 0.10175), (0.3, 0.0, 0.09925), (1.0, 1.0, 0.1), (0.0, 0.0, 0.1), (0.0, 1.0, 0.1025)],
 )
+@pytest.mark.parametrize("lean", [-2.0, 0.0, 0.5])
 def test_one_step_goes_up_after_what_came_and_down_after_what_did_not(
-    chance: float, came: float, offset: float
+    lean: float, chance: float, came: float, offset: float
 ) -> None:
-    assert advance(0.1, chance, came) == pytest.approx(offset)
+    offsets, slopes = advance(0.1, 0.2, lean, chance, came)
+    assert offsets == pytest.approx(offset)
+    assert slopes == pytest.approx(0.2 + (offset - 0.1) * lean)
 
 
-@given(OFFSETS, CHANCES, st.booleans())
-def test_offsets_stay_within_their_ends(offset: float, chance: float, came: bool) -> None:
-    assert -FARTHEST <= float(advance(offset, chance, came)) <= FARTHEST
+@given(st.floats(0.01, 0.99), st.floats(-4.0, 4.0), OFFSETS, SLOPES, st.booleans())
+def test_a_step_is_the_rate_times_the_fall_of_the_log_loss_along_offset_and_slope(
+    chance: float, lean: float, offset: float, slope: float, came: bool
+) -> None:
+    def loss(offset: float, slope: float) -> float:
+        told = float(moved(chance, lean, offset, slope))
+        return -math.log(told if came else 1.0 - told)
+
+    told = float(moved(chance, lean, offset, slope))
+    steps = (float(step) for step in advance(0.0, 0.0, lean, told, float(came)))
+    small = 1e-5
+    falls = (
+        loss(offset - small, slope) - loss(offset + small, slope),
+        loss(offset, slope - small) - loss(offset, slope + small),
+    )
+    assert list(steps) == pytest.approx([RATE * fall / (2.0 * small) for fall in falls], abs=1e-9)
+
+
+@given(OFFSETS, SLOPES, st.floats(-1e300, 1e300), CHANCES, st.booleans())
+def test_offsets_and_slopes_stay_within_their_ends(
+    offset: float, slope: float, lean: float, chance: float, came: bool
+) -> None:
+    offsets, slopes = advance(offset, slope, lean, chance, came)
+    assert -FARTHEST <= float(offsets) <= FARTHEST
+    assert -STEEPEST <= float(slopes) <= STEEPEST
 
 
 def test_several_probabilities_are_moved_and_learned_each_by_itself() -> None:
-    chances, offsets = np.array([[0.5, 0.2], [0.9, 0.5]]), np.array([1.0, 0.0])
-    alone = [[float(moved(chance, offset)) for chance, offset in zip(row, offsets, strict=True)] for row in chances]
-    assert moved(chances, offsets).tolist() == alone
-    learned = advance(offsets, chances[0], np.array([True, False]))
-    assert learned.tolist() == [float(advance(1.0, 0.5, 1.0)), float(advance(0.0, 0.2, 0.0))]
-    assert learned.tolist() == pytest.approx([1.0025, -0.001])
+    chances, leans = np.array([[0.5, 0.2], [0.9, 0.5]]), np.array([[2.0, -1.0], [0.5, 0.0]])
+    offsets, slopes = np.array([1.0, 0.0]), np.array([-0.25, 0.5])
+    alone = [
+        [float(moved(*each)) for each in zip(row, lean, offsets, slopes, strict=True)]
+        for row, lean in zip(chances, leans, strict=True)
+    ]
+    assert moved(chances, leans, offsets, slopes).tolist() == alone
+    learned = advance(offsets, slopes, leans[0], chances[0], np.array([True, False]))
+    one, other = advance(1.0, -0.25, 2.0, 0.5, 1.0), advance(0.0, 0.5, -1.0, 0.2, 0.0)
+    assert [each.tolist() for each in learned] == [[float(a), float(b)] for a, b in zip(one, other, strict=True)]
+    assert learned[0].tolist() == pytest.approx([1.00125, -0.0005])
+    assert learned[1].tolist() == pytest.approx([-0.2475, 0.5])  # the second is at its end
 
 
 def test_a_probability_that_is_missing_stays_missing() -> None:
-    assert np.isnan(moved([math.nan, math.nan], [0.0, 1.0])).all()
+    assert np.isnan(moved([math.nan, math.nan], [0.0, 1.0], [0.0, 1.0], [0.5, 0.0])).all()
+    assert np.isnan(moved([math.nan], logits([math.nan]), 1.0, 0.25)).all()
 
 
 def test_no_probabilities_are_none() -> None:
-    assert moved([], 1.0).tolist() == []
-    assert advance([], [], []).tolist() == []
+    assert moved([], [], 1.0, 0.5).tolist() == []
+    assert [each.tolist() for each in advance([], [], [], [], [])] == [[], []]

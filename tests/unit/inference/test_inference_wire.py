@@ -20,7 +20,8 @@ from fusiontrade.market.timeframes import Timeframe
 from tests.support.fusion_fakes import NOON, bars
 
 OFFSETS = tuple((head - 8) / 7 for head in range(CHANCES))
-STATE = CalibrationState(version="v1", lower=-0.1, upper=1 / 3, offsets=OFFSETS, revision=4, as_of=NOON)
+SLOPES = tuple((8 - head) / 17 for head in range(CHANCES))
+STATE = CalibrationState(version="v1", lower=-0.1, upper=1 / 3, offsets=OFFSETS, slopes=SLOPES, revision=4, as_of=NOON)
 NAMES = tuple(CandleColumns.model_fields)
 
 reals = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=5)
