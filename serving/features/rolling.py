@@ -20,7 +20,7 @@ import talib
 
 from fusiontrade.market.candles import Floats
 
-_LARGE = 16_384  # values: more are not worked on together, as they leave the cache
+_LARGE = 4_096  # values of one part: larger parts are not worked on together, as they leave the cache
 _FEW = 4  # rows are few beside a window as long as this many times their number
 
 __all__ = [
@@ -92,7 +92,7 @@ def mean_of(column: Floats, bars: int, *, rows: int) -> Floats:
 
 def sums_of(column: Floats, *windows: int, rows: int) -> list[Floats]:
     """Return the sums of as many values as each of ``windows`` says."""
-    if column.ndim > 1 and column.size > _LARGE:
+    if column.ndim > 1 and column[0].size > _LARGE:
         each = [sums_of(one, *windows, rows=rows) for one in column]
         return [np.stack(sums) for sums in zip(*each, strict=True)]
     short = [bars for bars in windows if bars < _FEW * rows]
@@ -106,7 +106,7 @@ def mean_and_deviation(column: Floats, bars: int, *, rows: int) -> tuple[Floats,
     The squares of blocks are put together as Chan, Golub and LeVeque (1983) do: the mean of squares less the square
     of the mean loses digits on prices, whose spread is a ten-thousandth of their size.
     """
-    if column.ndim > 1 and column.size > _LARGE:
+    if column.ndim > 1 and column[0].size > _LARGE:
         means, deviations = zip(*(mean_and_deviation(one, bars, rows=rows) for one in column), strict=True)
         return np.stack(means), np.stack(deviations)
     blocks = _blocks(np.add, column, bars, rows)
