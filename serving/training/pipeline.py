@@ -43,6 +43,7 @@ from serving.training.fit import Batches, Epoch, Progress, deterministic, fit, p
 from serving.training.judging.judge import finish_lstm, finish_patchtst
 from serving.training.judging.references import held_out
 from serving.training.prepared import Prepared
+from serving.training.slimming import slim
 
 __all__ = ["train_bundle"]
 
@@ -154,7 +155,7 @@ def _fitted(
     )
     if isinstance(model, PatchTstForecaster):
         model.centre(torch.from_numpy(predict(model, batches, slices.validation)["classes"]))
-    graph = export(model)
+    graph = slim(export(model))
     names, outputs = model.inputs, model.outputs
 
     def answer(rows: Rows) -> dict[str, NDArray[np.float32]]:

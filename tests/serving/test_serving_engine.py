@@ -129,9 +129,8 @@ def test_an_items_state_moves_its_interval_and_probabilities_and_is_sent_back(en
     assert moved.lstm.interval_raw == plain.lstm.interval_raw
     assert moved.lstm.interval_90 == pytest.approx(corrected(*moved.lstm.interval_raw, 0.5, -0.25))
     assert moved.lstm.state.model_dump() == state
-    assert moved.lstm.touch_up[0] == pytest.approx(
-        probabilities.moved(plain.lstm.touch_up[0], plain.lstm.leans[0], 0.5, 0.25)
-    )
+    steeper = probabilities.moved(plain.lstm.touch_up[0], plain.lstm.leans[0], 0.5, 0.25)
+    assert moved.lstm.touch_up[0] == pytest.approx(steeper)
     assert plain.lstm.interval_90 == pytest.approx(corrected(*plain.lstm.interval_raw, 0.05, 0.1))
     assert plain.lstm.state.model_dump() == {
         "version": version,

@@ -213,15 +213,7 @@ def test_a_batch_is_answered_as_each_item_alone() -> None:
         name: rng.standard_normal((6, width) if width else 6).astype(np.float32) for name, width in LSTM_WIDTHS.items()
     }
     own = card(adjustments={"any": moves(0.05, 0.1), "crypto": moves(0.2, 0.3, -0.3)})
-    state = CalibrationState(
-        version=own.version,
-        lower=0.1,
-        upper=0.2,
-        offsets=(0.4,) * CHANCES,
-        slopes=(0.2,) * CHANCES,
-        revision=1,
-        as_of=1,
-    )
+    state = CalibrationState(version=own.version, **moves(0.1, 0.2, 0.4, 0.2), revision=1, as_of=1)
     items = [asked(), asked("BTC-USD", market="crypto"), asked(state=state), asked("AAPL", market="equity")] + [
         asked()
     ] * 2

@@ -75,9 +75,7 @@ def test_the_product_moves_forecasts_as_training_and_evaluation_do() -> None:
         ),
         STILL,
     )
-    own = CalibrationState(
-        version="a", lower=0.0, upper=0.0, offsets=STILL.offsets, slopes=STILL.slopes, revision=0, as_of=0
-    )
+    own = CalibrationState(**STILL.model_dump(), version="a", revision=0, as_of=0)
     states: dict[Timeframe, Tracked] = {}
     for place, row in enumerate(rows.tolist()):
         states = settled(states, {H1: BARS.rows(slice(0, row + 1))})

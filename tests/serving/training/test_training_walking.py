@@ -82,7 +82,7 @@ def chances(answers: LstmAnswers) -> np.ndarray:
 def lived(
     n: int, *, low: float = -1.0, high: float = 1.0, bias: float = 0.0, steep: float = 0.0, seed: int = 5
 ) -> Lived:
-    """One series whose logits are ``bias`` too low and lean ``steep`` too little; changes have four degrees of freedom."""
+    """One series whose logits are ``bias`` too low and lean ``steep`` too little."""
     rng = np.random.default_rng(seed)
     side = np.array([0.5, 0.4, 0.3, 0.2, 0.1])
     usual = np.concatenate((side, side, 1.5 * side, [0.2, 0.2]))
