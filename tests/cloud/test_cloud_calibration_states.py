@@ -25,6 +25,7 @@ from tests.support.fusion_fakes import NOON, FakeCandles, FakeEndpoint
 
 EURUSD = parse_symbol("EURUSD=X")
 KEY = {"pk": "CALIBRATION#EURUSD=X", "sk": "STATE"}
+PATIENCE = 60.0  # the emulator on a busy machine; the product waits a second
 QUARTER = Timeframe.M15.milliseconds
 CHANCE = tuple(round(number / 17, 6) for number in range(CHANCES))  # 0 and 16/17 among them
 OFFSETS = tuple(round(number / 17 - 0.5, 9) for number in range(CHANCES))
@@ -41,7 +42,7 @@ STATES = {
 
 @pytest.fixture
 def table(models_table_name: str) -> Table:
-    return Table(models_table_name, read_seconds=1.0, attempts=1)
+    return Table(models_table_name, read_seconds=PATIENCE, attempts=1)
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def asked(store: TableCalibrationStates) -> list[str]:
     def note(model: Any, **_: Any) -> None:
         operations.append(model.name)
 
-    client("dynamodb", read_seconds=1.0, attempts=1).meta.events.register("before-call.dynamodb", note)
+    client("dynamodb", read_seconds=PATIENCE, attempts=1).meta.events.register("before-call.dynamodb", note)
     return operations
 
 

@@ -4,10 +4,10 @@ Always true here: a write happens only if nobody wrote since the item was read; 
 an older layout or damaged, counts as empty and is learned anew; what is read can be sent and learned from.
 
 Prices and sides are stored to the last digit. Issued probabilities are stored to 6 digits, leans to 4, offsets and
-slopes to 9: the first errors move a step by 1e-6 of it or less, the last by 5e-10 a write, while an outcome of a chance
-of one in a thousand moves an offset by 2.5e-6. An item with four timeframes and four forecasts waiting on each, the
-most that bars one after the other leave, takes under 7 KB (DynamoDB: one unit to read, seven to write), with as many
-as ever wait under 12 KB.
+slopes to 9: all rounding together moves an offset by less than 2e-9 an outcome and a slope by less than 2e-7, while a
+chance of one in a thousand moves an offset by 2.5e-6 when it does not come. An item with four timeframes and four
+forecasts waiting on each, the most that bars one after the other leave, takes under 7 KB (DynamoDB: two units to read,
+seven to write), with as many as ever wait under 11 KB.
 """
 
 from __future__ import annotations

@@ -158,8 +158,8 @@ def size(value: Any) -> int:
     return 1 + (len(digits.digits) + 1) // 2 + digits.sign
 
 
-@pytest.mark.parametrize(("waiting", "most"), [(4, 4096), (MOST_WAITING, 7 * 1024)])
-def test_an_item_is_read_in_one_unit_and_far_below_what_a_table_takes(
+@pytest.mark.parametrize(("waiting", "most"), [(4, 7 * 1024), (MOST_WAITING, 11 * 1024)])
+def test_an_item_takes_the_room_that_is_said_and_far_less_than_a_table_gives(
     store: TableCalibrationStates, table: MemoryTable, waiting: int, most: int
 ) -> None:
     worst = {each: state(*row(waiting), offset=-0.123456789, slope=-0.123456789) for each in INTRADAY}
