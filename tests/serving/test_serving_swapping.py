@@ -171,7 +171,9 @@ def test_a_bundle_that_must_not_serve_leaves_the_old_one_and_says_why(
         assert version(engine) == old
         assert len(engine.engine.bundles) == 3
         assert b"serving_refused_bundles 1.0" in engine.exposition()[0]
-        assert any(record.getMessage() == "bundle refused" and why in vars(record)["reason"] for record in caplog.records)
+        assert any(
+            record.getMessage() == "bundle refused" and why in vars(record)["reason"] for record in caplog.records
+        )
         replace(folder, horizon_bars=9)
         assert engine.reload() == SwapReport(1, "changed", ())
         assert version(engine) != old
