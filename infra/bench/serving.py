@@ -1,12 +1,13 @@
 """Requests a second and waiting times at 1, 16 and 64 clients: the serving program, LitServe, and itself unbatched.
 
-The programs run one after the other for a few seconds each, several times over, on the same machine as the clients,
-over the same seeded requests. LitServe is measured as it comes (one worker, no batching) and at its best of what it
+All programs are up and asked one after the other for a few seconds, several times over, from clients on the same
+machine, the same seeded requests. LitServe is measured as it comes (one worker, no batching) and at its best of what it
 offers: batches of 16 in one worker for each core.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from statistics import median
 
@@ -18,8 +19,8 @@ from infra.load.program import Program, serving_python
 __all__ = ["rows"]
 
 CLIENTS = (1, 16, 64)
-SECONDS = 4.0
-ROUNDS = 3
+SECONDS = 2.5
+ROUNDS = 5
 JSON, NPY = "application/json", "application/x-npy"
 
 _LIT = "infra.bench.lit_server"
@@ -77,27 +78,27 @@ def _programs() -> dict[str, Program]:
 
 
 def _measured() -> Runs:
-    """Run every program at every number of clients, in turn; one after the other, so that each has the machine."""
+    """Start all programs, then let each answer for some seconds in turn: one that nobody asks takes no time."""
     bodies = {kind: messages(64, seed=5, content_types=(kind,)) for kind in (JSON, NPY)}
-    size = sum(one.size for one in bodies[JSON]) // len(bodies[JSON])
-    binary = sum(one.size for one in bodies[NPY]) // len(bodies[NPY])
-    print(f"    one item of 720 bars a request: JSON {size / 1000:.0f} kB, npy {binary / 1000:.0f} kB", flush=True)
+    sizes = {kind: sum(one.size for one in found) / len(found) / 1000 for kind, found in bodies.items()}
+    print(f"    one item of 720 bars a request: JSON {sizes[JSON]:.0f} kB, npy {sizes[NPY]:.0f} kB", flush=True)
     runs: Runs = {(name, clients): [] for name in _NAMES for clients in CLIENTS}
-    for _ in range(ROUNDS):
-        for name, program in _programs().items():
-            with program:
-                for clients in CLIENTS:
-                    runs[name, clients].append(_run(program, bodies[JSON], clients))
-                    if name == OURS:
-                        runs[BINARY, clients].append(_run(program, bodies[NPY], clients))
+    with contextlib.ExitStack() as stack:
+        programs = {name: stack.enter_context(program) for name, program in _programs().items()}
+        for clients in CLIENTS:
+            for _ in range(ROUNDS):
+                for name in _NAMES:
+                    program = programs[OURS if name == BINARY else name]
+                    sent = bodies[NPY if name == BINARY else JSON]
+                    runs[name, clients].append(_run(program, sent, clients))
     for (name, clients), found in runs.items():
         best = max(found, key=lambda figures: figures.rate)
-        print(f"    {name:<44} {clients:>3} clients: {best}", flush=True)
+        print(f"    {name:<44} {clients:>3} clients, best of {ROUNDS}: {best}", flush=True)
     return runs
 
 
 def _run(program: Program, bodies: Sequence[Message], clients: int) -> Figures:
-    run(program.address, bodies, clients=clients, seconds=0.5)
+    run(program.address, bodies, clients=clients, seconds=0.3)
     figures = run(program.address, bodies, clients=clients, seconds=SECONDS)
     if figures.statuses[200] == 0:
         raise RuntimeError(f"{program.log} was never answered: {figures}")
