@@ -113,6 +113,10 @@ class Ticket:
         """Return one answer per item; an item that has none says what is ``missing`` instead."""
         return [seat.answer or _cut_off(seat, failure("timed_out", missing)) for seat in self.seats]
 
+    def release(self) -> None:
+        """Let go of the items: a seat knows its ticket, and a circle of megabytes would wait for the collector."""
+        self.seats = []
+
 
 class Batcher:
     """Worker threads that answer the items of all requests together.
@@ -220,10 +224,15 @@ class Batcher:
         return _Installed(engine, lanes)
 
     def _work(self) -> None:
-        while (work := self._next()) is not None:
-            if isinstance(work, _Lane):
-                self._drive(work)
-                continue
+        while self._worked():
+            pass
+
+    def _worked(self) -> bool:
+        """Do the next piece of work, of which nothing is held afterwards; False when the program ends."""
+        work = self._next()
+        if isinstance(work, _Lane):
+            self._drive(work)
+        elif work:
             begun = time.perf_counter()
             try:
                 self._serve(work)
@@ -236,6 +245,7 @@ class Batcher:
                 self._preparing = False
                 if self._queue:
                     self._changed.notify()
+        return work is not None
 
     def _next(self) -> _Lane | list[_Seat] | None:
         """Return a lane that nobody drives, else the next items; None when the program ends."""

@@ -92,10 +92,12 @@ class Running:
         patience = loop.call_later(seconds, ticket.wake)
         try:
             await ticket.done
+            self._batcher.withdraw(ticket)
+            return ForecastResponse(items=ticket.answers(f"no answer within {seconds:g} s"))
         finally:
             patience.cancel()
             self._batcher.withdraw(ticket)
-        return ForecastResponse(items=ticket.answers(f"no answer within {seconds:g} s"))
+            ticket.release()
 
     def reload(self) -> SwapReport:
         """Read the bundle folder again and let what is new and good answer from now on; blocks meanwhile.

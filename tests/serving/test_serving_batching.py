@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -328,6 +330,21 @@ def test_a_request_keeps_the_bundles_it_was_admitted_with(slow_bundles: Path, tm
         answers = asyncio.run(ask())
         versions = [{item.lstm.model.version for item in answer.items if item.lstm} for answer in answers]
         assert versions == [{old}, {old}, {new}]
+
+
+@pytest.mark.parametrize("seconds", [30.0, 0.05], ids=["answered", "too late"])
+def test_nothing_of_a_request_is_held_when_it_is_over(slow_bundles: Path, seconds: float) -> None:
+    """Without the help of the collector of cycles: it would let megabytes wait for it."""
+    with running(slow_bundles, workers=2) as engine:
+        gc.disable()
+        try:
+            one = asked(**(RISING if seconds < 1 else {}))
+            frame = weakref.ref(one.frame)
+            together(engine, [[one]], seconds=seconds)
+            del one
+            asyncio.run(until(lambda: frame() is None))
+        finally:
+            gc.enable()
 
 
 def test_an_answer_that_cannot_be_told_is_its_items_error(engine: Running, monkeypatch: pytest.MonkeyPatch) -> None:
