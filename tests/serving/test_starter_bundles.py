@@ -1,7 +1,4 @@
-"""The bundles that ship: serving takes them, torch gives the same numbers, and they vote both ways on real candles.
-
-Starters carry no torch weights, so the proof against torch reads them back out of the graph.
-"""
+"""The bundles that ship: serving takes them, torch gives the same numbers, and they vote both ways on real candles."""
 
 from __future__ import annotations
 
@@ -9,12 +6,12 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from safetensors.torch import load_file
 from training_data import candles
 
 from fusiontrade.clock import parse_iso
@@ -55,49 +52,11 @@ def inputs_of(bundle: Bundle, frame: CandleFrame, rows: list[int]) -> dict[str, 
     return {"features": card.scaler.apply(features), "calendar": calendar} | scaled
 
 
-def lstm_weights(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:
-    """The state dict behind an exported LSTM; ONNX orders gates input, output, forget, cell; torch i, f, g, o."""
-    stored = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
-    state = {name: values for name, values in stored.items() if not name.startswith("onnx::")}
-    layers = [node for node in graph.node if node.op_type == "LSTM"]
-    for number, node in enumerate(layers):
-        weight, recurrent, bias = (stored[name][0] for name in node.input[1:4])
-        parts = {"weight_ih_l0": weight, "weight_hh_l0": recurrent}
-        parts |= dict(zip(("bias_ih_l0", "bias_hh_l0"), np.split(bias, 2), strict=True))
-        for name, values in parts.items():
-            gates = np.split(values, 4)
-            state[f"recurrent.{number}.{name}"] = np.concatenate([gates[0], gates[2], gates[3], gates[1]])
-    heads = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "Gemm"}
-    without_bias = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
-    for node in graph.node:
-        if node.op_type == "Add" and node.input[0] in heads and node.input[1] in without_bias:
-            name = heads[node.input[0]].replace("heads.", "direct.")
-            state[name] = stored[without_bias[node.input[1]]].T
-    return {name: torch.from_numpy(values.copy()) for name, values in state.items()}
-
-
-def patchtst_weights(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:
-    """The state dict behind an exported PatchTST; a linear layer's weight is the matrix before the add of its bias."""
-    stored = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
-    state = {name: values for name, values in stored.items() if "." in name}
-    bias_after = {
-        given: other
-        for node in graph.node
-        if node.op_type == "Add"
-        for given, other in (node.input, reversed(node.input))
-        if other.endswith(".bias")
-    }
-    for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in stored and node.output[0] in bias_after:
-            state[bias_after[node.output[0]].removesuffix("bias") + "weight"] = stored[node.input[1]].T
-    return {name: torch.from_numpy(values.copy()) for name, values in state.items()}
-
-
 @pytest.mark.parametrize("model_id", ALL)
-def test_a_starter_is_verified_small_and_without_training_weights(model_id: str) -> None:
+def test_a_starter_is_verified_and_small(model_id: str) -> None:
     bundle = starter(model_id)
     files = {path.name for path in (STARTER / model_id).iterdir()}
-    assert files == {"model.json", "model.onnx", "report.json", "manifest.json", "run.json"}
+    assert files == {"model.json", "model.onnx", "weights.safetensors", "report.json", "manifest.json", "run.json"}
     assert sum(path.stat().st_size for path in (STARTER / model_id).iterdir()) < 1_000_000
     assert f"{bundle.card.kind}-{bundle.card.timeframe}" == model_id
     assert set(DEFAULTS) <= set(bundle.card.universe)
@@ -106,18 +65,13 @@ def test_a_starter_is_verified_small_and_without_training_weights(model_id: str)
 @pytest.mark.parametrize("model_id", ALL)
 def test_the_graph_of_a_starter_gives_what_torch_gives_with_the_same_weights(model_id: str) -> None:
     bundle = starter(model_id)
-    graph = onnx.load(STARTER / model_id / "model.onnx").graph
     hourly, rows = candles("BTC-USD", 1000, 3), list(range(700, 1000, 4))
     length = bundle.card.timeframe.milliseconds
     frame = replace(hourly, timeframe=bundle.card.timeframe, time=hourly.time[0] + length * np.arange(1000))
-    if bundle.card.kind == "lstm":
-        model: torch.nn.Module = LstmModel(LstmConfig(**bundle.card.config["model"]))
-        found = model.load_state_dict(lstm_weights(graph))
-    else:
-        model = PatchTstForecaster(PatchTstConfig(**bundle.card.config["model"]))
-        found = model.load_state_dict(patchtst_weights(graph), strict=False)
-    assert {name.rpartition(".")[2] for name in found.missing_keys} <= {"class_weights", "num_batches_tracked"}
-    assert not found.unexpected_keys
+    sizes: Any = bundle.card.config["model"]
+    lstm = bundle.card.kind == "lstm"
+    model = LstmModel(LstmConfig(**sizes)) if lstm else PatchTstForecaster(PatchTstConfig(**sizes))
+    model.load_state_dict(load_file(STARTER / model_id / "weights.safetensors"))
     inputs = inputs_of(bundle, frame, rows)
     answers = bundle.graph.run(inputs)
     model.eval()
