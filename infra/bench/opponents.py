@@ -84,8 +84,9 @@ def inputs_of(bundle: Bundle) -> dict[str, NDArray[Any]]:
 
 
 def eager_models(bundles: Sequence[Bundle]) -> list[Callable[[Mapping[str, NDArray[Any]]], object]]:
-    """Return the bundles' networks in eager torch, with fresh weights (starters ship without them), one thread."""
+    """Return the bundles' networks in eager torch, one thread; with their own weights where bundles ship them."""
     import torch
+    from safetensors.torch import load_file
 
     from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
 
@@ -96,6 +97,8 @@ def eager_models(bundles: Sequence[Bundle]) -> list[Callable[[Mapping[str, NDArr
         lstm = bundle.card.kind == "lstm"
         chosen = LstmModel(LstmConfig(**sizes)) if lstm else PatchTstForecaster(PatchTstConfig(**sizes))
         model = chosen.eval()
+        if (weights := bundle.folder / "weights.safetensors").is_file():
+            model.load_state_dict(load_file(weights))
 
         def run(feed: Mapping[str, NDArray[Any]]) -> object:
             with torch.inference_mode():

@@ -8,16 +8,12 @@ PatchTST: batch normalisations are affine in evaluation, so they and the biases 
 weights; query, key, value and their softmax are one ``Attention`` node of ONNX Runtime, bias and GELU one
 ``BiasGelu``. LSTM: layers follow each other time first, without transposing in between; sines and cosines of multiples
 of an angle are Chebyshev polynomials of its own, in double precision; all heads are one product.
-
-``python -m serving.training.slimming BUNDLE ...`` does it to bundles that exist; they get new versions.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +22,7 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["TOLERANCE", "SlimFailure", "main", "slim"]
+__all__ = ["TOLERANCE", "SlimFailure", "slim"]
 
 TOLERANCE = 1e-4
 """Largest difference to an output of the exported graph that is accepted."""
@@ -337,26 +333,3 @@ def _random(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> N
         values[..., 0::2], values[..., 1::2] = np.sin(angles), np.cos(angles)
         values[-1] *= random.integers(2)
     return values.astype(np.float32)
-
-
-def main(folders: Sequence[str]) -> int:
-    """Write the graphs of bundles anew, in place, and stamp them; return the exit status."""
-    from serving.bundle import CARD, GRAPH, write_card, write_manifest
-    from serving.card import ModelCard
-
-    for folder in map(Path, folders):
-        graph = folder / GRAPH
-        before = graph.read_bytes()
-        try:
-            graph.write_bytes(slim(before))
-        except SlimFailure as failure:
-            print(f"{folder.name}: left as it is: {failure}", file=sys.stderr)
-            return 1
-        card = write_card(folder, ModelCard.model_validate_json((folder / CARD).read_bytes()))
-        write_manifest(folder)
-        print(f"{folder.name}: {len(before):,} to {graph.stat().st_size:,} bytes, version {card.version}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,12 +11,10 @@ import torch
 from onnx import helper
 from torch import nn
 
-from serving.bundle import GRAPH, load_bundle, read_bundle
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
-from serving.settings import STARTER_BUNDLES
 from serving.training.export import export, run_graph
 from serving.training.fit import deterministic
-from serving.training.slimming import SlimFailure, main, slim
+from serving.training.slimming import SlimFailure, slim
 
 Model = LstmModel | PatchTstForecaster
 
@@ -103,27 +99,3 @@ def test_patches_that_overlap_are_refused() -> None:
     graph = export(PatchTstForecaster(PatchTstConfig(layers=1, patch_stride=6)).eval())
     with pytest.raises(SlimFailure, match="overlap"):
         slim(graph)
-
-
-@pytest.fixture
-def starter(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(STARTER_BUNDLES / "patchtst-1h", tmp_path / "patchtst-1h"))
-
-
-def test_a_bundle_is_slimmed_in_place_and_may_serve_under_a_new_version(starter: Path) -> None:
-    before = read_bundle(starter)
-    if any(node.op_type == "Attention" for node in onnx.load_from_string(before.graph).graph.node):
-        pytest.skip("the starters are slim")
-    assert main([str(starter)]) == 0
-    after = load_bundle(starter)
-    assert after.card.version != before.card.version
-    assert after.card.model_copy(update={"version": ""}) == before.card.model_copy(update={"version": ""})
-
-
-def test_a_bundle_that_cannot_be_slimmed_stays_as_it_is(starter: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    graph = onnx.load_from_string((starter / GRAPH).read_bytes())
-    del graph.graph.node[5:]
-    (starter / GRAPH).write_bytes(content := graph.SerializeToString())
-    assert main([str(starter)]) == 1
-    assert (starter / GRAPH).read_bytes() == content
-    assert "left as it is" in capsys.readouterr().err
