@@ -142,7 +142,7 @@ def expected(
             TimeframeView(
                 timeframe,
                 LstmView(lstm.probability_up, lstm.abstain_below, lstm.abstain_above, lstm.change, lstm.change_scale),
-                PatchTstView(patchtst.up, patchtst.flat, patchtst.down),
+                PatchTstView(patchtst.up, patchtst.flat, patchtst.down, patchtst.abstains),
             )
         )
     fusion = fuse(views)
