@@ -43,7 +43,7 @@ __all__ = ["Batcher", "Overloaded", "Ticket"]
 _log = logging.getLogger(__name__)
 
 _LONGEST_RETRY = 30
-_FORGETTING = 0.05  # weight of the newest batch in the usual seconds of an item
+_FORGETTING = 0.05  # weight of the newest batch in the usual time of an item
 _JOIN_SECONDS = 1.0
 
 
@@ -146,8 +146,7 @@ class Batcher:
         self._ready: deque[_Lane] = deque()
         self._taken = 0
         self._preparing = False
-        self._usual = 0.01
-        self._workers = workers
+        self._usual = 0.005  # seconds an item
         self._ending = threading.Event()
         self._lanes: WeakSet[_Lane] = WeakSet()
         self._installed = self._with_lanes(engine)
@@ -175,8 +174,7 @@ class Batcher:
         """Raise `Overloaded` where ``items`` more would not be admitted now."""
         if self._taken and self._taken + items > self._places:
             self._metrics.overloaded()
-            waiting = self._taken * self._usual / self._workers
-            raise Overloaded(min(_LONGEST_RETRY, 1 + int(waiting)))
+            raise Overloaded(min(_LONGEST_RETRY, 1 + int(self._taken * self._usual)))
 
     def submit(self, asked: Sequence[Asked], loop: asyncio.AbstractEventLoop) -> Ticket:
         """Admit a request of one item or more, or raise `Overloaded`; called on ``loop``'s thread."""
@@ -254,6 +252,8 @@ class Batcher:
                 while self._ready:
                     lane = self._ready.popleft()
                     if lane.waiting and not lane.driven:
+                        if self._ready or self._queue:  # whoever was woken for this may find it taken: wake another
+                            self._changed.notify()
                         return lane
                 if self._queue and not self._preparing:
                     self._preparing = True
