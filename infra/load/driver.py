@@ -19,6 +19,7 @@ from infra.load.bodies import Message
 __all__ = ["Figures", "drive", "run"]
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_REFUSED_SECONDS = 0.05  # a client that was refused comes back too soon, but not at once
 _RETRY = re.compile(rb"\r\nretry-after: *\d+", re.IGNORECASE)
 
 Seen = Callable[[Message, int, bytes], None]
@@ -148,8 +149,9 @@ async def _client(
         figures.statuses[status] += 1
         if status == 200:
             figures.latencies.append(time.perf_counter() - begun)
-        elif status == 503 and _RETRY.search(head) is None:
-            figures.without_retry_after += 1
+        elif status == 503:
+            figures.without_retry_after += _RETRY.search(head) is None
+            await asyncio.sleep(_REFUSED_SECONDS)
         if seen is not None:
             seen(message, status, body)
     if connection is not None:
