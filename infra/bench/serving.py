@@ -39,7 +39,8 @@ def rows() -> Iterator[Row]:
             yield _faster(runs, OURS, other, clients, target)
     yield _faster(runs, OURS, UNBATCHED, 1, 1.0)
     yield _faster(runs, OURS, LIT, 1, None)
-    yield _faster(runs, BINARY, LIT, 64, None)
+    for clients in CLIENTS:
+        yield _faster(runs, BINARY, LIT, clients, None)
     ratios = sorted(
         theirs.percentile(0.99) / ours.percentile(0.99) for ours, theirs in zip(at_64, runs[UNBATCHED, 64], strict=True)
     )
