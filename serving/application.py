@@ -54,6 +54,7 @@ _T = TypeVar("_T")
 _BODIES = 16  # of the greatest length, held at the same time
 _MANY_ITEMS = 32  # more of them are written in a thread
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_LAST_WORDS = 2.0  # seconds for requests that were given up to be told so
 _ROUTES = ("/ping", "/models", "/metrics", "/invocations")
 
 
@@ -112,6 +113,11 @@ class Service:
         until = time.monotonic() + seconds
         while self.accepted and time.monotonic() < until:
             await asyncio.sleep(0.02)
+        if self.accepted and self.running is not None:
+            self.running.give_up()  # whoever still waits is told so, instead of being cut off
+            until = time.monotonic() + _LAST_WORDS
+            while self.accepted and time.monotonic() < until:
+                await asyncio.sleep(0.02)
         return not self.accepted
 
     def close(self) -> None:

@@ -142,6 +142,7 @@ class Batcher:
     ) -> None:
         self._metrics, self._places, self._batch, self._model_seconds = metrics, places, batch, model_seconds
         self._changed = threading.Condition(threading.Lock())
+        self._open: set[Ticket] = set()
         self._queue: deque[Ticket] = deque()
         self._ready: deque[_Lane] = deque()
         self._taken = 0
@@ -184,6 +185,7 @@ class Batcher:
         with self._changed:
             self.admit(len(asked))
             self._taken += len(asked)
+            self._open.add(ticket)
             self._queue.append(ticket)
             self._changed.notify()
         return ticket
@@ -191,6 +193,7 @@ class Batcher:
     def withdraw(self, ticket: Ticket) -> None:
         """Give back the places of what ``ticket`` still waits for; nothing happens where it is answered."""
         with self._changed:
+            self._open.discard(ticket)
             if ticket.closed or not ticket.unanswered:
                 return
             ticket.closed = True
@@ -203,6 +206,11 @@ class Batcher:
             for lane in ticket.installed.lanes.values():
                 if any(seat.ticket is ticket for seat in lane.waiting):
                     lane.waiting = deque(seat for seat in lane.waiting if seat.ticket is not ticket)
+
+    def give_up(self) -> None:
+        """Let every request go on with what it has; called on the loop's thread."""
+        for ticket in list(self._open):
+            ticket.wake()
 
     def close(self) -> None:
         """End the threads, and the runs of models that still go on."""

@@ -51,6 +51,7 @@ class Running:
         )
         self.metrics.watch_places(places, lambda: self._batcher.unanswered)
         self.metrics.read("changed", engine, 0, len(engine.refused))
+        self._given_up = False
         self._reading = threading.Lock()
         self._ending = threading.Event()
         if settings.watch_seconds:
@@ -93,11 +94,17 @@ class Running:
         try:
             await ticket.done
             self._batcher.withdraw(ticket)
-            return ForecastResponse(items=ticket.answers(f"no answer within {seconds:g} s"))
+            late = "the program had to end before the answer" if self._given_up else f"no answer within {seconds:g} s"
+            return ForecastResponse(items=ticket.answers(late))
         finally:
             patience.cancel()
             self._batcher.withdraw(ticket)
             ticket.release()
+
+    def give_up(self) -> None:
+        """Answer every admitted request at once with what it has; called on the event loop when a drain is over."""
+        self._given_up = True
+        self._batcher.give_up()
 
     def reload(self) -> SwapReport:
         """Read the bundle folder again and let what is new and good answer from now on; blocks meanwhile.

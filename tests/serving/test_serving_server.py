@@ -286,6 +286,21 @@ def test_sighup_reads_the_bundles_again_and_keeps_the_old_one_where_the_new_one_
         assert running.end() == 0
 
 
+def test_what_a_drain_has_no_time_for_is_answered_with_an_error_and_not_cut_off(
+    slow_bundles: Path, tmp_path: Path
+) -> None:
+    environ = {**os.environ, "SERVING_DRAIN_SECONDS": "0.1"}
+    with serving(slow_bundles, tmp_path / "log", environ=environ) as running:
+        thread, answers = in_background(lambda: post(running, body(candles(drift=2.0))))
+        wait_for(lambda: httpx.get(running.url + "/models").json()["in_flight"] == 1)
+        running.process.terminate()
+        thread.join()
+        assert running.process.wait(30) == 0
+    assert [answer.status_code for answer in answers] == [200]
+    (item,) = answers[0].json()["items"]
+    assert item["error"] == {"code": "timed_out", "detail": "the program had to end before the answer"}
+
+
 def test_ping_is_503_until_the_models_answer(bundles: Path, tmp_path: Path) -> None:
     seen = []
     with serving(bundles, tmp_path / "log", ready=False) as running:
