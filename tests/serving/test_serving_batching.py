@@ -36,7 +36,8 @@ RISING = {"drift": 2.0}
 
 @contextmanager
 def running(bundles: Path, **settings: Any) -> Iterator[Running]:
-    engine = start(ServingSettings(bundles=bundles, **{"workers": 2, "device": "cpu"} | settings))
+    given: dict[str, Any] = {"workers": 2, "device": "cpu", "model_seconds": 60}  # the slow model on a busy machine
+    engine = start(ServingSettings(bundles=bundles, **given | settings))
     try:
         yield engine
     finally:
@@ -54,7 +55,7 @@ def together(engine: Running, requests: Sequence[Sequence[Asked]], seconds: floa
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
