@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fusiontrade.inference.contract import CHANCES
 from serving.calibration import sigmoid
 from serving.evaluation import LSTM_HEADLINES, PATCHTST_HEADLINES, HeldOut, judge_lstm, judge_patchtst
 from serving.forecasting import LstmAnswers
@@ -85,6 +86,7 @@ def answers(leaning: np.ndarray, spread: np.ndarray, band: tuple[float, float] =
         touch_either=2 * touch - touch * touch,
         win_long=touch[:, 2],
         win_short=touch[:, 2],
+        leans=np.zeros((N, CHANCES)),
     )
 
 
