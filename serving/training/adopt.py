@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fusiontrade.errors import FusionTradeError
+from fusiontrade.market.candles import CandleFrame
 from serving.bundle import GRAPH, REPORT, RUN, Bundle, load_bundle
 from serving.card import Adjustment, ModelCard
 from serving.evaluation.answering import run_bundle
@@ -58,26 +59,34 @@ def adopted(bundle: Bundle, pool: Pool) -> ModelCard:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write each bundle of a folder anew with the symbols adopted; return the exit code (2: nothing was adopted)."""
+    """Write each bundle that a symbol is new to anew; return the exit code (2: none was written, or one failed)."""
     chosen = _parser().parse_args(arguments)
     symbols = tuple(part.strip() for part in chosen.symbols.split(",") if part.strip())
     written = 0
     try:
         for folder in sorted(path.parent for path in chosen.bundles.glob("*/model.json")):
             bundle = load_bundle(folder)
-            frames = read_candles(chosen.data, bundle.card.timeframe, symbols)
-            if missing := set(symbols) - {frame.symbol for frame, _ in frames}:
-                print(f"{bundle.card.model_id}: {chosen.data} has too few bars of {', '.join(sorted(missing))}")
-            if frames:
+            if frames := _unknown(bundle.card, chosen.data, symbols):
                 card = adopted(bundle, pool_of(bundle.card.timeframe, frames))
                 print(f"wrote {write_bundle(_finished(folder, card), chosen.out)}", flush=True)
                 written += 1
     except (FusionTradeError, ValueError) as error:
-        print(f"nothing adopted: {error}", file=sys.stderr)
+        print(f"{f'stopped after {written}' if written else 'nothing adopted'}: {error}", file=sys.stderr)
         return 2
     if not written:
         print(f"nothing adopted: no bundle of {chosen.bundles} has bars to learn from", file=sys.stderr)
     return 0 if written else 2
+
+
+def _unknown(card: ModelCard, data: Path, symbols: Sequence[str]) -> list[tuple[CandleFrame, bool]]:
+    """Return the bars of the symbols that a bundle has no row for, as `read_candles` does; say which it passes over."""
+    if known := [symbol for symbol in symbols if symbol in card.season]:
+        print(f"{card.model_id} knows {', '.join(known)} already")
+    new = tuple(symbol for symbol in symbols if symbol not in card.season)
+    frames = read_candles(data, card.timeframe, new) if new else []
+    if missing := set(new) - {frame.symbol for frame, _ in frames}:
+        print(f"{card.model_id}: {data} has too few bars of {', '.join(sorted(missing))}")
+    return frames
 
 
 def _season(card: ModelCard, series: Series) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,7 +117,39 @@ def test_the_command_writes_bundles_that_serve(
     assert told == [f"wrote {tmp_path / 'out' / name}" for name in ("lstm-1h", "patchtst-1h")]
     again = ["--bundles", str(tmp_path / "out"), *options[2:]]
     assert main([*again, "--symbols", "ETH-USD"]) == 2
-    assert "nothing adopted: lstm-1h knows ETH-USD already" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert told.out.splitlines() == ["lstm-1h knows ETH-USD already", "patchtst-1h knows ETH-USD already"]
+    assert "nothing adopted: no bundle" in told.err
+
+
+def test_a_bundle_that_knows_the_symbol_is_passed_over_and_the_next_adopts_it(
+    bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a coin of the 1h bundles alone: the 30m ones come after them."""
+    data, mixed = write_folder(tmp_path / "data", COIN), tmp_path / "mixed"
+    options = ["--data", str(data), "--symbols", "ETH-USD"]
+    assert main([*options, "--bundles", str(bundles), "--out", str(mixed)]) == 0
+    shutil.rmtree(mixed / "patchtst-1h")
+    shutil.copytree(bundles / "patchtst-1h", mixed / "patchtst-1h")
+    capsys.readouterr()
+    assert main([*options, "--bundles", str(mixed), "--out", str(tmp_path / "out")]) == 0
+    written = tmp_path / "out" / "patchtst-1h"
+    assert capsys.readouterr().out.splitlines() == ["lstm-1h knows ETH-USD already", f"wrote {written}"]
+    assert "ETH-USD" in load_bundle(written).card.season
+
+
+def test_what_was_written_before_a_failure_is_said(
+    bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_folder(tmp_path / "data", COIN)
+    both = shutil.copytree(bundles, tmp_path / "both")
+    (both / "patchtst-1h" / "model.onnx").write_bytes(b"no graph")
+    assert (
+        main(["--bundles", str(both), "--data", str(data), "--symbols", "ETH-USD", "--out", str(tmp_path / "out")]) == 2
+    )
+    told = capsys.readouterr()
+    assert told.out.splitlines() == [f"wrote {tmp_path / 'out' / 'lstm-1h'}"]
+    assert told.err.startswith("stopped after 1: ")
 
 
 def test_a_symbol_without_bars_is_said(bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
