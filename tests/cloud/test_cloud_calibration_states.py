@@ -181,6 +181,17 @@ def test_an_item_that_cannot_be_read_is_learned_anew(
     assert store.read(EURUSD) == Kept("yahoo", STATES, 2)
 
 
+@pytest.mark.parametrize("counted", [{}, {"revision": "seven"}, {"revision": None}, {"revision": 0}])
+def test_an_item_that_does_not_count_its_writes_is_learned_anew(
+    store: TableCalibrationStates, table: Table, counted: dict[str, Any]
+) -> None:
+    table.put({**KEY, "source": "yahoo", "states": {}, **counted})
+    assert store.read(EURUSD).revision == 0
+    store.write(EURUSD, Kept("yahoo", STATES))
+    store.write(EURUSD, Kept("yahoo", {}))
+    assert store.read(EURUSD) == Kept("yahoo", STATES, 1)
+
+
 def test_a_table_that_is_down_costs_a_warning_and_one_try(
     store: TableCalibrationStates, monkeypatch: pytest.MonkeyPatch
 ) -> None:

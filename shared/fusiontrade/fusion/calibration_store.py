@@ -64,8 +64,11 @@ class TableCalibrationStates:
             "states": {timeframe.value: _document(tracked) for timeframe, tracked in kept.states.items()},
         }
         unchanged = Condition("#revision = :revision", {"revision": kept.revision})
+        uncounted = Condition(
+            "NOT attribute_type(#revision, :number) OR #revision < :first", {"number": "N", "first": 1}
+        )  # nothing there, or an item that no write of ours made
         try:
-            self._table.put(item, condition=unchanged if kept.revision else Condition("attribute_not_exists(#pk)"))
+            self._table.put(item, condition=unchanged if kept.revision else uncounted)
         except ConditionFailed:
             logger.info("the calibration states of %s were written by another request first", symbol.code)
 
@@ -100,13 +103,14 @@ def _document(tracked: Tracked) -> dict[str, Any]:
 
 def _kept(symbol: Symbol, item: Mapping[str, Any]) -> Kept:
     """Return what an item says; one that cannot be read counts as empty and is written over."""
-    revision = item.get("revision")
+    found = item.get("revision")
+    revision = found if isinstance(found, int) else 0
     try:
         states = {Timeframe(name): _tracked(document) for name, document in item["states"].items()}
-        return Kept(str(item["source"]), states, int(item["revision"]))
+        return Kept(str(item["source"]), states, revision)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         logger.warning("the calibration states of %s cannot be read and are learned anew", symbol.code)
-        return Kept(revision=revision if isinstance(revision, int) else 0)
+        return Kept(revision=revision)
 
 
 def _tracked(document: Mapping[str, Any]) -> Tracked:
