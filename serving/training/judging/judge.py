@@ -116,8 +116,9 @@ def finish_patchtst(
     """Return the complete card of a PatchTST and the rest of its report."""
     pool, slices = prepared.pool, prepared.slices
     rows = _in_time(pool, slices.calibration)
-    temperature = fit_temperature(answer(rows)["classes"], pool.column(lambda one: one.labels.classes)[rows])
-    proof = _lean_proof(temperature.apply(answer(rows)["classes"]), prepared, rows)
+    logits = answer(rows)["classes"]
+    temperature = fit_temperature(logits, pool.column(lambda one: one.labels.classes)[rows])
+    proof = _lean_proof(temperature.apply(logits), prepared, rows)
     abstains = not proof.p_better < _PROVEN
     card = ModelCard(**known, calibration={"classes": temperature}, abstains=abstains, metrics={})
     probability = class_probabilities(card, answer(slices.test))

@@ -71,7 +71,9 @@ class TimeframeBlock(_Block):
     """What the models say about one timeframe; nulls where a model, or the market data, is missing."""
 
     lstm: SignalName
-    patchtst: SignalName
+    patchtst: SignalName = Field(
+        description="the likeliest class; HOLD too where the model's direction is unproven, whatever its probabilities"
+    )
     agreement: Annotated[
         FiniteFloat, Field(ge=0, le=1, description="1.0 same direction, 0.5 one missing or HOLD, 0.0 opposed")
     ]
