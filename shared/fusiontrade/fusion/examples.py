@@ -53,7 +53,7 @@ FUSION_EXAMPLE: dict[str, Any] = {
         "tp3": 1.1544,
         "sl": 1.139,
         "atr": 0.0028,
-        "p_win": 0.41,
+        "p_win": 0.16,
         "horizon_bars": 4,
         "entry": 1.1432,
         "timeframe": "4h",

@@ -26,7 +26,7 @@ def test_signal_shows_what_a_trader_reads(command: Any, platform: Any) -> None:
         "touch +/- 1.5 ATR",
     ):
         assert told in result.stdout
-    assert "chance of tp1 before the stop 41 %, within 4 bars of 4h" in result.stdout
+    assert "chance of tp1 before the stop 16 %, within 4 bars of 4h" in result.stdout
     assert "! sentiment is null: no news source is configured" in result.stdout
     assert "SIMULATED" not in result.stdout
     assert platform.asked == [("EURUSD=X", {})]

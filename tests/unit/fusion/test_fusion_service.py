@@ -72,6 +72,7 @@ def test_answer_has_exactly_the_published_keys() -> None:
 
 def test_example_of_the_documentation_is_such_an_answer() -> None:
     assert wire(FusionResponse.model_validate(FUSION_EXAMPLE)) == FUSION_EXAMPLE
+    assert FUSION_EXAMPLE["targets"]["p_win"] <= FUSION_EXAMPLE["targets"]["touch"]["up"]["2"]  # tp1 has to be touched
 
 
 def test_complete_answer_carries_the_models_numbers_unchanged() -> None:
