@@ -43,7 +43,7 @@ __all__ = [
 JSON = "application/json"
 NPY = "application/x-npy"  # fusiontrade.inference.wire.NPY, whose imports have to wait until the port answers
 
-_QUICK = {JSON: 32 * 1024, NPY: 256 * 1024}  # bytes that are parsed in less than half a millisecond
+_QUICK = {JSON: 128 * 1024, NPY: 256 * 1024}  # bytes that are parsed in less than half a millisecond
 _WORTH_COMPRESSING = 16 * 1024
 _COMPRESSION = 1  # the quickest: a third is left of forecasts, a fourth at three times the time
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's word for: a gzip stream and no other

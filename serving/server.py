@@ -113,6 +113,7 @@ def _run(service: Service, listener: socket.socket) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         http=impatient(service.settings.body_seconds),
         ws="none",
         lifespan="on",
