@@ -161,8 +161,11 @@ def _ordered(timeframes: Json) -> list[str]:
 
 
 def acceptance_table(rows: Sequence[Json]) -> Table:
-    """Return the targets, a line each: criterion and scope against timeframes, met or missed."""
-    shown = [row for row in rows if not row["id"].startswith("unseen_")]
+    """Return the targets, a line each: criterion and scope against timeframes, met or missed.
+
+    What is asked of symbols left out of training has a table of its own: `left_out_table`.
+    """
+    shown = [row for row in rows if not row["id"].startswith(("unseen_", "adopted_"))]
     columns = _ordered({row["timeframe"]: None for row in shown})
     lines = dict.fromkeys((row["id"], row["criterion"], row["scope"]) for row in shown)
     found = {(row["id"], row["scope"], row["timeframe"]): row for row in shown}
