@@ -33,8 +33,14 @@ class Asked:
 
     @classmethod
     def of(cls, item: ForecastItem) -> Asked:
-        """Return ``item`` with its columns as arrays; never raises for what is wrong with them."""
-        return cls(item.symbol, item.timeframe, _frame(item), item.market, item.state)
+        """Return ``item`` with its columns as arrays; never raises for what is wrong with them.
+
+        A state that knows an outcome younger than the newest bar is left out: it would look ahead.
+        """
+        frame, state = _frame(item), item.state
+        if state is not None and isinstance(frame, CandleFrame) and len(frame) and state.as_of > frame.close_time[-1]:
+            state = None
+        return cls(item.symbol, item.timeframe, frame, item.market, state)
 
 
 def _frame(item: ForecastItem) -> CandleFrame | ItemError:

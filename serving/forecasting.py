@@ -304,15 +304,8 @@ def _state(card: ModelCard, item: Asking) -> CalibrationState:
     if item.state is not None and item.state.version == card.version:
         return item.state
     own = row_of(card.adjustments, item.symbol, item.market)
-    return CalibrationState(
-        version=card.version,
-        lower=own.lower,
-        upper=own.upper,
-        offsets=own.offsets,
-        slopes=own.slopes,
-        revision=0,
-        as_of=card.windows.calibration[1] + card.timeframe.milliseconds,
-    )
+    as_of = card.windows.calibration[1] + card.timeframe.milliseconds
+    return CalibrationState(**own.model_dump(), version=card.version, revision=0, as_of=as_of)
 
 
 def _directions(card: ModelCard, logits: Floats, subjects: Sequence[Subject]) -> tuple[Floats, ...]:

@@ -164,8 +164,8 @@ def usual_activity(
     for kind, parts in (*kinds.items(), ("any", list(sums.values()))):
         both = np.asarray(np.sum(parts, axis=0), np.float64)
         found[kind] = _drawn(both, _time_of_day(both, timeframe), _PRIOR_OF_DAY)
-    for symbol, kind, _, _ in series:
-        found[symbol] = _drawn(sums[symbol], found[kind], _PRIOR_OF_WEEK)
+    for symbol, kind, slot, values in series:
+        found[symbol] = drawn_to(found[kind], slot, values)
     return {name: np.round(values, 4) for name, values in found.items()}
 
 

@@ -81,26 +81,24 @@ def test_a_body_that_drips_is_408_and_frees_its_place(slow: Program) -> None:
     assert in_flight(slow) == 0
 
 
-def test_a_body_that_drips_after_its_refusal_is_cut_off(slow: Program) -> None:
+@pytest.mark.parametrize(
+    ("head", "status", "dripped"),
+    [
+        (b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", b"HTTP/1.1 415", b"x"),
+        (b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200", b"\r\n"),
+    ],
+    ids=["a body after its refusal", "line breaks before a head"],
+)
+def test_what_drips_after_an_answer_does_not_keep_a_connection(
+    slow: Program, head: bytes, status: bytes, dripped: bytes
+) -> None:
     with connected(slow) as dripping:
-        dripping.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
-        assert dripping.recv(4096).startswith(b"HTTP/1.1 415")
+        dripping.sendall(head)
+        assert dripping.recv(4096).startswith(status)
         begun = time.monotonic()
         with contextlib.suppress(ConnectionError):
             while time.monotonic() - begun < 15:
-                dripping.sendall(b"x")
-                time.sleep(0.1)
-        assert time.monotonic() - begun < 15
-
-
-def test_line_breaks_before_a_head_do_not_keep_a_connection(slow: Program) -> None:
-    with connected(slow) as dripping:
-        dripping.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert dripping.recv(4096).startswith(b"HTTP/1.1 200")
-        begun = time.monotonic()
-        with contextlib.suppress(ConnectionError):
-            while time.monotonic() - begun < 15:
-                dripping.sendall(b"\r\n")
+                dripping.sendall(dripped)
                 time.sleep(0.1)
         assert time.monotonic() - begun < 15
 

@@ -144,6 +144,18 @@ def test_an_items_state_moves_its_interval_and_probabilities_and_is_sent_back(en
     assert stale.lstm == plain.lstm
 
 
+def test_a_state_that_knows_an_outcome_after_the_newest_bar_is_not_used(engine: Engine) -> None:
+    version, newest = engine.bundles["lstm", candles().timeframe].card.version, int(candles().close_time[-1])
+    state = {"version": version, "lower": 0.5, "upper": 0.5, "revision": 7}
+    state |= {"offsets": (0.5,) * CHANCES, "slopes": (0.0,) * CHANCES}
+    asked = [item(candles()) | {"state": state | {"as_of": as_of}} for as_of in (newest, newest + 1)]
+    plain, known, ahead = (answer.lstm for answer in ask(engine, item(candles()), *asked))
+    assert plain is not None
+    assert known is not None
+    assert known.state.lower == 0.5
+    assert ahead == plain
+
+
 def test_an_item_answers_the_same_whatever_rides_with_it(engine: Engine) -> None:
     frames = [candles(seed=seed) for seed in range(8)]
     together = ask(engine, *map(item, frames))

@@ -8,7 +8,7 @@ the same steps over the forecasts it made (`fusiontrade.fusion.calibration_state
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,12 +64,7 @@ def starting(lived: Lived) -> Adjustment:
     """Return the mean over the later half of the way: an end point still carries its last outcomes' noise."""
     path = walked(lived, STILL)
     half = len(lived.low) // 2
-    return Adjustment(
-        lower=round(float(path.lower[half:].mean()), _DIGITS),
-        upper=round(float(path.upper[half:].mean()), _DIGITS),
-        offsets=tuple(np.round(path.offsets[half:].mean(axis=0), _DIGITS).tolist()),
-        slopes=tuple(np.round(path.slopes[half:].mean(axis=0), _DIGITS).tolist()),
-    )
+    return _mean(Adjustments(path.lower[half:], path.upper[half:], path.offsets[half:], path.slopes[half:]))
 
 
 def averaged(found: Mapping[str, Adjustment], kinds: Mapping[str, str]) -> dict[str, Adjustment]:
@@ -85,13 +80,12 @@ def averaged(found: Mapping[str, Adjustment], kinds: Mapping[str, str]) -> dict[
     members: dict[str, list[Adjustment]] = {ANY: list(found.values())}
     for symbol, adjustment in found.items():
         members.setdefault(kinds[symbol], []).append(adjustment)
-    return {name: _mean(several) for name, several in members.items()} | dict(found)
+    means = {name: _mean(Adjustments.of(several)) if several else STILL for name, several in members.items()}
+    return means | dict(found)
 
 
-def _mean(several: Sequence[Adjustment]) -> Adjustment:
-    if not several:
-        return STILL
-    rows = Adjustments.of(several)
+def _mean(rows: Adjustments) -> Adjustment:
+    """Return the mean of one row or more, rounded as a card keeps it."""
     return Adjustment(
         lower=round(float(rows.lower.mean()), _DIGITS),
         upper=round(float(rows.upper.mean()), _DIGITS),

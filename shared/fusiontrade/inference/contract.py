@@ -99,7 +99,8 @@ class CalibrationState(_Message):
     ``slopes`` times the leans, are added to the logits of the `CHANCES` probabilities, in the order of
     `LstmForecast.chances`.
     ``revision`` counts the next-bar outcomes since the bundle was made, 0 is the bundle's own state; ``as_of`` is the
-    close of the newest outcome in it, ms. It holds for the bundle of ``version`` alone.
+    close of the newest outcome in it, ms. It holds for the bundle of ``version`` alone, and
+    for bars that reach as far as it does: with others the bundle's own is used.
     """
 
     version: str

@@ -64,18 +64,12 @@ def inputs_of(bundle: Bundle, frame: CandleFrame, rows: list[int]) -> dict[str, 
     return {"features": card.scaler.apply(features), "calendar": calendar} | scaled
 
 
-def test_an_lstm_bundle_loads_and_its_graph_answers_what_torch_answers(lstm: Path) -> None:
-    bundle = load_bundle(lstm)
-    model = LstmModel(LstmConfig(**bundle.card.config["model"]))
-    model.load_state_dict(load_file(lstm / "weights.safetensors"))
-    inputs = inputs_of(bundle, candles("BTC-USD", 900, 9), list(range(700, 764)))
-    _assert_equal_to_torch(model, inputs, bundle.graph.run(inputs))
-
-
-def test_a_patchtst_bundle_loads_and_its_graph_answers_what_torch_answers(patchtst: Path) -> None:
-    bundle = load_bundle(patchtst)
-    model = PatchTstForecaster(PatchTstConfig(**bundle.card.config["model"]))
-    model.load_state_dict(load_file(patchtst / "weights.safetensors"))
+@pytest.mark.parametrize("kind", ["lstm", "patchtst"])
+def test_a_bundle_loads_and_its_graph_answers_what_torch_answers(kind: str, request: pytest.FixtureRequest) -> None:
+    bundle = load_bundle(request.getfixturevalue(kind))
+    sizes: Any = bundle.card.config["model"]
+    model = LstmModel(LstmConfig(**sizes)) if kind == "lstm" else PatchTstForecaster(PatchTstConfig(**sizes))
+    model.load_state_dict(load_file(bundle.folder / "weights.safetensors"))
     inputs = inputs_of(bundle, candles("BTC-USD", 900, 9), list(range(700, 764)))
     _assert_equal_to_torch(model, inputs, bundle.graph.run(inputs))
 
