@@ -6,13 +6,15 @@ and answers in [0, 1], whatever finite numbers come in. Fitting happens in train
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-__all__ = ["CalibrationMap", "Identity", "Isotonic", "Platt", "Temperature", "sigmoid", "softmax"]
+__all__ = ["CalibrationMap", "Identity", "Isotonic", "Maps", "Platt", "Temperature", "sigmoid", "softmax"]
 
 Floats = NDArray[np.float64]
 
@@ -95,3 +97,44 @@ class Temperature(_Map):
 
 CalibrationMap = Annotated[Identity | Platt | Isotonic | Temperature, Field(discriminator="kind")]
 """One head's map; `Temperature` is for class heads, the others for heads of one logit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """The maps of k heads of one logit each, applied together: a call of numpy for all costs what one head's does.
+
+    Parameters
+    ----------
+    slope, shift
+        (k,) of the sigmoids.
+    isotonic
+        The heads that have no sigmoid, by place.
+    """
+
+    slope: Floats
+    shift: Floats
+    isotonic: tuple[tuple[int, Isotonic], ...]
+
+    @classmethod
+    def of(cls, maps: Iterable[CalibrationMap]) -> Maps:
+        """Return ``maps`` as one; each `Identity`, `Platt` or `Isotonic`."""
+        found = list(maps)
+        sigmoids = [(one.a, one.b) if isinstance(one, Platt) else (1.0, 0.0) for one in found]
+        slope, shift = np.array(sigmoids, np.float64).reshape(-1, 2).T
+        isotonic = ((place, one) for place, one in enumerate(found) if isinstance(one, Isotonic))
+        return cls(slope, shift, tuple(isotonic))
+
+    def apply(self, logits: Floats) -> Floats:
+        """Return the probabilities of (n, k) ``logits``, each column through the map of its head."""
+        found = sigmoid(logits * self.slope + self.shift)
+        for place, one in self.isotonic:
+            found[:, place] = one.apply(logits[:, place])
+        return found
+
+    def apply_each(self, logits: Floats, places: NDArray[np.intp]) -> Floats:
+        """Return the probabilities of (n,) ``logits``, each through the map at its own of ``places``."""
+        found = sigmoid(logits * self.slope[places] + self.shift[places])
+        for place, one in self.isotonic:
+            if (rows := places == place).any():
+                found[rows] = one.apply(logits[rows])
+        return found

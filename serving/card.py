@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model
 from fusiontrade.inference.contract import (
     CHANCES,
     TOUCH_LEVELS,
+    CalibrationState,
     IntervalSide,
     ModelKind,
     ModelReference,
@@ -28,7 +31,7 @@ from fusiontrade.inference.contract import (
     Slopes,
 )
 from fusiontrade.market.timeframes import Timeframe
-from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, Temperature
+from serving.calibration import CalibrationMap, Identity, Isotonic, Maps, Platt, Temperature
 from serving.markets import ANY
 
 __all__ = [
@@ -65,6 +68,13 @@ Span = tuple[int, int]
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy without what was derived from the fields that ``update`` may replace."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in vars(copy).keys() - type(self).model_fields.keys():
+            del vars(copy)[name]
+        return copy
+
 
 class FeatureList(_Part):
     """What the graph is fed: names in column order, and the version of the code that computes them."""
@@ -91,11 +101,17 @@ class Scaler(_Part):
             raise ValueError(f"center and scale must have one length, got {len(self.center)} and {len(self.scale)}")
         return self
 
+    @cached_property
+    def _row(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return np.array(self.center, np.float32), np.array(self.scale, np.float32)
+
     def apply(self, columns: ArrayLike) -> NDArray[np.float32]:
         """Return scaled float32 columns of the same shape (..., len(center)); the one place this is computed."""
-        values = np.asarray(columns, np.float32)
-        scaled = (values - np.asarray(self.center, np.float32)) / np.asarray(self.scale, np.float32)
-        return np.clip(scaled, -self.clip, self.clip).astype(np.float32, copy=False)
+        center, scale = self._row
+        scaled = np.asarray(np.asarray(columns, np.float32) - center)
+        scaled /= scale
+        np.minimum(scaled, np.float32(self.clip), out=scaled)
+        return np.maximum(scaled, np.float32(-self.clip), out=scaled)
 
 
 class Adjustment(_Part):
@@ -220,10 +236,31 @@ class ModelCard(_Part):
     seed: int
     libraries: dict[str, str]
 
-    @property
+    @cached_property
     def reference(self) -> ModelReference:
         """What answers name this bundle by."""
         return ModelReference(id=self.model_id, version=self.version)
+
+    @cached_property
+    def chance_maps(self) -> tuple[Maps, NDArray[np.float64]]:
+        """The maps of an LSTM's touch and win probabilities in the order of ``HEADS``, and (CHANCES,) ``centres``."""
+        return Maps.of(self.calibration[head] for head in HEADS["lstm"]), np.array(self.centres, np.float64)
+
+    @cached_property
+    def direction_maps(self) -> tuple[Maps, NDArray[np.float64]]:
+        """The maps of ``directions``, and (2, k) the lower and upper ends of their bands, in the order of the table."""
+        rules = self.directions.values()
+        bands = np.array([(rule.abstain_below, rule.abstain_above) for rule in rules], np.float64).reshape(-1, 2)
+        return Maps.of(rule.calibration for rule in rules), bands.T
+
+    @cached_property
+    def states(self) -> dict[str, CalibrationState]:
+        """What each row of ``adjustments`` says, as the state that answers are told to be made with."""
+        as_of = self.windows.calibration[1] + self.timeframe.milliseconds
+        return {
+            key: CalibrationState(**dict(own), version=self.version, revision=0, as_of=as_of)
+            for key, own in self.adjustments.items()
+        }
 
     def stamped(self, graph: bytes) -> ModelCard:
         """Return this card with the version that it and ``graph`` (the bytes of ``model.onnx``) define."""

@@ -148,7 +148,9 @@ def _batch(bundle: Bundle, riding: Sequence[Window]) -> Inputs:
     """Return the windows' inputs on top of each other, scaled as the graph takes them."""
     card = bundle.card
     parts = [window.inputs[card.kind] for window in riding]
-    batch = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    batch = parts[0].copy()
+    if len(parts) > 1:
+        batch = {name: np.concatenate([part[name] for part in parts]) for name in batch}
     batch["volatility"] = card.volatility_scaler.apply(batch["volatility"])
     if card.scaler is not None:
         batch["features"] = card.scaler.apply(batch["features"])
@@ -157,15 +159,16 @@ def _batch(bundle: Bundle, riding: Sequence[Window]) -> Inputs:
 
 def _compose(bundle: Bundle, riding: Sequence[Window], outputs: Outputs) -> None:
     """Turn raw outputs into answers; a row that is not finite is a failure of its item alone."""
+    if np.isfinite(np.concatenate([values.ravel() for values in outputs.values()])).all():
+        _answer(bundle.card, riding, outputs)
+        return
     finite = np.stack([np.isfinite(values).reshape(len(riding), -1).all(axis=1) for values in outputs.values()])
     usable = finite.all(axis=0)
     for row in np.flatnonzero(~usable).tolist():
         broken = ", ".join(name for name, is_finite in zip(outputs, finite[:, row], strict=True) if not is_finite)
         riding[row].fail(bundle.card, ModelFault(f"{broken} is not a finite number"))
     if rows := np.flatnonzero(usable).tolist():
-        whole = len(rows) == len(riding)
-        chosen = outputs if whole else {name: values[rows] for name, values in outputs.items()}
-        _answer(bundle.card, [riding[row] for row in rows], chosen)
+        _answer(bundle.card, [riding[row] for row in rows], {name: values[rows] for name, values in outputs.items()})
 
 
 def _answer(card: ModelCard, windows: Sequence[Window], outputs: Outputs) -> None:

@@ -25,8 +25,8 @@ from fusiontrade.inference.contract import (
 )
 from fusiontrade.inference.intervals import corrected
 from fusiontrade.inference.probabilities import logits, moved
-from serving.card import HEADS, Adjustment, ModelCard
-from serving.markets import row_of
+from serving.card import TOUCH_SIDES, Adjustment, ModelCard
+from serving.markets import key_of, row_of
 
 __all__ = [
     "Adjustments",
@@ -52,7 +52,7 @@ Subject = tuple[str, Market | None]
 """A symbol's code and its kind of market."""
 
 _TARGET = TOUCH_LEVELS.index(2.0)  # the distance of the first target, in ATR
-_SPLITS = [len(TOUCH_LEVELS) * side for side in (1, 2, 3)]  # touches above, below, on either side | wins
+_TOUCHES = len(TOUCH_SIDES) * len(TOUCH_LEVELS)  # heads before the two wins
 _LEAST = 1e-8  # of the close: least price, and least width of an interval
 _WIDEST_LOG_RANGE = 10.0
 
@@ -85,12 +85,9 @@ class Adjustments:
     @classmethod
     def of(cls, rows: Sequence[Adjustment | CalibrationState]) -> Adjustments:
         """Return them by row."""
-        return cls(
-            np.array([row.lower for row in rows], np.float64),
-            np.array([row.upper for row in rows], np.float64),
-            np.array([row.offsets for row in rows], np.float64).reshape(-1, CHANCES),
-            np.array([row.slopes for row in rows], np.float64).reshape(-1, CHANCES),
-        )
+        table = np.array([(row.lower, row.upper, *row.offsets, *row.slopes) for row in rows], np.float64)
+        table = table.reshape(-1, 2 + 2 * CHANCES)
+        return cls(table[:, 0], table[:, 1], table[:, 2 : 2 + CHANCES], table[:, 2 + CHANCES :])
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,15 +173,17 @@ def lstm_answers(
     if card.kind != "lstm":
         raise ValueError(f"{card.model_id} is no lstm")
     price, unit = np.asarray(close, np.float64), np.asarray(atr, np.float64)
-    raw = {name: np.asarray(values, np.float64) for name, values in outputs.items()}
-    probability, below, above = _directions(card, raw["direction"], subjects)
+    direction, change, log_range = (
+        np.asarray(outputs[name], np.float64) for name in ("direction", "change", "log_range")
+    )
+    probability, (below, above) = _directions(card, direction, subjects)
     if adjustments is None:
         adjustments = Adjustments.of([row_of(card.adjustments, *subject) for subject in subjects])
     chances = chances_of(card, outputs)
     leans = leans_of(card, chances)
     chances = consistent(moved(chances, leans, adjustments.offsets, adjustments.slopes))
-    up, down, either, win = np.split(chances, _SPLITS, axis=1)
-    quantiles = np.sort(raw["quantiles"], axis=1)
+    touch = chances[:, :_TOUCHES].reshape(-1, len(TOUCH_SIDES), len(TOUCH_LEVELS))
+    quantiles = np.sort(np.asarray(outputs["quantiles"], np.float64), axis=1)
     least = price * _LEAST
     raw_low, raw_high = _interval(price + quantiles[:, 0] * unit, price + quantiles[:, -1] * unit, least)
     low, high = _interval(*corrected(raw_low, raw_high, adjustments.lower, adjustments.upper), least)
@@ -192,19 +191,19 @@ def lstm_answers(
         probability_up=probability,
         abstain_below=below,
         abstain_above=above,
-        change=raw["change"],
+        change=change,
         quantiles=quantiles,
-        predicted_price=np.maximum(price + raw["change"] * unit, least),
+        predicted_price=np.maximum(price + change * unit, least),
         raw_low=raw_low,
         raw_high=raw_high,
         low=low,
         high=high,
-        expected_range=np.exp(np.clip(raw["log_range"], -_WIDEST_LOG_RANGE, _WIDEST_LOG_RANGE)) * unit,
-        touch_up=up,
-        touch_down=down,
-        touch_either=either,
-        win_long=win[:, 0],
-        win_short=win[:, 1],
+        expected_range=np.exp(np.clip(log_range, -_WIDEST_LOG_RANGE, _WIDEST_LOG_RANGE)) * unit,
+        touch_up=touch[:, 0],
+        touch_down=touch[:, 1],
+        touch_either=touch[:, 2],
+        win_long=chances[:, _TOUCHES],
+        win_short=chances[:, _TOUCHES + 1],
         leans=leans,
     )
 
@@ -212,13 +211,12 @@ def lstm_answers(
 def chances_of(card: ModelCard, outputs: Outputs) -> Floats:
     """Return (n, CHANCES) touch and win probabilities in the order of ``HEADS``, each through the map of its head."""
     raw = np.concatenate((outputs["touch"], outputs["win"]), axis=1).astype(np.float64)
-    columns = [card.calibration[head].apply(raw[:, column]) for column, head in enumerate(HEADS["lstm"])]
-    return np.clip(np.stack(columns, axis=1), 0.0, 1.0)
+    return card.chance_maps[0].apply(raw)
 
 
 def leans_of(card: ModelCard, chances: Floats) -> Floats:
     """Return (n, CHANCES) the logits of probabilities less the usual ones of their heads."""
-    return logits(chances) - np.asarray(card.centres, np.float64)
+    return logits(chances) - card.chance_maps[1]
 
 
 def consistent(chances: Floats) -> Floats:
@@ -227,11 +225,14 @@ def consistent(chances: Floats) -> Floats:
     No distance is touched more often than a nearer one, either side as often as the two sides allow, and no trade
     wins more often than its target is touched.
     """
-    up, down, either, win = np.split(chances, _SPLITS, axis=1)
-    up, down, either = (np.minimum.accumulate(side, axis=1) for side in (up, down, either))
-    either = np.clip(either, np.maximum(up, down), np.minimum(up + down, 1.0))
-    target = np.stack((up[:, _TARGET], down[:, _TARGET]), axis=1)
-    return np.concatenate((up, down, either, np.minimum(win, target)), axis=1)
+    agreed = chances.copy()
+    touch, win = agreed[:, :_TOUCHES].reshape(-1, len(TOUCH_SIDES), len(TOUCH_LEVELS)), agreed[:, _TOUCHES:]
+    np.minimum.accumulate(touch, axis=2, out=touch)
+    up, down, either = touch[:, 0], touch[:, 1], touch[:, 2]
+    np.maximum(either, np.maximum(up, down), out=either)
+    np.minimum(either, np.minimum(up + down, 1.0), out=either)
+    np.minimum(win, touch[:, :2, _TARGET], out=win)
+    return agreed
 
 
 def lstm_forecasts(
@@ -303,21 +304,15 @@ def _state(card: ModelCard, item: Asking) -> CalibrationState:
     """Return the state that an item came with if it is of this bundle's version, else the bundle's own."""
     if item.state is not None and item.state.version == card.version:
         return item.state
-    own = row_of(card.adjustments, item.symbol, item.market)
-    as_of = card.windows.calibration[1] + card.timeframe.milliseconds
-    return CalibrationState(**own.model_dump(), version=card.version, revision=0, as_of=as_of)
+    return row_of(card.states, item.symbol, item.market)
 
 
-def _directions(card: ModelCard, logits: Floats, subjects: Sequence[Subject]) -> tuple[Floats, ...]:
-    """Return (n,) each: probability up, and the lower and upper end of the abstention band."""
-    found = np.empty((3, len(logits)))
-    whose = np.asarray([f"{symbol}|{market}" for symbol, market in subjects])
-    for subject in set(subjects):
-        rows = whose == f"{subject[0]}|{subject[1]}"
-        rule = row_of(card.directions, *subject)
-        found[0, rows] = np.clip(rule.calibration.apply(logits[rows]), 0.0, 1.0)
-        found[1:, rows] = np.array([[rule.abstain_below, rule.abstain_above]]).T
-    return tuple(found)
+def _directions(card: ModelCard, logits: Floats, subjects: Sequence[Subject]) -> tuple[Floats, Floats]:
+    """Return (n,) probability up, and (2, n) the lower and upper ends of the abstention band."""
+    place = {key: number for number, key in enumerate(card.directions)}
+    places = np.array([place[key_of(place, *subject)] for subject in subjects], np.intp)
+    maps, bands = card.direction_maps
+    return maps.apply_each(logits, places), bands[:, places]
 
 
 def _interval(low: Floats, high: Floats, least: Floats) -> tuple[Floats, Floats]:

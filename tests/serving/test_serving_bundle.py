@@ -343,3 +343,20 @@ def test_cuda_where_there_is_none_is_refused_and_auto_takes_the_cpu(tmp_path: Pa
     with pytest.raises(BundleRefused, match="device is cuda"):
         load_bundle(folder, device="cuda")
     assert load_bundle(folder, device="auto").card.model_id == "lstm-1h"
+
+
+def test_a_copied_card_keeps_nothing_that_was_derived_from_what_it_replaces() -> None:
+    card = ModelCard.model_validate(card_content("lstm", "1h"))
+    features = np.full((1, len(INDICATORS)), 2.0, np.float32)
+    assert card.scaler is not None
+    before = card.scaler.apply(features).tolist()
+    held = (card.reference, card.chance_maps, card.direction_maps, card.states)
+    moved = {"any": card.adjustments["any"].model_copy(update={"lower": 0.5})}
+    copy = card.model_copy(update={"version": "0123456789ab", "centres": (1.0,) * 17, "adjustments": moved})
+    assert copy.reference.version == copy.states["any"].version == "0123456789ab" != held[0].version
+    assert copy.states["any"].lower == 0.5
+    assert copy.chance_maps[1].tolist() == [1.0] * 17
+    assert card.reference is held[0]
+    doubled = card.scaler.model_copy(update={"scale": tuple(2.0 * scale for scale in card.scaler.scale)})
+    assert doubled.apply(features).tolist() != before == card.scaler.apply(features).tolist()
+    assert copy != card == ModelCard.model_validate(card_content("lstm", "1h"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from serving.calibration import CalibrationMap, Identity, Isotonic, Platt, Temperature, sigmoid, softmax
+from serving.calibration import CalibrationMap, Identity, Isotonic, Maps, Platt, Temperature, sigmoid, softmax
 
 LOGITS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
 ADAPTER: TypeAdapter[CalibrationMap] = TypeAdapter(CalibrationMap)
@@ -84,3 +84,22 @@ def test_a_map_survives_json(chosen: Identity) -> None:
 def test_a_map_that_could_answer_nonsense_is_refused(content: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         ADAPTER.validate_python(content)
+
+
+def test_maps_applied_together_are_each_heads_own() -> None:
+    random = np.random.default_rng(4)
+    maps = [
+        Identity(),
+        *(Platt(a=float(a), b=float(b)) for a, b in random.normal(size=(6, 2)) ** 2),
+        Isotonic(x=(-1.0, 0.0, 2.0), y=(0.1, 0.4, 0.9)),
+        Platt(a=0.0, b=-0.2),
+        Isotonic(x=(0.5,), y=(0.3,)),
+    ]
+    logits = random.normal(0.0, 3.0, (50, len(maps)))
+    together = Maps.of(maps)
+    expected = np.stack([one.apply(logits[:, place]) for place, one in enumerate(maps)], axis=1)
+    assert together.apply(logits) == pytest.approx(expected, abs=1e-15)
+    places = random.integers(0, len(maps), len(logits))
+    assert together.apply_each(logits[:, 0], places) == pytest.approx(
+        np.array([maps[place].apply(logit) for place, logit in zip(places, logits[:, 0], strict=True)]), abs=1e-15
+    )
