@@ -5,7 +5,7 @@ Counting costs about a microsecond; nothing here does I/O before `Metrics.exposi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -13,15 +13,19 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     exposition,
 )
+from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
     from fusiontrade.inference.contract import ItemForecast
     from serving.engine import Engine
 
-__all__ = ["Metrics"]
+__all__ = ["CONTENT_TYPE", "Metrics", "merged"]
+
+CONTENT_TYPE = exposition.CONTENT_TYPE_LATEST
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -115,6 +119,28 @@ class Metrics:
             card = bundle.card
             self._bundles.labels(card.model_id, card.kind, card.timeframe.value, card.version).set(1)
 
-    def exposition(self) -> tuple[bytes, str]:
-        """Return the body and the content type of ``GET /metrics``."""
-        return exposition.generate_latest(self.registry), exposition.CONTENT_TYPE_LATEST
+    def exposition(self) -> str:
+        """Return what was counted, in Prometheus' text form."""
+        return exposition.generate_latest(self.registry).decode()
+
+
+class _Merged:
+    """Several expositions as one: each sample says by the label ``process`` whose it is."""
+
+    def __init__(self, told: Mapping[int, str]) -> None:
+        self._told = told
+
+    def collect(self) -> Iterable[Metric]:
+        found: dict[str, Metric] = {}
+        for process, text in sorted(self._told.items()):
+            for family in text_string_to_metric_families(text):
+                whole = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                whole.samples += [
+                    one._replace(labels={**one.labels, "process": str(process)}) for one in family.samples
+                ]
+        return found.values()
+
+
+def merged(told: Mapping[int, str]) -> str:
+    """Return the expositions of several processes, by number, as one."""
+    return exposition.generate_latest(_Merged(told)).decode()

@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["HANDLERS", "Refusal", "malformed"]
+__all__ = ["CLIENT_GONE", "Refusal", "malformed", "problem"]
 
 _SHOWN_ERRORS = 10
 _MOST_ERRORS = 5_000
-_CLIENT_GONE = 499  # as nginx logs it; nobody is left to read it
+
+CLIENT_GONE = 499
+"""The status that is logged where nobody is left to read an answer, as nginx does."""
 
 
 class Refusal(Exception):
@@ -50,7 +51,8 @@ def malformed(error: ValidationError) -> Refusal:
     return Refusal(HTTPStatus.BAD_REQUEST, detail, errors=told)
 
 
-def _problem(request: Request, refusal: Refusal) -> Response:
+def problem(request: Request, refusal: Refusal) -> Response:
+    """Return ``refusal`` as the answer to ``request``."""
     content: dict[str, Any] = {
         "type": "/problems/" + refusal.status.phrase.lower().replace(" ", "-"),
         "title": refusal.status.phrase,
@@ -63,33 +65,3 @@ def _problem(request: Request, refusal: Refusal) -> Response:
         content["errors"] = refusal.errors
     headers = dict(refusal.headers or {})
     return JSONResponse(content, refusal.status, headers, media_type="application/problem+json")
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    if not isinstance(error, Refusal):
-        raise error
-    return _problem(request, error)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    return _problem(request, Refusal(HTTPStatus(error.status_code), error.detail, headers=error.headers))
-
-
-async def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody is left to read it
-    return Response(status_code=_CLIENT_GONE)
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:  # noqa: ARG001 - logged by the server
-    detail = "something went wrong inside; the log has the reason under this request id"
-    return _problem(request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, detail))
-
-
-HANDLERS: Mapping[Any, Any] = {
-    Refusal: _refused,
-    HTTPException: _http_error,
-    ClientDisconnect: _gone,
-    Exception: _unexpected,
-}
-"""Starlette's exception handlers."""

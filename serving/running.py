@@ -40,7 +40,7 @@ class Running:
             slow_seconds=settings.slow_seconds,
         )
         engine = self._reader.first()
-        places = settings.workers + settings.queue
+        places = settings.workers + settings.queue_of_a_process
         self._batcher = Batcher(
             engine,
             self.metrics,
@@ -119,10 +119,6 @@ class Running:
             report = self._reader.report
             self.metrics.read(report.outcome, after, report.generation, len(report.failed))
             return report
-
-    def exposition(self) -> tuple[bytes, str]:
-        """Return the body and the content type of ``GET /metrics``."""
-        return self.metrics.exposition()
 
     def close(self) -> None:
         """End the threads; what a model still computes is ended too."""

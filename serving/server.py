@@ -17,19 +17,24 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from pydantic import ValidationError
 
-from serving.application import Service, create_app
+from serving.application import Application, Service, State
 from serving.connections import impatient
 from serving.logs import configure_logs
+from serving.processes import READY, supervised
 from serving.settings import ServingSettings
 
 if TYPE_CHECKING:
     from serving.running import Running
+    from serving.siblings import Siblings
 
 __all__ = ["main"]
 
@@ -40,11 +45,19 @@ _BACKLOG = 512
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with our way to end: ``/ping`` turns 503 first, and a signal is a wish, not a failure."""
+    """uvicorn with our way to end: ``/ping`` turns 503 first, and a signal is a wish, not a failure.
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    Parameters
+    ----------
+    control
+        Where a parent hands connections over, instead of listening.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, control: socket.socket | None) -> None:
         super().__init__(config)
-        self._service = service
+        self._service, self._control = service, control
+        self._loading: asyncio.Task[None] | None = None
+        self._given: set[asyncio.Task[object]] = set()
         self._draining: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -52,10 +65,50 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """End in order at the first signal, at once at the second."""
         loop = asyncio.get_running_loop()
-        for wish in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(wish, self._end)
+        loop.add_signal_handler(signal.SIGTERM, self._end)
+        if self._control is None:  # else the parent alone hears the terminal
+            loop.add_signal_handler(signal.SIGINT, self._end)
         loop.add_signal_handler(signal.SIGHUP, self._read_again)
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, or to take what the parent hands over, and to load the engine in the background."""
+        await super().startup(sockets)
+        await self._service.listen()
+        if self._control is not None:
+            self._control.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._control, self._take)
+        self._loading = asyncio.create_task(self._service.start())
+
+    def _take(self) -> None:
+        """Take the connections that the parent handed over; end in order where there is no parent any more."""
+        loop, control = asyncio.get_running_loop(), self._control
+        if control is None:
+            return
+        try:
+            while True:
+                said, files, _, _ = socket.recv_fds(control, _BACKLOG, _BACKLOG)
+                if not said:
+                    break
+                for file in files:
+                    connection = socket.socket(fileno=file)
+                    connection.setblocking(False)
+                    task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+                    self._given.add(task)
+                    task.add_done_callback(self._given.discard)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        loop.remove_reader(control)
+        self._end()
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     def _end(self) -> None:
         if self._draining is not None:
@@ -90,39 +143,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another with --port"
         _log.critical("not able to serve", extra={"reason": reason})
         return 1
-    service = Service(settings, lambda: _load(settings))
     _log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1], "pid": os.getpid()})
-    code = _run(service, listener)
+    if settings.processes == 1:
+        code = _serve(settings, [listener])
+    else:
+        with tempfile.TemporaryDirectory(prefix="serving-") as folder:
+            code = supervised(listener, settings.processes, partial(_serve_beside, settings, Path(folder)))
     _log.info("ended", extra={"code": code})
+    return code
+
+
+def _serve_beside(settings: ServingSettings, folder: Path, number: int, control: socket.socket) -> int:
+    """Serve in one of several processes, which meet in ``folder``."""
+    from serving.siblings import Siblings
+
+    return _serve(settings, [], control, Siblings(folder, number, settings.processes))
+
+
+def _serve(
+    settings: ServingSettings,
+    listeners: list[socket.socket],
+    control: socket.socket | None = None,
+    siblings: Siblings | None = None,
+) -> int:
+    code = 0
+
+    def on_change(state: State) -> None:
+        nonlocal code
+        if state is State.FAILED:
+            code, server.should_exit = 1, True
+        elif state is State.READY and control is not None:
+            control.send(READY)
+
+    service = Service(settings, lambda: _load(settings), on_change, siblings)
+    config = uvicorn.Config(
+        Application(service),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        http=impatient(settings.body_seconds),
+        interface="asgi3",
+        ws="none",
+        lifespan="off",
+        timeout_graceful_shutdown=_LAST_SECONDS,
+    )
+    server = _Server(config, service, control)
+    with contextlib.suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(server.serve(sockets=listeners))
     service.close()
     if service.accepted:
         logging.shutdown()
         os._exit(1)  # a computation that outlived the drain would hold the interpreter open
     return code
-
-
-def _run(service: Service, listener: socket.socket) -> int:
-    failed = False
-
-    def on_failure() -> None:
-        nonlocal failed
-        failed = server.should_exit = True
-
-    config = uvicorn.Config(
-        create_app(service, on_failure),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        http=impatient(service.settings.body_seconds),
-        ws="none",
-        lifespan="on",
-        timeout_graceful_shutdown=_LAST_SECONDS,
-    )
-    server = _Server(config, service)
-    with contextlib.suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(server.serve(sockets=[listener]))
-    return 1 if failed else 0
 
 
 def _load(settings: ServingSettings) -> Running:
@@ -143,7 +216,8 @@ def _settings(arguments: Sequence[str] | None) -> ServingSettings:
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", help="port to listen on, 0 for a free one (default: 8080)")
     parser.add_argument("--device", help="cpu, cuda or auto (default: auto)")
-    parser.add_argument("--workers", help="threads that compute (default: one a core, at least 2)")
+    parser.add_argument("--processes", help="interpreters behind the port (default: one a core; 1 with a GPU)")
+    parser.add_argument("--workers", help="threads of a process that compute (default: its share of cores, at least 2)")
     parser.add_argument("--queue", help="items that may be unanswered beyond one a worker (default: 1024)")
     parser.add_argument("--threads", help="threads inside one model call (default: 1)")
     parser.add_argument("--log-level", dest="log_level", help="DEBUG, INFO, WARNING or ERROR (default: INFO)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,11 +31,13 @@ class ServingSettings(BaseModel):
         Where to listen; port 0 takes a free one and logs it.
     device
         ``cuda``, ``cpu``, or ``auto``: cuda where ONNX Runtime has it.
+    processes
+        Interpreters behind the port; by default one a core, or one alone where ``device`` finds a GPU.
     workers
-        Threads that compute features and run models.
+        Threads of a process that compute features and run models.
     queue
-        Items that may be admitted and unanswered beyond one for each worker; a request that finds no place is
-        answered 503 (an idle program admits any request).
+        Items that may be admitted and unanswered beyond one for each worker, in all processes together; a request
+        that finds no place is answered 503 (an idle process admits any request).
     batch
         Items that ride together at most.
     threads
@@ -64,6 +67,7 @@ class ServingSettings(BaseModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     device: Literal["cpu", "cuda", "auto"] = "auto"
+    processes: Annotated[int, Field(ge=1, le=256)] = 1
     workers: Annotated[int, Field(ge=1, le=256)] = 2
     queue: Annotated[int, Field(ge=0, le=65536)] = 1024
     batch: Annotated[int, Field(ge=1, le=512)] = 64
@@ -86,15 +90,30 @@ class ServingSettings(BaseModel):
         pydantic.ValidationError
             If a value cannot be used.
         """
-        values: dict[str, object] = {
-            "bundles": default_bundles(_SAGEMAKER_BUNDLES),
-            "workers": max(2, os.cpu_count() or 2),
-        }
+        values: dict[str, object] = {"bundles": default_bundles(_SAGEMAKER_BUNDLES)}
         for name in cls.model_fields:
             if text := environ.get(_PREFIX + name.upper()):
                 values[name] = text
         values.update({name: value for name, value in given.items() if value is not None})
-        return cls.model_validate(values)
+        cores = os.cpu_count() or 1
+        values.setdefault("processes", 1 if _finds_gpu(values.get("device", "auto")) else cores)
+        settings = cls.model_validate(values)
+        workers = settings.workers if "workers" in values else max(2, -(-cores // settings.processes))
+        return settings.model_copy(update={"workers": workers})
+
+    @property
+    def queue_of_a_process(self) -> int:
+        """Its share of ``queue``."""
+        return -(-self.queue // self.processes)
+
+
+def _finds_gpu(device: object) -> bool:
+    """Tell, without importing it, whether ONNX Runtime can compute for ``device`` on a GPU."""
+    if device != "auto":
+        return device == "cuda"
+    found = importlib.util.find_spec("onnxruntime")
+    folders = found.submodule_search_locations if found is not None else None
+    return any(Path(folder, "capi", "libonnxruntime_providers_cuda.so").exists() for folder in folders or ())
 
 
 def default_bundles(mounted: Path) -> Path:

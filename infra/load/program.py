@@ -81,6 +81,12 @@ class Program:
         return self._process.pid
 
     @property
+    def pids(self) -> list[int]:
+        """The process and its children."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [self.pid, *map(int, children.split())]
+
+    @property
     def log(self) -> Path:
         """The file that everything it writes goes to."""
         return _LOGS / f"{self._name}.log"
@@ -137,15 +143,14 @@ class Program:
 
     @property
     def megabytes(self) -> float:
-        """Resident memory of the process now, MB (10⁶ bytes)."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) * 1024 / 1e6
+        """Resident memory of the program's processes now, MB (10⁶ bytes)."""
+        lines = [line for pid in self.pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) * 1024 / 1e6
 
     @property
     def open_files(self) -> int:
-        """File descriptors of the process now."""
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+        """File descriptors of the program's processes now."""
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.pids)
 
     @property
     def running(self) -> bool:

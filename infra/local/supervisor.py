@@ -186,7 +186,7 @@ class Supervisor:
     def _serving(self) -> Child:
         port = self.options.serving_port
         command = self._python("TERM", "serving.server", "--bundles", self.options.bundles)
-        command += ["--host", HOST, "--port", str(port)]
+        command += ["--host", HOST, "--port", str(port), "--processes", "1"]
 
         async def is_ready() -> bool:
             return await answers(port, "/ping") is not None

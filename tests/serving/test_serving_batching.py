@@ -81,7 +81,7 @@ def assert_same(found: ItemForecast, expected: ItemForecast) -> None:
 
 
 def sample(engine: Running, name: str, **labels: str) -> float:
-    text = engine.exposition()[0].decode()
+    text = engine.metrics.exposition()
     return sum(
         sample.value
         for family in text_string_to_metric_families(text)

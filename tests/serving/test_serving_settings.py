@@ -19,6 +19,16 @@ def test_defaults_are_loopback_and_the_starters() -> None:
     assert settings.workers >= 2
 
 
+def test_there_is_a_process_for_each_core_and_one_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    on_cpu = ServingSettings.from_environment({"SERVING_DEVICE": "cpu"})
+    assert (on_cpu.processes, on_cpu.workers, on_cpu.queue_of_a_process) == (6, 2, 171)
+    on_gpu = ServingSettings.from_environment({"SERVING_DEVICE": "cuda"})
+    assert (on_gpu.processes, on_gpu.workers, on_gpu.queue_of_a_process) == (1, 6, 1024)
+    chosen = ServingSettings.from_environment({"SERVING_PROCESSES": "2"}, workers="1")
+    assert (chosen.processes, chosen.workers, chosen.queue_of_a_process) == (2, 1, 512)
+
+
 def test_what_is_given_wins_over_the_environment() -> None:
     environ = {"SERVING_PORT": "9000", "SERVING_BUNDLES": "/models", "SERVING_QUEUE": "3"}
     settings = ServingSettings.from_environment(environ, port="9001", host=None)

@@ -81,9 +81,9 @@ def test_a_new_bundle_takes_over_and_the_others_are_left_alone(folder: Path) -> 
         assert ask(engine).items[0].lstm.horizon_bars == 8  # type: ignore[union-attr]
         after = engine.engine.bundles
         assert [key for key in before if before[key] is not after[key]] == [("lstm", H1)]
-        assert b'serving_readings_total{outcome="changed"} 2.0' in engine.exposition()[0]
-        assert f'model="lstm-1h",timeframe="1h",version="{version(engine)}"'.encode() in engine.exposition()[0]
-        assert old.encode() not in engine.exposition()[0]
+        assert 'serving_readings_total{outcome="changed"} 2.0' in engine.metrics.exposition()
+        assert f'model="lstm-1h",timeframe="1h",version="{version(engine)}"' in engine.metrics.exposition()
+        assert old not in engine.metrics.exposition()
 
 
 def test_a_folder_that_did_not_change_is_unchanged(folder: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_bundle_that_must_not_serve_leaves_the_old_one_and_says_why(
         assert engine.engine.refused == report.failed
         assert version(engine) == old
         assert len(engine.engine.bundles) == 3
-        assert b"serving_refused_bundles 1.0" in engine.exposition()[0]
+        assert "serving_refused_bundles 1.0" in engine.metrics.exposition()
         assert any(
             record.getMessage() == "bundle refused" and why in vars(record)["reason"] for record in caplog.records
         )
@@ -278,7 +278,7 @@ def test_a_watched_folder_is_read_when_it_has_come_to_rest(folder: Path) -> None
             time.sleep(0.02)
         assert version(engine) != old
         time.sleep(0.5)
-        assert b"serving_readings_total" in engine.exposition()[0]
+        assert "serving_readings_total" in engine.metrics.exposition()
         assert engine.swap == SwapReport(1, "changed", ())
 
 

@@ -337,7 +337,7 @@ def serving(
     """Run the program on a free port until the block ends."""
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [*command, "--bundles", str(bundles), "--port", "0", *arguments],
+            [*command, "--bundles", str(bundles), "--port", "0", "--processes", "1", *arguments],
             stderr=stderr,
             stdout=subprocess.DEVNULL,
             env=dict(os.environ) if environ is None else environ,

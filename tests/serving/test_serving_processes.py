@@ -1,0 +1,177 @@
+"""Several processes behind one port: connections spread, bundles exchanged in each, ends and deaths of any of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tiny_bundles import Program, build_bundle, candles, item, serving, wait_for
+
+from serving.measuring import Metrics, merged
+
+JSON = {"content-type": "application/json"}
+BODY = json.dumps({"items": [item(candles(timeframe="1h"))]}).encode()
+RISING = json.dumps({"items": [item(candles(timeframe="1h", drift=2.0))]}).encode()
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> Path:
+    folder = tmp_path / "bundles"
+    build_bundle(folder, "lstm", "1h")
+    return folder
+
+
+@contextlib.contextmanager
+def two(bundles: Path, tmp_path: Path, *arguments: str, **how: Any) -> Iterator[Program]:
+    """The program with two processes, of which each is ready."""
+    with serving(bundles, tmp_path / "log", "--processes", "2", *arguments, **how) as program:
+        wait_for(lambda: states(program) == ["ready", "ready"])
+        yield program
+
+
+def models(program: Program) -> dict[str, Any]:
+    told: dict[str, Any] = httpx.get(program.url + "/models").json()
+    return told
+
+
+def states(program: Program) -> list[str]:
+    return [one["state"] for one in models(program)["processes"]]
+
+
+def pids(program: Program) -> list[int]:
+    return sorted(one["pid"] for one in models(program)["processes"])
+
+
+def ask(program: Program, content: bytes = BODY) -> httpx.Response:
+    return httpx.post(program.url + "/invocations", content=content, headers=JSON, timeout=30)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether there is such a process and it has not ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
+def test_connections_take_turns_and_figures_are_told_by_process(bundles: Path, tmp_path: Path) -> None:
+    with two(bundles, tmp_path) as program:
+        assert len(set(pids(program))) == 2
+        assert program.process.pid not in pids(program)
+        for _ in range(6):
+            assert ask(program).status_code == 200
+        text = httpx.get(program.url + "/metrics").text
+    for process in "01":
+        assert f'serving_requests_total{{process="{process}",route="/invocations",status="200"}} 3.0' in text
+        assert f'serving_bundle{{kind="lstm",model="lstm-1h",process="{process}",timeframe="1h"' in text
+    assert text.count("# TYPE serving_requests_total counter") == 1
+
+
+def test_a_killed_process_is_replaced_while_the_other_answers(bundles: Path, tmp_path: Path) -> None:
+    with two(bundles, tmp_path) as program:
+        before = pids(program)
+        os.kill(before[0], signal.SIGKILL)
+        for _ in range(10):
+            assert ask(program).status_code == 200
+        wait_for(lambda: len(set(pids(program)) - {before[0]}) == 2 and states(program) == ["ready", "ready"])
+        assert before[1] in pids(program)
+        (line,) = [line for line in program.lines() if line["message"].startswith("a process ended by itself")]
+        assert (line["pid"], line["code"]) == (before[0], -signal.SIGKILL)
+        assert program.end() == 0
+
+
+def test_a_replacement_that_cannot_serve_is_tried_again_and_the_other_serves_on(bundles: Path, tmp_path: Path) -> None:
+    with two(bundles, tmp_path) as program:
+        first, second = pids(program)
+        away = bundles.rename(tmp_path / "away")
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: any("does not exist" in line.get("reason", "") for line in program.lines()))
+        assert ask(program).status_code == 200
+        assert second in pids(program)
+        away.rename(bundles)
+        wait_for(lambda: states(program) == ["ready", "ready"])
+        assert {ask(program).status_code for _ in range(4)} == {200}
+
+
+def test_sighup_exchanges_the_bundles_of_each_process(bundles: Path, tmp_path: Path) -> None:
+    with two(bundles, tmp_path) as program:
+        old = models(program)["models"][0]["version"]
+        build_bundle(tmp_path / "new", "lstm", "1h", horizon_bars=8)
+        shutil.rmtree(bundles / "lstm-1h")
+        (tmp_path / "new" / "lstm-1h").rename(bundles / "lstm-1h")
+        program.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: [one["generation"] for one in models(program)["processes"]] == [1, 1])
+        told = models(program)
+        assert told["generation"] == 1
+        new = told["models"][0]["version"]
+        assert new != old
+        assert {ask(program).json()["items"][0]["lstm"]["model"]["version"] for _ in range(4)} == {new}
+
+
+@pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
+def test_a_wish_to_end_lets_every_process_answer_what_it_accepted(tmp_path: Path, wish: signal.Signals) -> None:
+    build_bundle(tmp_path / "slow", "lstm", "1h", behaviour="slow")
+    answers: list[int] = []
+    with two(tmp_path / "slow", tmp_path, "--workers", "1", "--queue", "8") as program:
+        own = pids(program)
+        threads = [threading.Thread(target=lambda: answers.append(ask(program, RISING).status_code)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: models(program)["in_flight"] == 4)
+        program.process.send_signal(wish)
+        assert program.process.wait(30) == 0
+        for thread in threads:
+            thread.join(10)
+    assert answers == [200] * 4
+    assert not any(map(is_alive, own))
+
+
+def test_children_end_with_their_parent_and_the_port_is_free_again(bundles: Path, tmp_path: Path) -> None:
+    with two(bundles, tmp_path) as program:
+        own, port = pids(program), program.port
+        program.process.kill()
+        wait_for(lambda: not any(map(is_alive, own)), seconds=20)
+        with serving(bundles, tmp_path / "again", "--processes", "2", "--port", str(port)) as after:
+            assert ask(after).status_code == 200
+
+
+def test_where_nothing_can_serve_the_program_ends_with_one(tmp_path: Path) -> None:
+    (tmp_path / "bundles").mkdir()
+    with serving(tmp_path / "bundles", tmp_path / "log", "--processes", "2", ready=False) as program:
+        assert program.process.wait(30) == 1
+        assert any("there is none in it" in line.get("reason", "") for line in program.lines())
+
+
+def test_a_process_that_hangs_is_left_out_of_what_is_told(bundles: Path, tmp_path: Path) -> None:
+    with two(bundles, tmp_path) as program, httpx.Client(base_url=program.url, timeout=10) as kept:
+        own = kept.get("/models").json()["process"]["pid"]  # this connection stays with the process that has it
+        (stopped,) = set(pids(program)) - {own}
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            told = kept.get("/models").json()
+            counted = kept.get("/metrics").text
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        assert [one["pid"] for one in told["processes"]] == [own]
+        assert len({line.split('process="')[1][0] for line in counted.splitlines() if 'process="' in line}) == 1
+
+
+def test_expositions_of_processes_become_one_with_every_sample_kept() -> None:
+    first, second = Metrics(), Metrics()
+    first.answered("/ping", 200, content_type="json", seconds=0.002, received=5, sent=7)
+    second.answered("/ping", 503, content_type="json", seconds=0.002, received=1, sent=2)
+    text = merged({0: first.exposition(), 1: second.exposition()})
+    assert 'serving_requests_total{process="0",route="/ping",status="200"} 1.0' in text
+    assert 'serving_requests_total{process="1",route="/ping",status="503"} 1.0' in text
+    assert 'serving_request_seconds_bucket{le="0.0025",process="1",route="/ping"} 1.0' in text
+    samples = [line for line in text.splitlines() if not line.startswith("#")]
+    each = [line for one in (first, second) for line in one.exposition().splitlines() if not line.startswith("#")]
+    assert len(samples) == len(each)
