@@ -44,6 +44,7 @@ __all__ = [
     "FeatureList",
     "Metric",
     "ModelCard",
+    "Precision",
     "Scaler",
     "Series",
     "Thresholds",
@@ -63,6 +64,9 @@ HEADS: dict[ModelKind, tuple[str, ...]] = {
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Span = tuple[int, int]
+
+Precision = Literal["f32", "int8", "bf16", "f16"]
+"""How a graph keeps and multiplies its weights: in float32; as integers; in 16 bits, made float32 when it is loaded."""
 
 
 class _Part(BaseModel):
@@ -207,7 +211,7 @@ class ModelCard(_Part):
     ``season`` is the usual activity of each slot of the week, ``adjustments`` what the calibration slice taught,
     ``centres`` the mean logit of each touch and win probability there, from which leans are counted;
     ``abstains`` tells that a PatchTST did not prove its direction there and never votes. ``adopted`` are series
-    that taught a season and adjustments of their own, and nothing to the weights.
+    that taught a season and adjustments of their own, and nothing to the weights. ``precision`` is the graph's.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -229,6 +233,7 @@ class ModelCard(_Part):
     thresholds: Thresholds | None = None
     abstains: bool = False
     adopted: tuple[Series, ...] = ()
+    precision: Precision = "f32"
     metrics: dict[str, Metric]
     data: DataFingerprint
     windows: Windows
@@ -267,8 +272,13 @@ class ModelCard(_Part):
         return self.model_copy(update={"version": self.digest(graph)[:12]})
 
     def digest(self, graph: bytes) -> str:
-        """Return sha256 over ``graph`` followed by this card without its version, as canonical JSON."""
-        content = self.model_dump(mode="json", exclude={"version"})
+        """Return sha256 over ``graph`` followed by this card without its version, as canonical JSON.
+
+        A precision of f32 is left out, as cards that are older than the field left it out.
+        """
+        content = self.model_dump(
+            mode="json", exclude={"version"} | ({"precision"} if self.precision == "f32" else set())
+        )
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(graph + canonical.encode("ascii")).hexdigest()
 

@@ -1,7 +1,8 @@
 """One ONNX graph in one ONNX Runtime session, checked against the contract of its kind before anyone may use it.
 
-Always true of a `Graph`: its inputs and outputs are those of its kind, and it answered neutral windows, one and two
-at a time, with finite numbers of the right shapes. `Graph.run` may be called from several threads at once.
+Always true of a `Graph`: its inputs and outputs are those of its kind, its weights are of the precision its card names,
+and it answered neutral windows, one and two at a time, with finite numbers of the right shapes. `Graph.run` may be
+called from several threads at once.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from fusiontrade.errors import BundleRefused
 from fusiontrade.inference.contract import TOUCH_LEVELS, ModelKind
+from serving.protobuf import weight_types
 
 if TYPE_CHECKING:
-    from serving.card import ModelCard
+    from serving.card import ModelCard, Precision
 
 __all__ = ["Graph", "Stop", "open_graph"]
 
@@ -34,6 +36,8 @@ _OUTPUTS: dict[ModelKind, dict[str, tuple[int, ...]]] = {
     },
     "patchtst": {"classes": (3,)},
 }
+_UINT8, _INT8, _FLOAT16, _BFLOAT16 = 2, 3, 10, 16  # of onnx.TensorProto.DataType
+_INTEGERS = {_UINT8, _INT8}
 _EXTERNAL_DATA = b"\x0a\x08location"  # protobuf: the key of a tensor's external file
 
 
@@ -71,12 +75,14 @@ def open_graph(content: bytes, card: ModelCard, *, device: str = "cpu", threads:
     Raises
     ------
     BundleRefused
-        If ONNX Runtime cannot read it, it names files outside itself, its inputs or outputs are not those of its
-        kind, or its self-test fails.
+        If ONNX Runtime cannot read it, it names files outside itself, its weights are of another precision than the
+        card's, its inputs or outputs are not those of its kind, or its self-test fails.
     """
     if _EXTERNAL_DATA in content:
         raise BundleRefused("the graph keeps weights in files outside itself")
     session = _session(content, device, threads)
+    if (precision := _precision(content)) != card.precision:
+        raise BundleRefused(f"the graph is {precision}, its card says {card.precision}")
     inputs = _inputs(card)
     _check_inputs(session, inputs)
     expected = _OUTPUTS[card.kind]
@@ -113,6 +119,14 @@ def _session(content: bytes, device: str, threads: int) -> Any:
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise BundleRefused("device is cuda, but ONNX Runtime found no usable GPU and fell back to the CPU")
     return session
+
+
+def _precision(content: bytes) -> Precision:
+    """Return the precision of a graph that ONNX Runtime could read: that of its most compressed weights."""
+    types = weight_types(content)
+    if types & _INTEGERS:
+        return "int8"
+    return "bf16" if _BFLOAT16 in types else "f16" if _FLOAT16 in types else "f32"
 
 
 def _inputs(card: ModelCard) -> dict[str, tuple[int, ...]]:

@@ -17,6 +17,7 @@ from serving.training.config import TrainingConfig
 from serving.training.dataset import pool_of
 from serving.training.fit import Epoch
 from serving.training.pipeline import train_bundle
+from serving.training.precision.settings import SETTINGS
 from serving.training.prepared import prepare
 
 _Value = TypeVar("_Value")
@@ -33,6 +34,7 @@ _HELP = {
     "validation": "share to stop by",
     "calibration": "share to calibrate on",
     "judged_from": "ISO instant at which the untouched slice begins, empty: the last 18 %% of the rows",
+    "precision": f"of the served graph: {', '.join(SETTINGS)}",
     "averaging": "decay of the average of the weights, 0: none",
     "seed": "of weights, order and bootstrap",
     "threads": "torch threads; part of what makes a run repeatable",

@@ -19,21 +19,26 @@ from safetensors.torch import save_file
 from serving.bundle import GRAPH, REPORT, RUN, load_bundle, write_card, write_manifest
 from serving.card import ModelCard
 
-__all__ = ["Finished", "libraries", "write_bundle"]
+__all__ = ["F32_GRAPH", "WEIGHTS", "Finished", "libraries", "write_bundle"]
 
 WEIGHTS = "weights.safetensors"
+F32_GRAPH = "model.f32.onnx"
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "numpy", "scikit-learn", "TA-Lib")
 
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """What a training run hands over; ``weights`` None leaves the torch weights out."""
+    """What a training run hands over; ``weights`` None leaves the torch weights out.
+
+    ``f32_graph`` is the graph that ``graph`` was made from; it is kept where ``graph`` is of another precision.
+    """
 
     card: ModelCard
     graph: bytes
     report: Mapping[str, Any]
     run: Mapping[str, Any]
     weights: Mapping[str, torch.Tensor] | None = None
+    f32_graph: bytes | None = None
 
 
 def write_bundle(finished: Finished, out: Path) -> Path:
@@ -50,6 +55,8 @@ def write_bundle(finished: Finished, out: Path) -> Path:
     (fresh / GRAPH).write_bytes(finished.graph)
     write_card(fresh, finished.card)
     _write(fresh / REPORT, finished.report)
+    if finished.card.precision != "f32" and finished.f32_graph is not None:
+        (fresh / F32_GRAPH).write_bytes(finished.f32_graph)
     if finished.weights is not None:
         save_file({name: value.contiguous() for name, value in finished.weights.items()}, fresh / WEIGHTS)
     write_manifest(fresh)

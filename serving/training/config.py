@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fusiontrade.journal.outcomes import HORIZON_BARS
 from serving.instants import instant_of
+from serving.training.precision.settings import SETTINGS, Setting
 
 __all__ = ["PURGE_BARS", "TrainingConfig"]
 
@@ -40,6 +41,9 @@ class TrainingConfig:
         Gradients are scaled down to this norm.
     bootstrap
         Resamples behind each published interval.
+    precision
+        ``auto``: the graph is served in the precision that `serving.training.precision` chooses; ``f32``, ``int8``,
+        ``bf16``, ``f16``: in that one if its decisions agree with those of f32, whatever it costs.
     seed, threads
         With the same data, library versions and machine type these fix every byte of the bundle's manifest.
     """
@@ -59,6 +63,7 @@ class TrainingConfig:
     averaging: float = 0.998
     gradient_norm: float = 1.0
     bootstrap: int = 500
+    precision: Setting = "auto"
     seed: int = 20240
     threads: int = 1
 
@@ -69,6 +74,8 @@ class TrainingConfig:
         shares = (self.train, self.validation, self.calibration)
         if min(shares) <= 0 or sum(shares) >= 1:
             raise ValueError(f"train, validation and calibration must be positive and leave a test slice, got {shares}")
+        if self.precision not in SETTINGS:
+            raise ValueError(f"precision must be one of {', '.join(SETTINGS)}, got {self.precision!r}")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging must be at least 0 and below 1, got {self.averaging}")
         if self.judged_from:

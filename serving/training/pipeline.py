@@ -1,7 +1,8 @@
-"""One bundle from one pool: fit, export, prove, calibrate, judge, write.
+"""One bundle from one pool: fit, export, prove, calibrate, choose the precision, judge, write.
 
-The order is the guarantee: the graph is exported before anything is calibrated, so calibration and evaluation see
-the numbers that will be served; the test slice is read once, after every choice has been made.
+The order is the guarantee: the graph is exported before anything is calibrated, and calibrated anew where another
+precision was chosen, so calibration and evaluation see the numbers that will be served; the test slice is read once,
+after every choice has been made.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ from serving.training.config import TrainingConfig
 from serving.training.dataset import LstmBatches, PatchTstBatches, Scaler
 from serving.training.export import export, largest_difference, run_graph
 from serving.training.fit import Batches, Epoch, Progress, deterministic, fit, predict
-from serving.training.judging.judge import finish_lstm, finish_patchtst
+from serving.training.judging.judge import Answer, calibrated_lstm, calibrated_patchtst, judged
 from serving.training.judging.references import held_out
+from serving.training.precision.cost import BATCHES, measured
+from serving.training.precision.intraday import chosen_for, inputs_of
 from serving.training.prepared import Prepared
 from serving.training.slimming import slim
 
@@ -55,12 +58,12 @@ _CHECKPOINTS = ".checkpoints"
 
 @dataclass(frozen=True, eq=False)
 class _Trained:
-    """A fitted model as the graph that will be served, and what it answers."""
+    """A fitted model as its f32 graph, what a graph of it takes and answers, and how it was fitted."""
 
     graph: bytes
     epochs: list[Epoch]
     difference: float
-    answer: Callable[[Rows], dict[str, NDArray[np.float32]]]
+    answering: Callable[[bytes], Answer]
     weights: dict[str, torch.Tensor]
 
 
@@ -98,16 +101,24 @@ def train_bundle(
         trained = _fitted(model, batches, prepared, config, checkpoint=checkpoint, choices=choices, progress=progress)
         fitted_at = time.time()
         known, report = _known(prepared, kind, config, choices), _report(prepared, kind, trained)
-        finish = finish_lstm if kind == "lstm" else finish_patchtst
-        card, found = finish(known, prepared, held_out(prepared), trained.answer, config)
+        calibrated = calibrated_lstm if kind == "lstm" else calibrated_patchtst
+        card, found = calibrated(known, prepared, trained.answering(trained.graph))
+        choice = chosen_for(card, trained.graph, prepared, batches, config.precision)
+        answer = trained.answering(choice.graph)
+        if choice.precision != "f32":
+            card, found = calibrated(known | {"precision": choice.precision}, prepared, answer)
+        card, figures = judged(card, prepared, held_out(prepared), answer, config)
+    report |= found | {"precision": {"judged": choice.precision} | choice.report, "figures": figures}
+    few = inputs_of(kind, batches, prepared.slices.calibration[: max(BATCHES)])
     run = {
         "started": round(started),
         "seconds_fitting": round(fitted_at - started, 1),
         "seconds_calibrating_and_judging": round(time.time() - fitted_at, 1),
         "seconds_per_epoch": [round(epoch.seconds, 1) for epoch in trained.epochs],
+        "precision_microseconds": measured(choice.graphs, few),
     }
     weights = trained.weights if keep_weights else None
-    folder = write_bundle(Finished(card, trained.graph, report | found, run, weights), out)
+    folder = write_bundle(Finished(card, choice.graph, report, run, weights, f32_graph=trained.graph), out)
     checkpoint.unlink(missing_ok=True)
     if not any(checkpoint.parent.iterdir()):
         checkpoint.parent.rmdir()
@@ -158,13 +169,16 @@ def _fitted(
     graph = slim(export(model))
     names, outputs = model.inputs, model.outputs
 
-    def answer(rows: Rows) -> dict[str, NDArray[np.float32]]:
-        parts = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
-        return run_graph(graph, (dict(zip(names, batches.inputs(part), strict=True)) for part in parts), outputs)
+    def answering(content: bytes) -> Answer:
+        def answer(rows: Rows) -> dict[str, NDArray[np.float32]]:
+            parts = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
+            return run_graph(content, (dict(zip(names, batches.inputs(part), strict=True)) for part in parts), outputs)
+
+        return answer
 
     proof = slices.test[:: max(1, len(slices.test) // _PROOF_WINDOWS)]
-    difference = largest_difference(predict(model, batches, proof), answer(proof))
-    return _Trained(graph, epochs, difference, answer, model.state_dict())
+    difference = largest_difference(predict(model, batches, proof), dict(answering(graph)(proof)))
+    return _Trained(graph, epochs, difference, answering, model.state_dict())
 
 
 def _known(prepared: Prepared, kind: ModelKind, config: TrainingConfig, choices: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Calibration on its slice, then one reading of the test slice: from raw outputs to a finished card and report."""
+"""Calibration on its slice, then one reading of the test slice: from raw outputs to a finished card and report.
+
+The two are apart because choices that need a calibrated card, as the one of a precision, come between them.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,15 @@ from serving.training.judging.directions import Directions, direction_rules
 from serving.training.judging.walking import STILL, Lived, averaged, starting, walked
 from serving.training.prepared import Prepared
 
-__all__ = ["Answer", "finish_lstm", "finish_patchtst", "learned_adjustments", "subjects", "walked_answers"]
+__all__ = [
+    "Answer",
+    "calibrated_lstm",
+    "calibrated_patchtst",
+    "judged",
+    "learned_adjustments",
+    "subjects",
+    "walked_answers",
+]
 
 Rows = NDArray[np.intp]
 _PROVEN = 0.01
@@ -42,10 +53,8 @@ Answer = Callable[[Rows], Mapping[str, NDArray[np.float32]]]
 """Raw outputs of the exported graph for rows of the pool."""
 
 
-def finish_lstm(
-    known: Mapping[str, Any], prepared: Prepared, held: HeldOut, answer: Answer, config: TrainingConfig
-) -> tuple[ModelCard, dict[str, Any]]:
-    """Return the complete card of an LSTM and the rest of its report."""
+def calibrated_lstm(known: Mapping[str, Any], prepared: Prepared, answer: Answer) -> tuple[ModelCard, dict[str, Any]]:
+    """Return the card of an LSTM, without metrics yet, and how it was calibrated."""
     pool = prepared.pool
     rows = _in_time(pool, prepared.slices.calibration)
     outputs = answer(rows)
@@ -64,10 +73,21 @@ def finish_lstm(
     centres = np.round(leans_of(card, chances_of(card, outputs)).mean(axis=0), 6)
     card = card.model_copy(update={"centres": tuple(centres.tolist())})
     card = card.model_copy(update={"adjustments": learned_adjustments(card, pool, rows, outputs)})
-    answers = walked_answers(card, answer(prepared.slices.test), held, subjects(pool))
-    figures = judge_lstm(answers, held, _names(pool), resamples=config.bootstrap, seed=config.seed)
-    report = {"calibration": tried, "direction": direction, "figures": figures}
-    return _checked(card, _headlines(figures["pooled"], LSTM_HEADLINES)), report
+    return card, {"calibration": tried, "direction": direction}
+
+
+def judged(
+    card: ModelCard, prepared: Prepared, held: HeldOut, answer: Answer, config: TrainingConfig
+) -> tuple[ModelCard, dict[str, Any]]:
+    """Return the card with its metrics, and all figures of the test slice."""
+    pool, outputs = prepared.pool, answer(prepared.slices.test)
+    if card.kind == "lstm":
+        answers = walked_answers(card, outputs, held, subjects(pool))
+        figures = judge_lstm(answers, held, _names(pool), resamples=config.bootstrap, seed=config.seed)
+        return _checked(card, _headlines(figures["pooled"], LSTM_HEADLINES)), figures
+    probability = class_probabilities(card, outputs)
+    figures = judge_patchtst(probability, held, _names(pool), resamples=config.bootstrap, seed=config.seed)
+    return _checked(card, _headlines(figures["pooled"], PATCHTST_HEADLINES)), figures
 
 
 def walked_answers(
@@ -110,25 +130,21 @@ def subjects(pool: Pool) -> list[Subject]:
     return [(one.symbol, one.market) for one in pool.series]
 
 
-def finish_patchtst(
-    known: Mapping[str, Any], prepared: Prepared, held: HeldOut, answer: Answer, config: TrainingConfig
+def calibrated_patchtst(
+    known: Mapping[str, Any], prepared: Prepared, answer: Answer
 ) -> tuple[ModelCard, dict[str, Any]]:
-    """Return the complete card of a PatchTST and the rest of its report."""
-    pool, slices = prepared.pool, prepared.slices
-    rows = _in_time(pool, slices.calibration)
+    """Return the card of a PatchTST, without metrics yet, and how it was calibrated."""
+    pool = prepared.pool
+    rows = _in_time(pool, prepared.slices.calibration)
     logits = answer(rows)["classes"]
     temperature = fit_temperature(logits, pool.column(lambda one: one.labels.classes)[rows])
     proof = _lean_proof(temperature.apply(logits), prepared, rows)
     abstains = not proof.p_better < _PROVEN
     card = ModelCard(**known, calibration={"classes": temperature}, abstains=abstains, metrics={})
-    probability = class_probabilities(card, answer(slices.test))
-    figures = judge_patchtst(probability, held, _names(pool), resamples=config.bootstrap, seed=config.seed)
-    report = {
+    return card, {
         "calibration": {"classes": {"chosen": "temperature", "t": temperature.t}},
         "direction": {"abstains": abstains, "up_or_down_against_base_rate": proof.as_dict()},
-        "figures": figures,
     }
-    return _checked(card, _headlines(figures["pooled"], PATCHTST_HEADLINES)), report
 
 
 def _lean_proof(probability: NDArray[np.float64], prepared: Prepared, rows: Rows) -> Comparison:

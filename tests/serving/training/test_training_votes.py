@@ -11,7 +11,7 @@ from training_data import two_series
 from fusiontrade.market.timeframes import Timeframe
 from serving.card import ModelCard
 from serving.training import TrainingConfig, pool_of, prepare
-from serving.training.judging.judge import finish_patchtst
+from serving.training.judging.judge import calibrated_patchtst, judged
 from serving.training.judging.references import held_out
 from serving.training.pipeline import _known
 from serving.training.prepared import Prepared
@@ -31,7 +31,9 @@ def finished(prepared: Prepared, logits: np.ndarray) -> tuple[ModelCard, dict[st
     def answer(rows: np.ndarray) -> dict[str, np.ndarray]:
         return {"classes": logits[rows].astype(np.float32)}
 
-    return finish_patchtst(known, prepared, held_out(prepared), answer, CONFIG)
+    card, found = calibrated_patchtst(known, prepared, answer)
+    card, figures = judged(card, prepared, held_out(prepared), answer, CONFIG)
+    return card, found | {"figures": figures}
 
 
 def classes_of(prepared: Prepared) -> np.ndarray:
