@@ -5,7 +5,6 @@ All thresholds are relative to the close, so multiplying every price by a consta
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,8 +26,9 @@ _VOLATILITY_BARS = 100
 _LEAST_UNIT = 1e-7  # of the close: a thousandth of a pip; below it a market is flat and no unit of measure
 _NOTHING = 1e-10  # of the close: a price difference below it is rounding
 
-Column = tuple[str, Floats, Floats]
-"""Name, raw values for display, scale-free values for models; the latter two (..., rows) float64."""
+Column = tuple[str, Floats, Floats | None]
+"""Name; raw values for display; scale-free values for models, None where the raw ones only have to be measured in ATR
+(`serving.features.columns`). Values are (..., rows) float64."""
 
 Columns = Iterator[Column]
 
@@ -212,10 +212,3 @@ class Bars:
     def at_least(self, length: Floats) -> Floats:
         """Return the price difference, raised to the least one that is a unit of measure."""
         return np.maximum(length, _LEAST_UNIT * self.close)
-
-    def distance(self, line: Floats, bars: int) -> Floats:
-        """Return how far ``line`` is above the close, in ATR times the root of the ``bars`` it is made of."""
-        away = line - self.close
-        away *= self.per_unit
-        away *= 1.0 / math.sqrt(bars)
-        return away

@@ -16,7 +16,6 @@ __all__ = ["other"]
 _ULCER_BARS = 14
 _PGO_BARS = 14
 _SIGNAL_BARS = 9
-_SAR_BARS = 20  # of the order of a trend between two reversals: only the unit of its model input
 _KST = {10: ((10, 1.0), (15, 2.0), (20, 3.0)), 15: ((30, 4.0),)}  # by averaged bars: rate-of-change bars, weight
 _KST_WEIGHTS = 10.0
 _ICHIMOKU = (9, 26, 52)
@@ -27,10 +26,10 @@ def other(bars: Bars) -> Columns:
     tops, bottoms = highest(bars.highs, *_ICHIMOKU, rows=bars.rows), lowest(bars.lows, *_ICHIMOKU, rows=bars.rows)
     fast, middle, slow = ((top + bottom) / 2.0 for top, bottom in zip(tops, bottoms, strict=True))
     leading = (fast + middle) / 2.0
-    yield "ichimoku_a", leading, bars.distance(leading, _ICHIMOKU[1])
-    yield "ichimoku_b", slow, bars.distance(slow, _ICHIMOKU[2])
+    yield "ichimoku_a", leading, None
+    yield "ichimoku_b", slow, None
     stop = parabolic_sar(bars.highs, bars.lows, rows=bars.rows)
-    yield "parabolic_sar", stop, bars.distance(stop, _SAR_BARS)
+    yield "parabolic_sar", stop, None
 
     relative = bars.close * bars.per_unit
     kst = _know_sure_thing(bars)

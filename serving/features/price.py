@@ -26,8 +26,8 @@ def price(bars: Bars) -> Columns:
     log_return = bars.newest(bars.log_returns)
     yield "log_returns", log_return, log_return / bars.volatility
     body = bars.close - bars.open
-    yield "price_change", body, body * bars.per_unit
-    yield "high_low_range", bars.span, bars.span * bars.per_unit
+    yield "price_change", body, None
+    yield "high_low_range", bars.span, None
     filled = ratio(np.abs(body), bars.span, smallest=bars.nothing, otherwise=0.0)
     yield "body_ratio", filled, 2.0 * filled - 1.0
 
@@ -49,7 +49,7 @@ def momentum(bars: Bars) -> Columns:
     rate = bars.close / bars.newest(bars.closes, _ROC_BARS) - 1.0
     yield "roc", 100.0 * rate, rate / (bars.volatility * math.sqrt(_ROC_BARS))
     move = bars.close - bars.newest(bars.closes, _MOMENTUM_BARS)
-    yield "momentum", move, move * bars.per_unit * (1.0 / math.sqrt(_MOMENTUM_BARS))
+    yield "momentum", move, None
 
     ultimate = _ultimate(bars)
     yield "ultimate_oscillator", 100.0 * ultimate, 2.0 * ultimate - 1.0

@@ -45,6 +45,8 @@ def by_series(function: Callable[..., Floats], *columns: Floats, **settings: flo
     function = unwrapped(function)
     if columns[0].ndim == 1:
         return np.asarray(function(*columns, **settings), np.float64)
+    if len(columns[0]) == 1:
+        return np.asarray(function(*(column[0] for column in columns), **settings), np.float64)[None]
     out = np.empty((len(columns[0]), columns[0].shape[1]))
     for place, series in enumerate(zip(*columns, strict=True)):
         out[place] = function(*series, **settings)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import talib
 
@@ -26,15 +24,14 @@ def trend(bars: Bars) -> Columns:
     sums = sums_of(bars.closes, *_AVERAGES, rows=bars.rows)
     averages = {length: total / length for length, total in zip(_AVERAGES, sums, strict=True)}
     for length, line in averages.items():
-        yield f"sma_{length}", line, bars.distance(line, length)
+        yield f"sma_{length}", line, None
     for length, line in ((12, bars.newest(bars.emas_12)), (26, bars.newest(bars.emas_26))):
-        yield f"ema_{length}", line, bars.distance(line, length)
+        yield f"ema_{length}", line, None
 
     macd, signal = bars.newest(bars.macds), bars.newest(ema(bars.macds, _SIGNAL_BARS))
-    histogram = macd - signal
-    yield "macd", macd, macd * bars.per_unit
-    yield "macd_signal", signal, signal * bars.per_unit
-    yield "macd_histogram", histogram, histogram * bars.per_unit
+    yield "macd", macd, None
+    yield "macd_signal", signal, None
+    yield "macd_histogram", macd - signal, None
 
     adx = _adx(bars)
     yield "adx", 100.0 * adx, 2.0 * adx - 1.0
@@ -44,7 +41,7 @@ def trend(bars: Bars) -> Columns:
     trix = bars.newest(by_series(talib.TRIX, bars.closes, timeperiod=_TRIX_BARS))
     yield "trix", trix, trix * bars.close * bars.per_unit / 100.0
     dpo = bars.newest(bars.closes, _DPO_BARS // 2 + 1) - averages[_DPO_BARS]
-    yield "dpo", dpo, dpo * bars.per_unit * (1.0 / math.sqrt(_DPO_BARS))
+    yield "dpo", dpo, None
 
 
 def _adx(bars: Bars) -> Floats:

@@ -21,9 +21,9 @@ def volatility(bars: Bars) -> Columns:
     means, deviations = bars.bands
     middle, spread = means[0], _BAND_WIDTH * deviations[0]
     upper, lower = middle + spread, middle - spread
-    yield "bb_upper", upper, bars.distance(upper, BAND_BARS)
+    yield "bb_upper", upper, None
     yield "bb_middle", middle, ratio(middle - bars.close, spread, smallest=bars.nothing, otherwise=0.0)
-    yield "bb_lower", lower, bars.distance(lower, BAND_BARS)
+    yield "bb_lower", lower, None
     yield "bb_width", 200.0 * spread / middle, spread * bars.per_unit * (2.0 / math.sqrt(BAND_BARS))
 
     usual = bars.at_least(mean_of(bars.true_ranges, WINDOW - 1, rows=bars.rows))
@@ -32,5 +32,5 @@ def volatility(bars: Bars) -> Columns:
     reach = by_series(talib.ATR, bars.highs, bars.lows, bars.closes, timeperiod=_KELTNER_ATR_BARS)
     width = _BAND_WIDTH * bars.newest(reach)
     upper, lower = centre + width, centre - width
-    yield "keltner_upper", upper, bars.distance(upper, BAND_BARS)
-    yield "keltner_lower", lower, bars.distance(lower, BAND_BARS)
+    yield "keltner_upper", upper, None
+    yield "keltner_lower", lower, None

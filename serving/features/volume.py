@@ -6,6 +6,8 @@ definition (obv, vpt, adi) run over the window of 600 bars, from its left edge.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fusiontrade.market.candles import Floats
@@ -59,7 +61,7 @@ def volume(bars: Bars) -> Columns:
     yield "cmf", flow, flow
     yield from _force_and_ease(bars, bars.volumes, usual, nothing)
     vwap = _weighted_price(bars, bars.volumes, of_price[0], nothing)
-    yield "vwap", vwap, bars.distance(vwap, _PRICE_BARS)
+    yield "vwap", vwap, (vwap - bars.close) * bars.per_unit * (1.0 / math.sqrt(_PRICE_BARS))
 
 
 def _flows(bars: Bars, volumes: Floats) -> tuple[Floats, Floats, Floats]:
