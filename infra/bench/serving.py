@@ -1,14 +1,17 @@
 """Requests a second and waiting times at 1, 16 and 64 clients: the serving program, LitServe, and itself unbatched.
 
 All programs are up and asked one after the other for a few seconds, several times over, from clients on the same
-machine, the same seeded requests. LitServe is measured as it comes (one worker, no batching) and at its best of what it
-offers: batches of 16 in one worker for each core.
+machine, the same seeded requests. Waiting times are compared at the same load, 64 clients that ask by the clock: where
+each asks as soon as it is answered, its wait is 64 divided by the requests a second and nothing else. LitServe is
+measured as it comes (one worker, no batching) and at its best of what it offers: batches of 16 in one worker for each
+core.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from infra.bench.rows import Row
@@ -18,7 +21,6 @@ from infra.load.program import Program, serving_python
 
 __all__ = ["rows"]
 
-CLIENTS = (1, 16, 64)
 SECONDS = 2.5
 ROUNDS = 5
 JSON, NPY = "application/json", "application/x-npy"
@@ -26,45 +28,61 @@ JSON, NPY = "application/json", "application/x-npy"
 _LIT = "infra.bench.lit_server"
 OURS, BINARY, UNBATCHED = "ours", "ours, npy", "the same without batching"
 LIT, LIT_BEST = "LitServe", "LitServe, batches of 16, a worker a core"
+_NAMES = (OURS, BINARY, UNBATCHED, LIT, LIT_BEST)
 
-Runs = dict[tuple[str, int], list[Figures]]
+
+@dataclass(frozen=True)
+class Load:
+    """How many clients ask, and every how many seconds each; None is as soon as it is answered."""
+
+    clients: int
+    every: float | None = None
+
+    def __str__(self) -> str:
+        plural = "s" if self.clients > 1 else ""
+        pace = f", each asks every {1000 * self.every:.0f} ms" if self.every else ""
+        return f"{self.clients} client{plural}{pace}"
+
+
+ONE, SOME, MANY, PACED = Load(1), Load(16), Load(64), Load(64, 0.1)
+
+Runs = dict[tuple[str, Load], list[Figures]]
 
 
 def rows() -> Iterator[Row]:
     """Measure all programs, then compare them."""
     runs = _measured()
-    at_64 = runs[OURS, 64]
     for other, target in ((LIT, 2.5), (LIT_BEST, None), (UNBATCHED, 2.5)):
-        for clients in CLIENTS[1:]:
-            yield _faster(runs, OURS, other, clients, target)
-    yield _faster(runs, OURS, UNBATCHED, 1, 1.0)
-    yield _faster(runs, OURS, LIT, 1, None)
-    for clients in CLIENTS:
-        yield _faster(runs, BINARY, LIT, clients, None)
-    ratios = sorted(
-        theirs.percentile(0.99) / ours.percentile(0.99) for ours, theirs in zip(at_64, runs[UNBATCHED, 64], strict=True)
-    )
-    slowest = 1000 * median(figures.percentile(0.99) for figures in at_64)
-    yield Row(
-        "serving, p99 at 64 clients", UNBATCHED, slowest, "ms", median(ratios), ratios[0], ratios[-1], 10.0,
-        "; ".join(f"{name} p99 {1000 * median(f.percentile(0.99) for f in runs[name, 64]):.0f} ms" for name in _NAMES),
-    )  # fmt: skip
+        for load in (SOME, MANY):
+            yield _faster(runs, OURS, other, load, target)
+    yield _faster(runs, OURS, UNBATCHED, ONE, 1.0)
+    yield _faster(runs, OURS, LIT, ONE, None)
+    for load in (ONE, SOME, MANY):
+        yield _faster(runs, BINARY, LIT, load, None)
+    for other, target in ((UNBATCHED, 10.0), (LIT, None), (LIT_BEST, None)):
+        yield _sooner(runs, PACED, other, target)
+    yield _sooner(runs, MANY, UNBATCHED, None)
 
 
-def _faster(runs: Runs, ours: str, other: str, clients: int, target: float | None) -> Row:
+def _faster(runs: Runs, ours: str, other: str, load: Load, target: float | None) -> Row:
     ratios = sorted(
-        mine.rate / max(theirs.rate, 1e-9)
-        for mine, theirs in zip(runs[ours, clients], runs[other, clients], strict=True)
+        mine.rate / max(theirs.rate, 1e-9) for mine, theirs in zip(runs[ours, load], runs[other, load], strict=True)
     )
-    rate = median(figures.rate for figures in runs[ours, clients])
+    rate = median(figures.rate for figures in runs[ours, load])
     body = "npy" if ours == BINARY else "JSON"
-    return Row(
-        f"serving, {body}, {clients} client{'s' if clients > 1 else ''}", other, rate, "req/s", median(ratios),
-        ratios[0], ratios[-1], target,
-    )  # fmt: skip
+    what = f"serving, {body}, {load}"
+    return Row(what, other, rate, "req/s", median(ratios), ratios[0], ratios[-1], target)
 
 
-_NAMES = (OURS, BINARY, UNBATCHED, LIT, LIT_BEST)
+def _sooner(runs: Runs, load: Load, other: str, target: float | None) -> Row:
+    ratios = sorted(
+        theirs.percentile(0.99) / mine.percentile(0.99)
+        for mine, theirs in zip(runs[OURS, load], runs[other, load], strict=True)
+    )
+    slowest = {name: 1000 * median(figures.percentile(0.99) for figures in runs[name, load]) for name in (OURS, other)}
+    note = f"theirs {slowest[other]:.0f} ms"
+    what = f"serving, JSON, p99, {load}"
+    return Row(what, other, slowest[OURS], "ms", median(ratios), ratios[0], ratios[-1], target, note)
 
 
 def _programs() -> dict[str, Program]:
@@ -83,24 +101,25 @@ def _measured() -> Runs:
     bodies = {kind: messages(64, seed=5, content_types=(kind,)) for kind in (JSON, NPY)}
     sizes = {kind: sum(one.size for one in found) / len(found) / 1000 for kind, found in bodies.items()}
     print(f"    one item of 720 bars a request: JSON {sizes[JSON]:.0f} kB, npy {sizes[NPY]:.0f} kB", flush=True)
-    runs: Runs = {(name, clients): [] for name in _NAMES for clients in CLIENTS}
+    loads = (ONE, SOME, MANY, PACED)
+    runs: Runs = {(name, load): [] for name in _NAMES for load in loads}
     with contextlib.ExitStack() as stack:
         programs = {name: stack.enter_context(program) for name, program in _programs().items()}
-        for clients in CLIENTS:
+        for load in loads:
             for _ in range(ROUNDS):
                 for name in _NAMES:
                     program = programs[OURS if name == BINARY else name]
                     sent = bodies[NPY if name == BINARY else JSON]
-                    runs[name, clients].append(_run(program, sent, clients))
-    for (name, clients), found in runs.items():
+                    runs[name, load].append(_run(program, sent, load))
+    for (name, load), found in runs.items():
         best = max(found, key=lambda figures: figures.rate)
-        print(f"    {name:<44} {clients:>3} clients, best of {ROUNDS}: {best}", flush=True)
+        print(f"    {name:<44} {load!s:<41} best of {ROUNDS}: {best}", flush=True)
     return runs
 
 
-def _run(program: Program, bodies: Sequence[Message], clients: int) -> Figures:
-    run(program.address, bodies, clients=clients, seconds=0.3)
-    figures = run(program.address, bodies, clients=clients, seconds=SECONDS)
+def _run(program: Program, bodies: Sequence[Message], load: Load) -> Figures:
+    run(program.address, bodies, clients=load.clients, seconds=0.3)
+    figures = run(program.address, bodies, clients=load.clients, every=load.every, seconds=SECONDS)
     if figures.statuses[200] == 0:
         raise RuntimeError(f"{program.log} was never answered: {figures}")
     return figures

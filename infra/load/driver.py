@@ -1,8 +1,10 @@
 """N clients on keep-alive connections, each with one request in flight; what they saw, with every latency.
 
-A message is written as it is and its answer read with the least work there is, so that the clients leave the machine
-to the program they drive. Always true here: every request that was sent is counted once, as an answer with its status
-or as a failure with its reason.
+A client asks again as soon as it is answered, or by a clock of its own (``every``): then a latency counts from the
+time at which it wanted to ask, so that a server that is behind cannot hide it by being asked less. A message is
+written as it is and its answer read with the least work there is, so that the clients leave the machine to the
+program they drive. Always true here: every request that was sent is counted once, as an answer with its status or as
+a failure with its reason.
 """
 
 from __future__ import annotations
@@ -128,13 +130,30 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
 
+class _Clock:
+    """When a client asks: at once, or every so many seconds from ``first`` on."""
+
+    def __init__(self, first: float, every: float | None) -> None:
+        self._due, self._every = first, every
+
+    async def next(self) -> float:
+        """Wait until it is time, and return the time at which the client wanted to ask."""
+        now = time.perf_counter()
+        if self._every is None:
+            return now
+        due, self._due = self._due, self._due + self._every
+        if due > now:
+            await asyncio.sleep(due - now)
+        return due
+
+
 async def _client(
-    address: tuple[str, int], supply: _Supply, figures: Figures, patience: float, seen: Seen | None
+    address: tuple[str, int], supply: _Supply, clock: _Clock, figures: Figures, *, patience: float, seen: Seen | None
 ) -> None:
     loop = asyncio.get_running_loop()
     connection: _Connection | None = None
     while (message := supply.next()) is not None:
-        begun = time.perf_counter()
+        begun = await clock.next()
         try:
             if connection is None or not connection.open:
                 connection = (await asyncio.wait_for(loop.create_connection(_Connection, *address), patience))[1]
@@ -165,6 +184,7 @@ async def drive(
     clients: int,
     count: int | None = None,
     seconds: float | None = None,
+    every: float | None = None,
     patience: float = 60.0,
     seen: Seen | None = None,
 ) -> Figures:
@@ -172,6 +192,8 @@ async def drive(
 
     Parameters
     ----------
+    every
+        Seconds from one request of a client to the next; without it a client asks as soon as it is answered.
     patience
         Seconds that a client waits for a connection, and for an answer.
     seen
@@ -180,8 +202,9 @@ async def drive(
     figures, supply = Figures(), _Supply(messages, count, seconds)
     begun = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for _ in range(clients):
-            group.create_task(_client(address, supply, figures, patience, seen))
+        for place in range(clients):
+            clock = _Clock(begun + (every or 0.0) * place / clients, every)
+            group.create_task(_client(address, supply, clock, figures, patience=patience, seen=seen))
     figures.seconds = time.perf_counter() - begun
     return figures
 

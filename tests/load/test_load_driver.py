@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -45,7 +47,7 @@ async def server(answer: Answer) -> AsyncIterator[tuple[str, int]]:
         yield running.sockets[0].getsockname()[:2]
 
 
-def driven(answer: Answer, *, seen: Callable[[Message, int, bytes], None] | None = None, **how: int) -> Figures:
+def driven(answer: Answer, *, seen: Callable[[Message, int, bytes], None] | None = None, **how: float) -> Figures:
     request = ForecastRequest.model_construct(items=[])
     said = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n"
     sent = [Message(request, said + body, 2) for body in (b"ab", b"cd")]
@@ -119,3 +121,29 @@ def test_a_message_announces_the_body_it_has_and_is_the_same_for_the_same_seed(c
         assert f"Content-Type: {content_type}".encode() in head
         assert len(body) == message.size
         message.request.items[0].frame()  # candles that break no rule
+
+
+def test_a_client_that_asks_by_the_clock_counts_the_time_it_was_kept_from_asking() -> None:
+    def slow(body: bytes) -> bytes:  # noqa: ARG001 - the same to everybody
+        time.sleep(0.05)
+        return ok()
+
+    figures = driven(
+        slow, clients=1, count=5, every=0.02
+    )  # wants to ask at 0, 20, .. 80 ms; is answered at 50, 100, ..
+    assert figures.statuses[200] == 5
+    for place, latency in enumerate(figures.latencies):
+        assert latency >= 0.05 + place * 0.03 - 0.005
+
+
+def test_clients_that_ask_by_the_clock_wait_for_it_and_begin_one_after_the_other() -> None:
+    times: list[float] = []
+
+    def answer(body: bytes) -> bytes:  # noqa: ARG001 - the same to everybody
+        times.append(time.perf_counter())
+        return ok()
+
+    driven(answer, clients=2, count=6, every=0.1)
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert min(gaps) > 0.02
+    assert times[-1] - times[0] >= 0.24
