@@ -124,7 +124,7 @@ def test_a_message_announces_the_body_it_has_and_is_the_same_for_the_same_seed(c
 
 
 def test_a_client_that_asks_by_the_clock_counts_the_time_it_was_kept_from_asking() -> None:
-    def slow(body: bytes) -> bytes:  # noqa: ARG001 - the same to everybody
+    def slow(body: bytes) -> bytes:
         time.sleep(0.05)
         return ok()
 
@@ -139,7 +139,7 @@ def test_a_client_that_asks_by_the_clock_counts_the_time_it_was_kept_from_asking
 def test_clients_that_ask_by_the_clock_wait_for_it_and_begin_one_after_the_other() -> None:
     times: list[float] = []
 
-    def answer(body: bytes) -> bytes:  # noqa: ARG001 - the same to everybody
+    def answer(body: bytes) -> bytes:
         times.append(time.perf_counter())
         return ok()
 
