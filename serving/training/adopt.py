@@ -23,7 +23,7 @@ from serving.evaluation.answering import run_bundle
 from serving.features import activity, slots
 from serving.features.season import drawn_to
 from serving.markets import row_of
-from serving.training.bundle import Finished, write_bundle
+from serving.training.bundle import F32_GRAPH, Finished, write_bundle
 from serving.training.candles import read_candles
 from serving.training.dataset import Pool, Series, pool_of
 from serving.training.judging.judge import learned_adjustments
@@ -117,7 +117,8 @@ def _finished(folder: Path, card: ModelCard) -> Finished:
         {"symbol": one.symbol, "rows": one.rows, "sha256": one.sha256, "judged": False} for one in card.adopted
     ]
     run = json.loads((folder / RUN).read_text("utf-8")) if (folder / RUN).is_file() else {}
-    return Finished(card, (folder / GRAPH).read_bytes(), report, run)
+    f32 = (folder / F32_GRAPH).read_bytes() if (folder / F32_GRAPH).is_file() else None
+    return Finished(card, (folder / GRAPH).read_bytes(), report, run, f32_graph=f32)
 
 
 def _parser() -> argparse.ArgumentParser:

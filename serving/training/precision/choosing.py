@@ -114,7 +114,8 @@ def choose(
     chosen = _chosen(setting, judged, base)
     for name, one in judged.items():
         one["chosen"] = name == chosen
-        one.setdefault("refused", None if name == chosen else _why_not(chosen, setting, one, base))
+        if "refused" not in one:
+            one["refused"] = None if name == chosen else _why_not(chosen, setting, one, base)
     report = {
         "setting": setting,
         "chosen": chosen,

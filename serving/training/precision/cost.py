@@ -129,14 +129,12 @@ _PRODUCTS = {"MatMul", "Gemm", "LSTM", "GRU", "RNN", "Attention", "Conv", "MatMu
 
 def _rows(model: onnx.ModelProto, names: Sequence[str], window: Inputs) -> dict[str, float]:
     """Return how many rows one window brings to each of the products' inputs, seen while running it."""
-    seen = onnx.ModelProto()
-    seen.CopyFrom(model)
-    own = {one.name for one in (*model.graph.input, *model.graph.output)}
-    inner = [name for name in names if name not in own]
-    seen.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
-    session = session_of(seen.SerializeToString())
     shapes = {name: values.shape for name, values in window.items()}
-    if names:
-        asked = [name for name in names if name not in shapes]
-        shapes |= {name: value.shape for name, value in zip(asked, session.run(asked, dict(window)), strict=True)}
+    if asked := [name for name in names if name not in shapes]:
+        seen = onnx.ModelProto()
+        seen.CopyFrom(model)
+        outputs = {one.name for one in model.graph.output}
+        seen.graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked if name not in outputs)
+        answers = session_of(seen.SerializeToString()).run(asked, dict(window))
+        shapes |= {name: value.shape for name, value in zip(asked, answers, strict=True)}
     return {name: float(np.prod(shapes[name][:-1])) for name in names}

@@ -76,7 +76,7 @@ def stored(kind: int) -> Callable[[bytes], bytes]:
             if not np.abs(values).max(initial=0.0) <= _LARGEST[kind]:
                 raise NoVariant(f"{one.name} holds weights beyond {_LARGEST[kind]:g}, the largest of this precision")
             name = f"{one.name}_stored"
-            kept.append(helper.make_tensor(name, kind, values.shape, values.ravel().tolist()))
+            kept.append(helper.make_tensor(name, kind, values.shape, _halves(values, kind), raw=True))
             casts.append(helper.make_node("Cast", [name], [one.name], to=TensorProto.FLOAT))
         if not casts:
             raise NoVariant("the graph has no weights")
@@ -84,6 +84,14 @@ def stored(kind: int) -> Callable[[bytes], bytes]:
         return _rebuilt(model, [*casts, *model.graph.node], kept)
 
     return made
+
+
+def _halves(values: Array, kind: int) -> bytes:
+    """Return float32 values rounded to the nearest of 16 bits, ties to even, little-endian."""
+    if kind == TensorProto.FLOAT16:
+        return values.astype("<f2").tobytes()
+    bits = np.ascontiguousarray(values, "<f4").view(np.uint32)
+    return (bits + 0x7FFF + (bits >> 16 & 1) >> 16).astype("<u2").tobytes()
 
 
 VARIANTS: dict[Precision, Callable[[bytes], bytes]] = {
