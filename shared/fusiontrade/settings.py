@@ -47,13 +47,27 @@ class Settings(BaseModel):
     artifacts_bucket: str | None = None
     endpoint_name: str | None = None
 
+    mail_queue_url: str | None = None
+    forecast_queue_url: str | None = None
+    jobs_queue_url: str | None = None
+
     signing_keys_secret_arn: str | None = None
+    derivation_secret_arn: str | None = None
+    accounts_key_arn: str | None = None
     token_issuer: str = "https://fusiontrade.ai"  # noqa: S105 - a name, not a secret
     token_audience: str = "fusiontrade-api"  # noqa: S105
     token_seconds: Annotated[int, Field(ge=60, le=3600)] = 1800
     password_memory_kib: Annotated[int, Field(ge=19 * 1024, le=1024 * 1024)] = 19 * 1024
     password_iterations: Annotated[int, Field(ge=2, le=16)] = 2
     password_parallelism: Annotated[int, Field(ge=1, le=8)] = 1
+
+    site_origin: str = "http://localhost:5173"
+    mail_from: str = "FusionTrade AI <no-reply@fusiontrade.ai>"
+    mail_delivery: Literal["ses", "smtp", "outbox"] = "ses"
+    mail_outbox: Path | None = None
+    smtp_host: str | None = None
+    smtp_port: Annotated[int, Field(ge=1, le=65535)] = 587
+    smtp_secret_arn: str | None = None
 
     allowed_origins: tuple[str, ...] = ()
     max_body_bytes: Annotated[int, Field(ge=1024, le=6 * 1024 * 1024)] = 1024 * 1024
