@@ -101,3 +101,17 @@ def test_vectors_and_single_numbers_are_no_weights() -> None:
 def test_bytes_that_are_no_message_are_an_error_not_a_loop(content: bytes) -> None:
     with pytest.raises(ValueError, match="no protobuf message"):
         weight_types(content)
+
+
+@pytest.mark.parametrize("folder", sorted(STARTER.iterdir()), ids=lambda folder: folder.name)
+def test_a_starter_is_of_the_precision_that_its_report_chose_before_the_judged_slice(folder: Path) -> None:
+    found = json.loads((folder / "report.json").read_text())["precision"]
+    assert load_bundle(folder).card.precision == found["chosen"] == found["judged"]
+    assert (found["setting"], found["slice"], found["windows"]) == ("auto", "calibration", 8192)
+    assert found["to"] < "2024-11-01"
+    assert found["f32"]["bytes"] == (folder / "model.onnx").stat().st_size
+    assert set(found["variants"]) == set(VARIANTS)
+    for figures in found["variants"].values():
+        assert figures["chosen"] is False
+        agrees = min(figures["agreement"], figures["least_agreement"]) >= 0.995
+        assert figures["refused"].startswith("agrees, but is not cheaper") == agrees
