@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,9 @@ from fusiontrade.inference.contract import (
 from fusiontrade.market.timeframes import Timeframe
 from serving.calibration import CalibrationMap, Identity, Isotonic, Maps, Platt, Temperature
 from serving.markets import ANY
+
+if TYPE_CHECKING:
+    from serving.features.season import Week
 
 __all__ = [
     "HEADS",
@@ -247,6 +250,11 @@ class ModelCard(_Part):
         return ModelReference(id=self.model_id, version=self.version)
 
     @cached_property
+    def weeks(self) -> dict[str, Week]:
+        """The rows of ``season``; equal ones are one object, whichever card they are of."""
+        return {key: _week(usual) for key, usual in self.season.items()}
+
+    @cached_property
     def chance_maps(self) -> tuple[Maps, NDArray[np.float64]]:
         """The maps of an LSTM's touch and win probabilities in the order of ``HEADS``, and (CHANCES,) ``centres``."""
         return Maps.of(self.calibration[head] for head in HEADS["lstm"]), np.array(self.centres, np.float64)
@@ -317,6 +325,13 @@ class ModelCard(_Part):
         if len(self.centres) != CHANCES:
             raise ValueError(f"centres of an lstm needs {CHANCES} numbers, got {len(self.centres)}")
         _one_for_each(self.scaler, self.features.columns, "scaler")
+
+
+@lru_cache(maxsize=1024)
+def _week(usual: tuple[float, ...]) -> Week:
+    from serving.features.season import Week
+
+    return Week.of(usual)
 
 
 def _one_for_each(scaler: Scaler, columns: tuple[str, ...], name: str) -> None:

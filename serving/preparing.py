@@ -20,6 +20,7 @@ from fusiontrade.market.timeframes import Timeframe
 from serving.asked import Asked
 from serving.card import ModelCard
 from serving.features import BARS_NEEDED, PATCHTST_BARS_NEEDED, NewestInputs
+from serving.features.season import Week
 from serving.markets import row_of
 from serving.windows import KINDS, Inputs, Window, failure
 
@@ -35,7 +36,7 @@ Cards = Mapping[tuple[ModelKind, Timeframe], ModelCard]
 
 
 _Framed = tuple[Window, CandleFrame]
-_Season = tuple[tuple[float, ...], bool]
+_Season = tuple[Week, bool]
 
 
 def opened(items: Sequence[Asked]) -> list[Window]:
@@ -163,8 +164,7 @@ def _fill(cards: Cards, group: Sequence[_Framed]) -> None:
         known = [_season(card, window.asked) for card, window in chosen]
         if known != seasons:
             usual = [
-                newest.usual_week(card.season, window.asked.market, place)
-                for place, (card, window) in enumerate(chosen)
+                newest.usual_week(card.weeks, window.asked.market, place) for place, (card, window) in enumerate(chosen)
             ]
             seasons, volatility = known, newest.volatility(usual)
         inputs = _inputs(newest, kind) | {"volatility": volatility}
@@ -177,7 +177,7 @@ def _any_card(cards: Cards, timeframe: Timeframe) -> ModelCard:
 
 
 def _season(card: ModelCard, asked: Asked) -> _Season:
-    return row_of(card.season, asked.symbol, asked.market), asked.symbol in card.season
+    return row_of(card.weeks, asked.symbol, asked.market), asked.symbol in card.weeks
 
 
 def _inputs(newest: NewestInputs, kind: ModelKind) -> Inputs:

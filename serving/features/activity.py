@@ -16,7 +16,7 @@ from fusiontrade.market.candles import CandleFrame, Floats
 from serving.features.bars import WINDOW, Bars
 from serving.features.columns import CLIP, needs
 from serving.features.rolling import mean_of, newest, sums_of
-from serving.features.season import LEAST_SIZE, following_slots, slots, slots_a_day, weights
+from serving.features.season import LEAST_SIZE, Week, slots, slots_a_day
 
 __all__ = ["VOLATILITY", "newest_volatility", "volatility_columns"]
 
@@ -64,12 +64,12 @@ def volatility_columns(frame: CandleFrame, usual: Floats) -> NDArray[np.float32]
     rows = len(frame) - WINDOW + 1
     table = np.full((len(frame), len(VOLATILITY)), np.nan, np.float32)
     slot, day = slots(frame.time, frame.timeframe), slots_a_day(frame.timeframe)
-    table[WINDOW - 1 :] = newest_volatility(Bars.of_many([frame], rows), [slot], [usual], [day], rows=rows)[0]
+    table[WINDOW - 1 :] = newest_volatility(Bars.of_many([frame], rows), [slot], [Week.of(usual)], [day], rows=rows)[0]
     return table
 
 
 def newest_volatility(
-    bars: Bars, slot: Sequence[NDArray[np.intp]], usual: Sequence[Floats], days: Sequence[int], *, rows: int
+    bars: Bars, slot: Sequence[NDArray[np.intp]], weeks: Sequence[Week], days: Sequence[int], *, rows: int
 ) -> NDArray[np.float32]:
     """Return (frames, rows, 28) float32: the rows of `volatility_columns` that are asked for, of several frames.
 
@@ -79,21 +79,20 @@ def newest_volatility(
         Of the frames; 599 bars or more before the newest ``rows``.
     slot
         Of each frame: (rows + 599,) or more, the slots of the newest bars.
-    usual
-        Of each frame: (slots of a week,) usual activity.
+    weeks
+        Of each frame: the usual one.
     days
         Of each frame: slots of a day.
     """
     past = rows + WINDOW - 2  # the window's first bar has no close before it
     slot = [one[len(one) - past :] for one in slot]
-    weight = [weights(one) for one in usual]
-    now = np.stack([each[places] for each, places in zip(weight, slot, strict=True)])
+    now = np.array([week.weights[places] for week, places in zip(weeks, slot, strict=True)])
     size = np.maximum(newest(bars.true_ranges, past) / newest(bars.closes, past), LEAST_SIZE) / now
     returns = newest(bars.log_returns, past)
-    ahead = [following_slots(one, places[-rows:], _AHEAD) for one, places in zip(usual, slot, strict=True)]
+    ahead = [week.following(places[-rows:], _AHEAD) for week, places in zip(weeks, slot, strict=True)]
     levels, unit = np.log(_means(size, _LEVELS, rows)), newest(bars.unit, rows)
     moves = 0.5 * np.log(np.maximum(_means((returns / now) ** 2, _MOVES, rows), LEAST_SIZE**2))
-    coming = np.stack([each[places] for each, places in zip(weight, ahead, strict=True)])
+    coming = np.array([week.weights[places] for week, places in zip(weeks, ahead, strict=True)])
     columns = (
         np.concatenate((levels, moves)) - np.log(unit / newest(bars.closes, rows)),
         np.log(_seasons(now, coming, rows)),
@@ -107,14 +106,14 @@ def newest_volatility(
 
 def _means(column: Floats, windows: Sequence[int], rows: int) -> Floats:
     """Return (windows, frames, rows)."""
-    means = np.stack(sums_of(column, *windows, rows=rows))
+    means = np.array(sums_of(column, *windows, rows=rows))
     means /= np.array(windows, np.float64)[:, None, None]
     return means
 
 
 def _seasons(now: Floats, coming: Floats, rows: int) -> Floats:
     past = [np.convolve(one, _WILDER, "valid") for one in newest(now, rows + len(_WILDER) - 1)]
-    return np.stack([coming[..., 0], coming.mean(axis=-1), coming.max(axis=-1), np.stack(past), newest(now, rows)])
+    return np.stack([coming[..., 0], coming.mean(axis=-1), coming.max(axis=-1), np.array(past), newest(now, rows)])
 
 
 def _same_hours(
@@ -151,11 +150,11 @@ def _residuals(size: Floats, returns: Floats, now: Floats, rows: int) -> Floats:
     past = rows + _RESIDUAL_BARS - 1
     before = mean_of(size[..., :-1], _RESIDUAL_LEVEL, rows=past)
     residual = np.minimum(np.abs(newest(returns, past) / (before * newest(now, past))), 10.0)
-    mean, square = mean_of(np.stack((residual, residual * residual)), _RESIDUAL_BARS, rows=rows)
-    return np.stack((np.log(np.maximum(mean, 1e-3)), 0.5 * np.log(np.maximum(square, 1e-6))))
+    mean, square = mean_of(np.array((residual, residual * residual)), _RESIDUAL_BARS, rows=rows)
+    return np.array((np.log(np.maximum(mean, 1e-3)), 0.5 * np.log(np.maximum(square, 1e-6))))
 
 
 def _moves(bars: Bars, rows: int) -> Floats:
     opened, high, low, close = (newest(column, rows) for column in (bars.opens, bars.highs, bars.lows, bars.closes))
     trends = (close - newest(bars.closes, rows, ago=length) for length in _TRENDS)
-    return np.stack((*trends, close - opened, 2.0 * close - high - low))
+    return np.array((*trends, close - opened, 2.0 * close - high - low))

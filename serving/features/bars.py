@@ -13,7 +13,17 @@ import numpy as np
 import talib
 
 from fusiontrade.market.candles import CandleFrame, Floats
-from serving.features.rolling import by_series, ema, mean_and_deviation, mean_of, newest, ratio
+from serving.features.rolling import (
+    by_series,
+    ema,
+    highest,
+    lowest,
+    mean_and_deviation,
+    mean_of,
+    newest,
+    ratio,
+    sums_of,
+)
 
 __all__ = ["ATR_BARS", "BAND_BARS", "WINDOW", "Bars", "Column", "Columns"]
 
@@ -182,12 +192,26 @@ class Bars:
         return np.maximum(np.sqrt(mean_square), _LEAST_UNIT)
 
     @cached_property
+    def extremes(self) -> dict[int, tuple[Floats, Floats]]:
+        """By bars: (..., rows + 2) the highest high and the lowest low of 9, 14, 26, 52 bars."""
+        rows, windows = self.rows + 2, (9, 14, 26, 52)
+        tops, bottoms = highest(self.highs, *windows, rows=rows), lowest(self.lows, *windows, rows=rows)
+        return dict(zip(windows, zip(tops, bottoms, strict=True), strict=True))
+
+    @cached_property
+    def averages(self) -> dict[int, Floats]:
+        """By bars: the mean of 14, 20, 50, 200 closes."""
+        windows = (14, 20, 50, 200)
+        sums = sums_of(self.closes, *windows, rows=self.rows)
+        return {bars: total / bars for bars, total in zip(windows, sums, strict=True)}
+
+    @cached_property
     def bands(self) -> tuple[Floats, Floats]:
         """(1 or 2, ..., rows): mean and deviation of 20 closes, and where there is volume, of 20 volumes."""
         columns = [
             newest(column, self.rows + BAND_BARS - 1) for column in (self.closes, self.volumes) if column is not None
         ]
-        return mean_and_deviation(np.stack(columns), BAND_BARS, rows=self.rows)
+        return mean_and_deviation(np.array(columns), BAND_BARS, rows=self.rows)
 
     @cached_property
     def emas_12(self) -> Floats:

@@ -29,7 +29,7 @@ from serving.features.inputs import (
     candle_window,
 )
 from serving.features.rolling import mean_of
-from serving.features.season import newest_slots, slots_a_day, with_own_times_of_day
+from serving.features.season import Week, newest_slots, slots_a_day, with_own_times_of_day
 from serving.markets import row_of
 
 __all__ = ["NewestInputs", "lstm_inputs", "patchtst_inputs"]
@@ -67,7 +67,7 @@ class NewestInputs:
     def _calendar(self) -> Inputs:
         """(frames, 60, C)."""
         newest = ((frame.time[-LSTM_LENGTH:], frame.timeframe) for frame in self._frames)
-        return np.stack([newest_calendar(_bytes(time), timeframe) for time, timeframe in newest])
+        return np.array([newest_calendar(_bytes(time), timeframe) for time, timeframe in newest])
 
     @cached_property
     def _slots(self) -> list[NDArray[np.intp]]:
@@ -110,19 +110,22 @@ class NewestInputs:
                 traded, usual = bars.volumes[:, -PATCHTST_LENGTH:], mean_of(bars.volumes, WINDOW, rows=1)[:, 0]
         return candle_window(prices, traded, self.atr / self.close, usual)
 
-    def usual_week(self, season: Mapping[str, Sequence[float] | Floats], market: str | None, place: int = 0) -> Floats:
-        """Return (slots of a week,) what `serving.features.usual_week` does of the frame at ``place``."""
+    def usual_week(
+        self, season: Mapping[str, Sequence[float] | Floats | Week], market: str | None, place: int = 0
+    ) -> Week:
+        """Return what `serving.features.usual_week` does of the frame at ``place``."""
         frame = self._frames[place]
+        usual = Week.of(row_of(season, frame.symbol, market))
         if frame.symbol in season:
-            return np.asarray(season[frame.symbol], np.float64)
-        usual = np.asarray(row_of(season, frame.symbol, market), np.float64)
+            return usual
         sizes = self._bars.true_ranges[place, 1 - WINDOW :] / self._bars.closes[place, 1 - WINDOW :]
         return with_own_times_of_day(usual, sizes, self._slots[place][1:], slots_a_day(frame.timeframe))
 
-    def volatility(self, usual: Sequence[Floats]) -> Inputs:
+    def volatility(self, usual: Sequence[Floats | Week]) -> Inputs:
         """Return (frames, 28) season-adjusted volatility, given each frame's usual activity (slots of its week,)."""
+        weeks = [Week.of(week) for week in usual]
         days = [slots_a_day(frame.timeframe) for frame in self._frames]
-        return newest_volatility(self._bars, self._slots, usual, days, rows=1)[:, -1]
+        return newest_volatility(self._bars, self._slots, weeks, days, rows=1)[:, -1]
 
 
 def lstm_inputs(frame: CandleFrame, rows: Rows | None = None) -> tuple[Inputs, Inputs]:

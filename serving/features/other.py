@@ -8,7 +8,7 @@ import numpy as np
 
 from fusiontrade.market.candles import Floats
 from serving.features.bars import Bars, Columns
-from serving.features.rolling import ema, highest, lowest, mean_of
+from serving.features.rolling import ema, highest, mean_of
 from serving.features.stops import parabolic_sar
 
 __all__ = ["other"]
@@ -23,8 +23,8 @@ _ICHIMOKU = (9, 26, 52)
 
 def other(bars: Bars) -> Columns:
     """Yield ichimoku_a, ichimoku_b, parabolic_sar, kst, kst_signal, ulcer_index, pgo, ppo, ppo_signal."""
-    tops, bottoms = highest(bars.highs, *_ICHIMOKU, rows=bars.rows), lowest(bars.lows, *_ICHIMOKU, rows=bars.rows)
-    fast, middle, slow = ((top + bottom) / 2.0 for top, bottom in zip(tops, bottoms, strict=True))
+    ranges = (bars.extremes[length] for length in _ICHIMOKU)
+    fast, middle, slow = (bars.newest(top + bottom) / 2.0 for top, bottom in ranges)
     leading = (fast + middle) / 2.0
     yield "ichimoku_a", leading, None
     yield "ichimoku_b", slow, None
@@ -40,7 +40,7 @@ def other(bars: Bars) -> Columns:
 
     ulcer = _ulcer_index(bars)
     yield "ulcer_index", ulcer, ulcer * relative / 100.0
-    above = bars.close - mean_of(bars.closes, _PGO_BARS, rows=bars.rows)
+    above = bars.close - bars.averages[_PGO_BARS]
     pgo = above / bars.at_least(bars.newest(ema(bars.true_ranges, _PGO_BARS)))
     yield "pgo", pgo, pgo * (1.0 / math.sqrt(_PGO_BARS))
 

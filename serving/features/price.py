@@ -8,7 +8,7 @@ import numpy as np
 
 from fusiontrade.market.candles import Floats
 from serving.features.bars import Bars, Columns
-from serving.features.rolling import highest, lowest, mean_of, ratio, sums_of, wilder
+from serving.features.rolling import mean_of, ratio, sums_of, wilder
 
 __all__ = ["momentum", "price"]
 
@@ -57,8 +57,7 @@ def momentum(bars: Bars) -> Columns:
 
 def _places(bars: Bars) -> Floats:
     """Return (..., rows + 2) where in the range of 14 bars the close lies, 0 to 1."""
-    rows = bars.rows + _SMOOTH_BARS - 1
-    (top,), (bottom,) = highest(bars.highs, _RANGE_BARS, rows=rows), lowest(bars.lows, _RANGE_BARS, rows=rows)
+    top, bottom = bars.extremes[_RANGE_BARS]
     close = bars.past(bars.closes, _SMOOTH_BARS - 1)
     return ratio(close - bottom, top - bottom, smallest=bars.least(close), otherwise=0.5)
 
@@ -67,7 +66,7 @@ def _ultimate(bars: Bars) -> Floats:
     longest = max(_ULTIMATE)
     closes = bars.past(bars.closes, longest)
     pressure = closes[..., 1:] - np.minimum(bars.past(bars.lows, longest - 1), closes[..., :-1])
-    both = np.stack((pressure, bars.past(bars.true_ranges, longest - 1)))
+    both = np.array((pressure, bars.past(bars.true_ranges, longest - 1)))
     total = np.zeros(bars.close.shape)
     for (pressed, travelled), weight in zip(sums_of(both, *_ULTIMATE, rows=bars.rows), _ULTIMATE.values(), strict=True):
         total += weight * ratio(pressed, travelled, smallest=bars.nothing, otherwise=0.5)

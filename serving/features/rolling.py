@@ -94,9 +94,12 @@ def mean_of(column: Floats, bars: int, *, rows: int) -> Floats:
 
 def sums_of(column: Floats, *windows: int, rows: int) -> list[Floats]:
     """Return the sums of as many values as each of ``windows`` says."""
+    if rows == 1:
+        sums = newest(column, max(windows))[..., ::-1].cumsum(axis=-1)
+        return [sums[..., bars - 1 : bars] for bars in windows]
     if column.ndim > 1 and column[0].size > _LARGE:
         each = [sums_of(one, *windows, rows=rows) for one in column]
-        return [np.stack(sums) for sums in zip(*each, strict=True)]
+        return [np.array(sums) for sums in zip(*each, strict=True)]
     short = [bars for bars in windows if bars < _FEW * rows]
     blocks = _blocks(np.add, column, max(short), rows) if short else []
     return [_joined(blocks, bars, rows) if bars < _FEW * rows else _around_core(column, bars, rows) for bars in windows]
@@ -110,7 +113,7 @@ def mean_and_deviation(column: Floats, bars: int, *, rows: int) -> tuple[Floats,
     """
     if column.ndim > 1 and column[0].size > _LARGE:
         means, deviations = zip(*(mean_and_deviation(one, bars, rows=rows) for one in column), strict=True)
-        return np.stack(means), np.stack(deviations)
+        return np.array(means), np.array(deviations)
     blocks = _blocks(np.add, column, bars, rows)
     squares = [np.zeros(blocks[0].shape)]
     for digit, block in enumerate(blocks[:-1]):

@@ -8,7 +8,8 @@ market: sessions, releases and the day's end of FX follow it through summer time
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,15 @@ from serving.markets import row_of
 
 __all__ = [
     "LEAST_SIZE",
+    "Week",
     "activity",
     "drawn_to",
-    "following_slots",
     "newest_slots",
     "slots",
     "slots_a_day",
     "slots_a_week",
     "usual_activity",
     "usual_week",
-    "weights",
     "with_own_times_of_day",
 ]
 
@@ -70,17 +70,38 @@ def newest_slots(time: bytes, timeframe: Timeframe) -> NDArray[np.intp]:
     return found
 
 
-def following_slots(usual: Floats, slot: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """Return (n, count) the next slots in which the market trades, after each of ``slot`` (n,)."""
-    week = len(usual)
-    traded = np.flatnonzero(usual > 0) if (usual > 0).any() else np.arange(week)
-    ahead = np.searchsorted(traded, slot, side="right")[:, None] + np.arange(count)
-    return np.asarray(traded[ahead % len(traded)], np.intp)
+@dataclass(frozen=True, eq=False)
+class Week:
+    """The usual week of one market, and what follows from it: computed once, when asked for.
 
+    Parameters
+    ----------
+    usual
+        (slots of a week,) usual activity; 0 where the market never trades.
+    """
 
-def weights(usual: Floats) -> Floats:
-    """Return (slots of a week,) what sizes are divided by: the usual activity, 1 where the market never trades."""
-    return np.where(usual > 0, np.maximum(usual, _LEAST_USUAL), 1.0)
+    usual: Floats
+
+    @classmethod
+    def of(cls, usual: Sequence[float] | Floats | Week) -> Week:
+        """Return the week of these figures."""
+        return usual if isinstance(usual, Week) else cls(np.asarray(usual, np.float64))
+
+    @cached_property
+    def weights(self) -> Floats:
+        """(slots of a week,): what sizes are divided by, the usual activity; 1 where the market never trades."""
+        return np.where(self.usual > 0, np.maximum(self.usual, _LEAST_USUAL), 1.0)
+
+    @cached_property
+    def traded(self) -> NDArray[np.intp]:
+        """The slots in which the market trades; all where it seems never to."""
+        traded = np.flatnonzero(self.usual > 0)
+        return traded if len(traded) else np.arange(len(self.usual))
+
+    def following(self, slot: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+        """Return (n, count) the next slots in which the market trades, after each of ``slot`` (n,)."""
+        ahead = np.searchsorted(self.traded, slot, side="right")[:, None] + np.arange(count)
+        return np.asarray(self.traded[ahead % len(self.traded)], np.intp)
 
 
 def activity(frame: CandleFrame) -> Floats:
@@ -111,30 +132,32 @@ def usual_week(season: Mapping[str, Sequence[float] | Floats], frame: CandleFram
     frame = frame.tail(WINDOW)
     bars = Bars.of(frame, len(frame) - 1)
     sizes = bars.newest(bars.true_ranges) / bars.close
-    usual = np.asarray(row_of(season, frame.symbol, market), np.float64)
-    return with_own_times_of_day(usual, sizes, slots(frame.time, frame.timeframe)[1:], slots_a_day(frame.timeframe))
+    week = Week.of(row_of(season, frame.symbol, market))
+    slot, day = slots(frame.time, frame.timeframe)[1:], slots_a_day(frame.timeframe)
+    return with_own_times_of_day(week, sizes, slot, day).usual
 
 
-def with_own_times_of_day(usual: Floats, sizes: Floats, slot: NDArray[np.intp], day: int) -> Floats:
+def with_own_times_of_day(week: Week, sizes: Floats, slot: NDArray[np.intp], day: int) -> Week:
     """Return the week with each time of day drawn to its mean in these bars against a prior of five ordinary bars.
 
     The times of day before and after count half: a week has five to seven bars of each.
 
     Parameters
     ----------
-    usual
-        (slots of a week,).
+    week
+        The usual one.
     sizes, slot
         (n,) true range relative to the close, and slot, of the newest bars.
     day
         Slots of a day.
     """
-    size = np.maximum(sizes, LEAST_SIZE) / weights(usual)[slot]
+    size = np.maximum(sizes, LEAST_SIZE) / week.weights[slot]
     busy = np.minimum(size / size.mean(), _MOST)
-    total = _with_neighbours(np.bincount(slot % day, busy, day))
-    count = _with_neighbours(np.bincount(slot % day, minlength=day))
+    time = slot % day
+    total = _with_neighbours(np.bincount(time, busy, day))
+    count = _with_neighbours(np.bincount(time, minlength=day))
     factor = (total + _PRIOR_OF_OWN) / (count + _PRIOR_OF_OWN)
-    return np.asarray((usual.reshape(-1, day) * factor).reshape(-1), np.float64)
+    return Week((week.usual.reshape(-1, day) * factor).reshape(-1))
 
 
 def _with_neighbours(by_time: NDArray[Any]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import talib
 
 from fusiontrade.market.candles import Floats
 from serving.features.bars import Bars, Columns
-from serving.features.rolling import by_series, ema, highest, lowest, ratio, sums_of, wilder
+from serving.features.rolling import by_series, ema, highest, lowest, ratio, wilder
 
 __all__ = ["trend"]
 
@@ -21,10 +21,8 @@ _SIGNAL_BARS = 9
 
 def trend(bars: Bars) -> Columns:
     """Yield sma_20/50/200, ema_12/26, macd, macd_signal, macd_histogram, adx, cci, trix, dpo."""
-    sums = sums_of(bars.closes, *_AVERAGES, rows=bars.rows)
-    averages = {length: total / length for length, total in zip(_AVERAGES, sums, strict=True)}
-    for length, line in averages.items():
-        yield f"sma_{length}", line, None
+    for length in _AVERAGES:
+        yield f"sma_{length}", bars.averages[length], None
     for length, line in ((12, bars.newest(bars.emas_12)), (26, bars.newest(bars.emas_26))):
         yield f"ema_{length}", line, None
 
@@ -40,7 +38,7 @@ def trend(bars: Bars) -> Columns:
 
     trix = bars.newest(by_series(talib.TRIX, bars.closes, timeperiod=_TRIX_BARS))
     yield "trix", trix, trix * bars.close * bars.per_unit / 100.0
-    dpo = bars.newest(bars.closes, _DPO_BARS // 2 + 1) - averages[_DPO_BARS]
+    dpo = bars.newest(bars.closes, _DPO_BARS // 2 + 1) - bars.averages[_DPO_BARS]
     yield "dpo", dpo, None
 
 

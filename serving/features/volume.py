@@ -74,7 +74,7 @@ def _flows(bars: Bars, volumes: Floats) -> tuple[Floats, Floats, Floats]:
     changes, before = bars.past(bars.changes, past), bars.past(bars.closes, past + 1)[..., :-1]
     volumes, locations = bars.past(volumes, past + 1), bars.past(bars.locations, past + 1)
     traded = volumes[..., 1:]
-    flows = np.stack((traded, locations[..., 1:] * traded, np.sign(changes) * traded, changes / before * traded))
+    flows = np.array((traded, locations[..., 1:] * traded, np.sign(changes) * traded, changes / before * traded))
     of_price, of_flow, of_window = sums_of(flows, _PRICE_BARS, _FLOW_BARS, WINDOW - 1, rows=bars.rows)
     first = volumes[..., : bars.rows]
     of_window[0] += first

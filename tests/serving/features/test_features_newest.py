@@ -81,11 +81,11 @@ def test_the_usual_week_is_the_symbols_own_or_its_kinds_with_its_own_times_of_da
     newest = NewestInputs(frames)
     for place, frame in enumerate(frames):
         known = {frame.symbol: week(frame.timeframe, 1), "any": week(frame.timeframe, 2)}
-        np.testing.assert_array_equal(newest.usual_week(known, None, place), known[frame.symbol])
+        np.testing.assert_array_equal(newest.usual_week(known, None, place).usual, known[frame.symbol])
         kinds = {"crypto": week(frame.timeframe, 3), "any": week(frame.timeframe, 2)}
         for market in ("crypto", "fx", None):
             expected = usual_week(kinds, frame, market)
-            np.testing.assert_allclose(newest.usual_week(kinds, market, place), expected, rtol=1e-12)
+            np.testing.assert_allclose(newest.usual_week(kinds, market, place).usual, expected, rtol=1e-12)
             assert np.ptp(expected / kinds.get(market or "any", kinds["any"])) > 0
 
 

@@ -13,7 +13,7 @@ from fusiontrade.clock import parse_iso
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.features import activity, slots, slots_a_week, usual_activity, usual_week
-from serving.features.season import following_slots
+from serving.features.season import Week
 
 HOUR = 3_600_000
 NEW_YORK = ZoneInfo("America/New_York")
@@ -73,7 +73,7 @@ def fx_week() -> np.ndarray:
 
 def test_following_slots_skip_the_hours_in_which_the_market_rests() -> None:
     friday = 4 * 24 + 16
-    found = following_slots(fx_week(), np.array([0, friday - 2, friday, 167]), 4)
+    found = Week(fx_week()).following(np.array([0, friday - 2, friday, 167]), 4)
     sunday = 6 * 24 + 17
     assert found.tolist() == [
         [1, 2, 3, 4],
@@ -85,14 +85,14 @@ def test_following_slots_skip_the_hours_in_which_the_market_rests() -> None:
 
 def test_a_bar_in_a_slot_that_usually_rests_is_followed_by_the_opening() -> None:
     saturday = 5 * 24 + 12
-    assert following_slots(fx_week(), np.array([saturday]), 2).tolist() == [[6 * 24 + 17, 6 * 24 + 18]]
+    assert Week(fx_week()).following(np.array([saturday]), 2).tolist() == [[6 * 24 + 17, 6 * 24 + 18]]
 
 
 def test_with_no_known_activity_or_one_traded_slot_the_week_still_goes_round() -> None:
-    assert following_slots(np.zeros(168), np.array([166]), 3).tolist() == [[167, 0, 1]]
+    assert Week(np.zeros(168)).following(np.array([166]), 3).tolist() == [[167, 0, 1]]
     one = np.zeros(168)
     one[7] = 1.0
-    assert following_slots(one, np.array([7, 100]), 3).tolist() == [[7, 7, 7], [7, 7, 7]]
+    assert Week(one).following(np.array([7, 100]), 3).tolist() == [[7, 7, 7], [7, 7, 7]]
 
 
 def test_activity_is_the_true_range_relative_to_the_five_days_before(make_frame) -> None:

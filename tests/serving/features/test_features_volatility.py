@@ -14,7 +14,7 @@ from fusiontrade.errors import BadCandles
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.features import VOLATILITY, WINDOW, atr, slots, slots_a_week, volatility_columns
-from serving.features.season import following_slots
+from serving.features.season import Week
 
 HOUR = 3_600_000
 TOLERANCE = 1e-6
@@ -150,7 +150,7 @@ def test_every_column_is_what_its_definition_says(make_frame) -> None:
         for bars in (4, 16, 64, 256):
             squares = [(move[one] / now[one]) ** 2 for one in range(row - bars + 1, row + 1)]
             expected[f"move_{bars}"] = math.log(math.sqrt(mean(squares))) - relative
-        ahead = following_slots(usual, slot[row : row + 1], 4)[0].tolist()
+        ahead = Week(usual).following(slot[row : row + 1], 4)[0].tolist()
         coming = [weight[place] for place in ahead]
         wilder = [(13 / 14) ** back for back in range(60)]
         expected |= {
