@@ -85,16 +85,16 @@ def _sound(frames: Sequence[CandleFrame]) -> NDArray[np.bool_]:
     first = frames[0]
     if len({len(column) for column in _columns(first)}) > 1 or not len(first):
         return np.zeros(len(frames), np.bool_)
-    time = np.stack([frame.time for frame in frames])
-    prices = np.stack([(frame.open, frame.high, frame.low, frame.close) for frame in frames])
-    opens, high, low, close = prices[:, 0], prices[:, 1], prices[:, 2], prices[:, 3]
+    time = np.array([frame.time for frame in frames])
+    opens, high, low, close = (
+        np.array([getattr(frame, name) for frame in frames]) for name in ("open", "high", "low", "close")
+    )
     with np.errstate(invalid="ignore"):
-        sound = (time.min(axis=1) >= 0) & (time.max(axis=1) < _LAST_INSTANT)
-        sound &= (np.diff(time, axis=1) > 0).all(axis=1)
+        sound = (time[:, 0] >= 0) & (time[:, -1] < _LAST_INSTANT) & (time[:, 1:] > time[:, :-1]).all(axis=1)
         sound &= (low.min(axis=1) >= _LEAST_PRICE) & (high.max(axis=1) <= _MOST_PRICE)
         sound &= ((np.minimum(opens, close) >= low) & (np.maximum(opens, close) <= high)).all(axis=1)
         if first.volume is not None:
-            volume = np.stack([frame.volume for frame in frames if frame.volume is not None])
+            volume = np.array([frame.volume for frame in frames])
             sound &= (volume.min(axis=1) >= 0) & (volume.max(axis=1) < np.inf)
     return np.asarray(sound)
 
