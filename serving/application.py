@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_BODIES = 16  # of the greatest length, held at the same time
+_BODIES = 16  # of the greatest length, held at the same time by all processes together
 _MANY_ITEMS = 32  # more of them are written in a thread
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _LAST_WORDS = 2.0  # seconds for requests that were given up to be told so
@@ -97,7 +97,7 @@ class Service:
         self.running: Running | None = None
         self._load = load
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="body")
-        self._memory = Memory(_BODIES * settings.body_limit)
+        self._memory = Memory(max(2, _BODIES // settings.processes) * settings.body_limit)
         self.accepted = 0  # invocations that are neither answered nor refused yet
 
     async def start(self) -> None:
@@ -237,7 +237,13 @@ class Service:
     def _served(self) -> list[dict[str, str]]:
         cards = [] if self.running is None else [bundle.card for bundle in self.running.engine.bundles.values()]
         return [
-            {"id": card.model_id, "version": card.version, "kind": card.kind, "timeframe": card.timeframe}
+            {
+                "id": card.model_id,
+                "version": card.version,
+                "kind": card.kind,
+                "timeframe": card.timeframe,
+                "precision": card.precision,
+            }
             for card in cards
         ]
 

@@ -57,7 +57,9 @@ def test_ping_and_models_say_what_serves_and_what_was_refused(program: Program, 
     told = httpx.get(program.url + "/models").json()
     assert told["state"] == "ready"
     assert {one["id"] for one in told["models"]} == {f"{k}-{t}" for k in ("lstm", "patchtst") for t in TIMEFRAMES}
-    assert all(len(one["version"]) == 12 for one in told["models"])
+    assert all(len(one["version"]) == 12 and one["precision"] == "f32" for one in told["models"])
+    (process,) = told["processes"]
+    assert (process["state"], process["generation"], process["in_flight"]) == ("ready", 0, told["in_flight"])
     assert told["generation"] == 0
     (refused,) = told["refused"]
     assert refused["folder"] == "lstm-1d"
