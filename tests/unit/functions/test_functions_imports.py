@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
+FUNCTIONS = sorted(
+    path.parent.name
+    for path in (ROOT / "functions").glob("*/app.py")
+    if "create_app(" in path.read_text(encoding="utf-8")
+)
+"""Those that answer HTTP; the workers of queues and schedules have no application."""
 PATHS = {"auth": "/api/v1/auth/me", "docs": "/api/health", "fusion": "/api/v1/fusion/EURUSD=X"}
 
 PACKAGES = {

@@ -24,7 +24,12 @@ from tests.support.http_api import event
 pytest.importorskip("snapshot_restore_py")
 
 ROOT = Path(__file__).resolve().parents[3]
-FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
+FUNCTIONS = sorted(
+    path.parent.name
+    for path in (ROOT / "functions").glob("*/app.py")
+    if "create_app(" in path.read_text(encoding="utf-8")
+)
+"""Those that answer HTTP; the workers of queues and schedules have no application."""
 ENVIRONMENT = {
     "STAGE": "dev",
     "PATH": os.environ["PATH"],

@@ -1,0 +1,45 @@
+"""The handler of a queue's function: structured log lines with each message's request id, and partial batch answers.
+
+A worker's ``app.py`` reads::
+
+    settings = Settings.from_environment(os.environ)
+    handler = queue_handler("mail", settings, work)
+
+where ``work(record)`` raises if the record has to be delivered again. FastAPI is not imported.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from fusiontrade.cloud.batches import BatchAnswer, Record, work_through
+from fusiontrade.settings import Settings
+
+__all__ = ["QueueHandler", "queue_handler"]
+
+QueueHandler = Callable[[dict[str, Any], Any], BatchAnswer]
+
+
+def queue_handler(service: str, settings: Settings, work: Callable[[Record], object]) -> QueueHandler:
+    """Return the handler of the function ``service``, which does ``work`` on each record of a batch."""
+    logger = Logger(service=service, level=settings.log_level)
+
+    def begin(record: Record) -> None:
+        logger.append_keys(request_id=record.request_id, message_id=record.id, deliveries=record.deliveries)
+
+    def handler(event: dict[str, Any], context: Any) -> BatchAnswer:
+        for each in logging.getLogger().handlers:  # the runtime's own: libraries' records get the same form
+            each.setFormatter(logger.registered_formatter)
+        logging.getLogger("fusiontrade").setLevel(settings.log_level)
+        try:
+            return work_through(
+                event, work, seconds_left=lambda: context.get_remaining_time_in_millis() / 1000, begin=begin
+            )
+        finally:
+            logger.remove_keys(["request_id", "message_id", "deliveries"])
+
+    return handler
