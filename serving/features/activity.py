@@ -16,7 +16,7 @@ from fusiontrade.market.candles import CandleFrame, Floats
 from serving.features.bars import WINDOW, Bars
 from serving.features.columns import CLIP, needs
 from serving.features.rolling import mean_of, newest, sums_of
-from serving.features.season import LEAST_SIZE, Week, slots, slots_a_day
+from serving.features.season import LEAST_SIZE, Slots, Week
 
 __all__ = ["VOLATILITY", "newest_volatility", "volatility_columns"]
 
@@ -63,40 +63,35 @@ def volatility_columns(frame: CandleFrame, usual: Floats) -> NDArray[np.float32]
     needs(frame, WINDOW)
     rows = len(frame) - WINDOW + 1
     table = np.full((len(frame), len(VOLATILITY)), np.nan, np.float32)
-    slot, day = slots(frame.time, frame.timeframe), slots_a_day(frame.timeframe)
-    table[WINDOW - 1 :] = newest_volatility(Bars.of_many([frame], rows), [slot], [Week.of(usual)], [day], rows=rows)[0]
+    slots = Slots.of(frame.time[1:], frame.timeframe)
+    table[WINDOW - 1 :] = newest_volatility(Bars.of_many([frame], rows), [slots], [Week.of(usual)], rows=rows)[0]
     return table
 
 
-def newest_volatility(
-    bars: Bars, slot: Sequence[NDArray[np.intp]], weeks: Sequence[Week], days: Sequence[int], *, rows: int
-) -> NDArray[np.float32]:
+def newest_volatility(bars: Bars, slots: Sequence[Slots], weeks: Sequence[Week], *, rows: int) -> NDArray[np.float32]:
     """Return (frames, rows, 28) float32: the rows of `volatility_columns` that are asked for, of several frames.
 
     Parameters
     ----------
     bars
         Of the frames; 599 bars or more before the newest ``rows``.
-    slot
-        Of each frame: (rows + 599,) or more, the slots of the newest bars.
+    slots
+        Of each frame: those of the newest ``rows`` + 598 bars.
     weeks
         Of each frame: the usual one.
-    days
-        Of each frame: slots of a day.
     """
     past = rows + WINDOW - 2  # the window's first bar has no close before it
-    slot = [one[len(one) - past :] for one in slot]
-    now = np.array([week.weights[places] for week, places in zip(weeks, slot, strict=True)])
+    now = np.array([week.weights[slot.of_week] for week, slot in zip(weeks, slots, strict=True)])
     size = np.maximum(newest(bars.true_ranges, past) / newest(bars.closes, past), LEAST_SIZE) / now
     returns = newest(bars.log_returns, past)
-    ahead = [week.following(places[-rows:], _AHEAD) for week, places in zip(weeks, slot, strict=True)]
+    ahead = [week.following(slot.of_week[-rows:], _AHEAD) for week, slot in zip(weeks, slots, strict=True)]
     levels, unit = np.log(_means(size, _LEVELS, rows)), newest(bars.unit, rows)
     moves = 0.5 * np.log(np.maximum(_means((returns / now) ** 2, _MOVES, rows), LEAST_SIZE**2))
     coming = np.array([week.weights[places] for week, places in zip(weeks, ahead, strict=True)])
     columns = (
         np.concatenate((levels, moves)) - np.log(unit / newest(bars.closes, rows)),
         np.log(_seasons(now, coming, rows)),
-        _same_hours(np.log(size), levels[-1], slot, ahead, days),
+        _same_hours(np.log(size), levels[-1], slots, ahead),
         _residuals(size, returns, now, rows),
         _moves(bars, rows) / unit,
     )
@@ -116,31 +111,22 @@ def _seasons(now: Floats, coming: Floats, rows: int) -> Floats:
     return np.stack([coming[..., 0], coming.mean(axis=-1), coming.max(axis=-1), np.array(past), newest(now, rows)])
 
 
-def _same_hours(
-    log_size: Floats,
-    level: Floats,
-    slot: Sequence[NDArray[np.intp]],
-    ahead: Sequence[NDArray[np.intp]],
-    days: Sequence[int],
-) -> Floats:
+def _same_hours(log_size: Floats, level: Floats, slots: Sequence[Slots], ahead: Sequence[NDArray[np.intp]]) -> Floats:
     """Return (2, frames, rows): mean log size above ``level`` at the times of day of the next bar, of the next four."""
-    found = [_at_times_of_day(*one) for one in zip(log_size, slot, ahead, days, strict=True)]
+    found = [_at_times_of_day(*one) for one in zip(log_size, slots, ahead, strict=True)]
     totals, counts = np.array(found).transpose(1, 0, 3, 2)  # sums and numbers, frames, slots ahead, rows
     total, count = (np.stack((each[:, 0], each.sum(axis=1))) for each in (totals, counts))
     return np.where(count > 0, total / np.maximum(count, 1) - level, 0.0)
 
 
-def _at_times_of_day(
-    log_size: Floats, slot: NDArray[np.intp], ahead: NDArray[np.intp], day: int
-) -> tuple[Floats, NDArray[np.intp]]:
+def _at_times_of_day(log_size: Floats, slots: Slots, ahead: NDArray[np.intp]) -> tuple[Floats, NDArray[np.intp]]:
     """Return (rows, 4) twice: sum and number of those of the newest 590 bars at the times of day of each slot ahead."""
-    bars, rows = len(slot), np.arange(len(slot) - len(ahead), len(slot))[:, None]
-    time = (slot % day).astype(np.int16)  # short integers are sorted by their digits
-    order = np.argsort(time, kind="stable")
-    place = time[order].astype(np.intp) * bars + order
+    bars = len(log_size)
+    rows = np.arange(bars - len(ahead), bars)[:, None]
+    order, place = slots.by_time_of_day
     total = np.zeros(bars + 1)
     np.cumsum(log_size[order], out=total[1:])
-    begins = ahead % day * bars
+    begins = ahead % slots.a_day * bars
     first = np.searchsorted(place, begins + np.maximum(rows - _SAME_HOUR_BARS + 1, 0))
     last = np.searchsorted(place, begins + rows, side="right")
     return total[last] - total[first], last - first

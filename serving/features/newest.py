@@ -29,7 +29,7 @@ from serving.features.inputs import (
     candle_window,
 )
 from serving.features.rolling import mean_of
-from serving.features.season import Week, newest_slots, slots_a_day, with_own_times_of_day
+from serving.features.season import Slots, Week, newest_slots, with_own_times_of_day
 from serving.markets import row_of
 
 __all__ = ["NewestInputs", "lstm_inputs", "patchtst_inputs"]
@@ -70,9 +70,9 @@ class NewestInputs:
         return np.array([newest_calendar(_bytes(time), timeframe) for time, timeframe in newest])
 
     @cached_property
-    def _slots(self) -> list[NDArray[np.intp]]:
-        """Of each frame: (600,)."""
-        return [newest_slots(_bytes(frame.time[-WINDOW:]), frame.timeframe) for frame in self._frames]
+    def _slots(self) -> list[Slots]:
+        """Of each frame: those of the newest 599 bars."""
+        return [newest_slots(_bytes(frame.time[1 - WINDOW :]), frame.timeframe) for frame in self._frames]
 
     @property
     def close(self) -> Floats:
@@ -119,13 +119,12 @@ class NewestInputs:
         if frame.symbol in season:
             return usual
         sizes = self._bars.true_ranges[place, 1 - WINDOW :] / self._bars.closes[place, 1 - WINDOW :]
-        return with_own_times_of_day(usual, sizes, self._slots[place][1:], slots_a_day(frame.timeframe))
+        return with_own_times_of_day(usual, sizes, self._slots[place])
 
     def volatility(self, usual: Sequence[Floats | Week]) -> Inputs:
         """Return (frames, 28) season-adjusted volatility, given each frame's usual activity (slots of its week,)."""
         weeks = [Week.of(week) for week in usual]
-        days = [slots_a_day(frame.timeframe) for frame in self._frames]
-        return newest_volatility(self._bars, self._slots, weeks, days, rows=1)[:, -1]
+        return newest_volatility(self._bars, self._slots, weeks, rows=1)[:, -1]
 
 
 def lstm_inputs(frame: CandleFrame, rows: Rows | None = None) -> tuple[Inputs, Inputs]:

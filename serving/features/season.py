@@ -24,6 +24,7 @@ from serving.markets import row_of
 
 __all__ = [
     "LEAST_SIZE",
+    "Slots",
     "Week",
     "activity",
     "drawn_to",
@@ -62,12 +63,38 @@ def slots(time: Instants, timeframe: Timeframe) -> NDArray[np.intp]:
     return np.asarray((local + _MONDAY) % (7 * _DAY) // timeframe.milliseconds, np.intp)
 
 
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """Where in the week, and when in the day, each of n bars opens.
+
+    Parameters
+    ----------
+    of_week
+        (n,) as `slots` gives them.
+    a_day
+        How many a day has.
+    """
+
+    of_week: NDArray[np.intp]
+    a_day: int
+
+    @classmethod
+    def of(cls, time: Instants, timeframe: Timeframe) -> Slots:
+        """Return the slots of bars that open at ``time`` (n,), ms UTC."""
+        return cls(slots(time, timeframe), slots_a_day(timeframe))
+
+    @cached_property
+    def by_time_of_day(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """(n,) the bars by their time of day, then by age, and their places: time of day · n + bar, rising."""
+        time = (self.of_week % self.a_day).astype(np.int16)  # short integers are sorted by their digits
+        order = np.argsort(time, kind="stable")
+        return order, time[order].astype(np.intp) * len(time) + order
+
+
 @lru_cache(maxsize=128)
-def newest_slots(time: bytes, timeframe: Timeframe) -> NDArray[np.intp]:
-    """Return `slots` of bars that open at these instants (int64 as bytes); all symbols ask for the same."""
-    found = slots(np.frombuffer(time, np.int64), timeframe)
-    found.setflags(write=False)
-    return found
+def newest_slots(time: bytes, timeframe: Timeframe) -> Slots:
+    """Return `Slots` of bars that open at these instants (int64 as bytes); all symbols ask for the same."""
+    return Slots.of(np.frombuffer(time, np.int64), timeframe)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,11 +160,10 @@ def usual_week(season: Mapping[str, Sequence[float] | Floats], frame: CandleFram
     bars = Bars.of(frame, len(frame) - 1)
     sizes = bars.newest(bars.true_ranges) / bars.close
     week = Week.of(row_of(season, frame.symbol, market))
-    slot, day = slots(frame.time, frame.timeframe)[1:], slots_a_day(frame.timeframe)
-    return with_own_times_of_day(week, sizes, slot, day).usual
+    return with_own_times_of_day(week, sizes, Slots.of(frame.time[1:], frame.timeframe)).usual
 
 
-def with_own_times_of_day(week: Week, sizes: Floats, slot: NDArray[np.intp], day: int) -> Week:
+def with_own_times_of_day(week: Week, sizes: Floats, slot: Slots) -> Week:
     """Return the week with each time of day drawn to its mean in these bars against a prior of five ordinary bars.
 
     The times of day before and after count half: a week has five to seven bars of each.
@@ -147,13 +173,12 @@ def with_own_times_of_day(week: Week, sizes: Floats, slot: NDArray[np.intp], day
     week
         The usual one.
     sizes, slot
-        (n,) true range relative to the close, and slot, of the newest bars.
-    day
-        Slots of a day.
+        (n,) true range relative to the close, and slots, of the newest bars.
     """
-    size = np.maximum(sizes, LEAST_SIZE) / week.weights[slot]
+    size = np.maximum(sizes, LEAST_SIZE) / week.weights[slot.of_week]
     busy = np.minimum(size / size.mean(), _MOST)
-    time = slot % day
+    day = slot.a_day
+    time = slot.of_week % day
     total = _with_neighbours(np.bincount(time, busy, day))
     count = _with_neighbours(np.bincount(time, minlength=day))
     factor = (total + _PRIOR_OF_OWN) / (count + _PRIOR_OF_OWN)
