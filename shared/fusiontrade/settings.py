@@ -77,11 +77,14 @@ class Settings(BaseModel):
     market_data_as_of: int | None = None
     request_budget_seconds: Annotated[float, Field(gt=0, le=28)] = 25.0
 
-    @field_validator("allowed_origins", mode="before")
+    intraday_symbols: tuple[str, ...] = ()
+    """Symbols that are forecast every day; none: `fusiontrade.market.symbols.DEFAULT_SYMBOLS`."""
+
+    @field_validator("allowed_origins", "intraday_symbols", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+            return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
         return value
 
     @field_validator("allowed_origins")

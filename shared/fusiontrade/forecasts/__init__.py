@@ -1,0 +1,1 @@
+"""Forecasts that nobody waits for: jobs, runs over many symbols, and the worker that does both."""
