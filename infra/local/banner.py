@@ -35,6 +35,7 @@ def show(console: Console, options: Options, told: Mapping[str, Any], seconds: f
         table.add_row("refused", f"[red]{bundle['folder']}: {bundle['reason']}[/red]")
     if broken:
         table.add_row("cannot start", f"[red]{broken} (tried again when the code changes)[/red]")
+    table.add_row("mail", f"{options.outbox}  (none leaves this machine)")
     table.add_row("emulated AWS", options.emulator_url)
     table.add_row("log", str(options.log_file))
     console.print(table)

@@ -52,6 +52,8 @@ def overrides(options: Options) -> dict[str, str]:
         "POWERTOOLS_LOG_LEVEL": options.log_level,
         "AWS_ENDPOINT_URL": options.emulator_url,
         "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": options.serving_url,
+        "MAIL_DELIVERY": "outbox",
+        "MAIL_OUTBOX": str(options.outbox),
         **options.variables,
     }
 

@@ -71,6 +71,11 @@ class Options:
         return self.folder / "log" / "fusiontrade.log"
 
     @property
+    def outbox(self) -> Path:
+        """Where mails go: one file each."""
+        return self.folder / "outbox"
+
+    @property
     def url(self) -> str:
         """Root of the API."""
         return f"http://{HOST}:{self.port}"

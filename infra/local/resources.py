@@ -1,4 +1,4 @@
-"""The template's state on the emulator: tables, bucket, secrets, and what a first start puts into them.
+"""The template's state on the emulator: tables, bucket, queues, keys, secrets, and what a first start puts into them.
 
 Always true here: safe to run at any time; what is there already is kept, never emptied or replaced; a table whose keys
 no longer fit the template is an error that says what to do. Runs as a process of its own with the environment of a
@@ -29,13 +29,15 @@ from infra.local.functions import AWS_VARIABLES
 from infra.local.gateway import local_template, overrides
 from infra.local.log import NOTICE, emit
 from infra.local.options import Options
-from infra.local.template import Template
+from infra.local.template import QUEUE, Template
 from serving.bundle import CARD, MANIFEST, load_bundle
 
 __all__ = ["ensure", "upload_bundles"]
 
 NAME = "resources"
 TABLE, BUCKET, SECRET = "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret"
+KEY = "AWS::KMS::Key"
+_OF_QUEUES = ("VisibilityTimeout", "MessageRetentionPeriod", "DelaySeconds", "RedrivePolicy", "SqsManagedSseEnabled")
 _AS_GIVEN = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
 
 
@@ -50,7 +52,13 @@ def ensure(template: Template, bundles: Path) -> None:
     for logical_id in template.of_type(BUCKET):
         _ensure_bucket(template.physical_name(logical_id))
     for logical_id in template.of_type(SECRET):
-        _ensure_secret(template.physical_name(logical_id), logical_id)
+        _ensure_secret(template.physical_name(logical_id), logical_id, template.properties(logical_id))
+    # a queue that others give their messages up to comes first: SQS refuses a redrive to nowhere
+    for logical_id in sorted(template.of_type(QUEUE), key=lambda name: "RedrivePolicy" in template.properties(name)):
+        _ensure_queue(template.physical_name(logical_id), template.properties(logical_id))
+    # the alarms' key is left out with the alarms: nothing here is encrypted with it
+    if "AccountsKey" in template.of_type(KEY):
+        _ensure_key(template.physical_name("AccountsKey"))
     if "ArtifactsBucket" in template.resources:
         upload_bundles(Storage(template.physical_name("ArtifactsBucket")), bundles)
     if "AccountsTable" in template.resources:
@@ -105,13 +113,45 @@ def _ensure_bucket(name: str) -> None:
         s3.create_bucket(Bucket=name)
 
 
-def _ensure_secret(name: str, logical_id: str) -> None:
+def _ensure_secret(name: str, logical_id: str, properties: Mapping[str, Any]) -> None:
     manager = client("secretsmanager", read_seconds=10.0)
     try:
         manager.describe_secret(SecretId=name)
     except manager.exceptions.ResourceNotFoundException:
-        text = SigningKeys.generate().to_json() if logical_id == "SigningKeys" else "{}"
+        if logical_id == "SigningKeys":
+            text = SigningKeys.generate().to_json()
+        elif (generated := properties.get("GenerateSecretString")) is not None:
+            text = manager.get_random_password(**generated)["RandomPassword"]
+        else:
+            text = "{}"
         manager.create_secret(Name=name, SecretString=text)
+
+
+def _ensure_queue(name: str, properties: Mapping[str, Any]) -> None:
+    """Make a queue, or give the one that is there the template's settings; its messages stay."""
+    sqs = client("sqs", read_seconds=10.0)
+    wanted = {key: _attribute(properties[key]) for key in _OF_QUEUES if key in properties}
+    try:
+        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    except sqs.exceptions.QueueDoesNotExist:
+        sqs.create_queue(QueueName=name, Attributes=wanted)
+    else:
+        sqs.set_queue_attributes(QueueUrl=url, Attributes=wanted)
+
+
+def _attribute(value: object) -> str:
+    """Return a property as SQS takes it: text, JSON for what is more than one value."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _ensure_key(name: str) -> None:
+    """Make a key under the alias by which the template's references find it."""
+    kms, alias = client("kms", read_seconds=10.0), f"alias/{name}"
+    try:
+        kms.describe_key(KeyId=alias)
+    except kms.exceptions.NotFoundException:
+        made = kms.create_key(Description=name)["KeyMetadata"]["KeyId"]
+        kms.create_alias(AliasName=alias, TargetKeyId=made)
 
 
 def upload_bundles(storage: Storage, folder: Path) -> None:

@@ -27,6 +27,7 @@ REGION = "us-east-1"
 FUNCTION = "AWS::Serverless::Function"
 HTTP_API = "AWS::Serverless::HttpApi"
 LAYER = "AWS::Serverless::LayerVersion"
+QUEUE = "AWS::SQS::Queue"
 NESTED = ("AWS::Serverless::Application", "AWS::CloudFormation::Stack")
 GATEWAY_MILLISECONDS = 30_000
 _NO_VALUE = object()
@@ -250,8 +251,11 @@ class Template:
         logical_id = name.removesuffix(".Alias").removesuffix(".Version")
         if logical_id not in self.resources:
             raise TemplateError(f"{where}: nothing is called {name}")
-        if self.resources[logical_id]["Type"] in _REF_IS_ARN:
+        kind = self.resources[logical_id]["Type"]
+        if kind in _REF_IS_ARN:
             return self._attribute([logical_id, "Arn"], where)
+        if kind == QUEUE:
+            return self._attribute([logical_id, "QueueUrl"], where)
         return self.physical_name(logical_id)
 
     def _pseudo(self, name: str, where: str) -> str:
@@ -278,6 +282,10 @@ class Template:
             return _ARNS[kind].format(region=REGION, account=ACCOUNT, name=self.physical_name(logical_id))
         if attribute == "StreamArn" and kind == "AWS::DynamoDB::Table":
             return f"{self._attribute([logical_id, 'Arn'], where)}/stream/latest"
+        if kind == QUEUE and attribute == "QueueName":
+            return self.physical_name(logical_id)
+        if kind == QUEUE and attribute == "QueueUrl":
+            return f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{self.physical_name(logical_id)}"
         raise TemplateError(f"{where}: {logical_id}.{attribute} is not known to the laptop stack")
 
     def _nested(self, logical_id: str) -> Template:
@@ -326,7 +334,7 @@ _NAME_PROPERTY = {
     "AWS::DynamoDB::Table": "TableName",
     "AWS::S3::Bucket": "BucketName",
     "AWS::SecretsManager::Secret": "Name",
-    "AWS::SQS::Queue": "QueueName",
+    QUEUE: "QueueName",
     "AWS::Logs::LogGroup": "LogGroupName",
     FUNCTION: "FunctionName",
 }
@@ -335,7 +343,9 @@ _ARNS = {
     "AWS::DynamoDB::Table": "arn:aws:dynamodb:{region}:{account}:table/{name}",
     "AWS::S3::Bucket": "arn:aws:s3:::{name}",
     "AWS::SecretsManager::Secret": "arn:aws:secretsmanager:{region}:{account}:secret:{name}",
-    "AWS::SQS::Queue": "arn:aws:sqs:{region}:{account}:{name}",
+    QUEUE: "arn:aws:sqs:{region}:{account}:{name}",
+    # a key's own id is drawn when it is made; an alias is as good wherever a key is used, and known beforehand
+    "AWS::KMS::Key": "arn:aws:kms:{region}:{account}:alias/{name}",
     "AWS::SNS::Topic": "arn:aws:sns:{region}:{account}:{name}",
     "AWS::Logs::LogGroup": "arn:aws:logs:{region}:{account}:log-group:{name}",
     FUNCTION: "arn:aws:lambda:{region}:{account}:function:{name}",

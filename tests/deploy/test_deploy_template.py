@@ -19,6 +19,7 @@ WITHOUT_RESOURCE_RIGHTS = {
     ("RolloutRole", "WatchAlarms"): "CloudWatch lists alarms, it does not name them",
     ("AlarmKey", "Account"): "a key's policy speaks of the key alone; without the account nobody may change it",
     ("AlarmKey", "Publishers"): "a key's policy speaks of the key alone",
+    ("AccountsKey", "Account"): "a key's policy speaks of the key alone; without the account nobody may change it",
     ("endpoint.yaml:Role", "RegistryLogin"): "a registry login is for the account",
     ("endpoint.yaml:Role", "Metrics"): "CloudWatch takes metrics by namespace, which the condition names",
 }
@@ -122,7 +123,7 @@ def test_statement_names_each_action_it_allows(everything: Resources) -> None:
         for name, s in statements(everything)
         if s["Effect"] == "Allow" and any("*" in action for action in as_list(s["Action"]))
     }
-    assert wild == {("AlarmKey", "Account")}
+    assert wild == {("AlarmKey", "Account"), ("AccountsKey", "Account")}
 
 
 def test_no_statement_is_written_as_an_exception(everything: Resources) -> None:
@@ -326,10 +327,14 @@ def test_bucket_refuses_plain_http_and_old_tls(deployed: Resources) -> None:
 
 def test_secret_has_no_value_in_the_template(deployed: Resources) -> None:
     secrets = of_type(deployed, "AWS::SecretsManager::Secret")
-    assert set(secrets) == {"SigningKeys"}
+    assert set(secrets) == {"SigningKeys", "DerivationSecret"}
     for secret in secrets.values():
-        assert not {"SecretString", "GenerateSecretString"} & set(secret["Properties"])
-        assert secret["DeletionPolicy"] == "Retain"
+        assert "SecretString" not in secret["Properties"]
+        assert (secret["DeletionPolicy"], secret["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert "GenerateSecretString" not in secrets["SigningKeys"]["Properties"]
+    generated = secrets["DerivationSecret"]["Properties"]["GenerateSecretString"]
+    # 62 signs, each with six bits but for a little: more than a key of 256 bits
+    assert generated == {"PasswordLength": 64, "ExcludePunctuation": True}
 
 
 def test_variable_of_a_function_is_a_reference_and_never_a_literal(functions: Resources) -> None:

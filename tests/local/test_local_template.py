@@ -29,6 +29,8 @@ def value_of(folder: Path, expression: str, **parameters: str) -> object:
       Table: {{Type: "AWS::DynamoDB::Table", Properties: {{}}}}
       Bucket: {{Type: "AWS::S3::Bucket", Properties: {{}}}}
       Secret: {{Type: "AWS::SecretsManager::Secret"}}
+      Queue: {{Type: "AWS::SQS::Queue"}}
+      Key: {{Type: "AWS::KMS::Key"}}
       OnlyProd: {{Type: "AWS::S3::Bucket", Condition: IsProd}}
     Outputs: {{Answer: {{Value: {expression}}}}}
     """
@@ -43,6 +45,10 @@ def value_of(folder: Path, expression: str, **parameters: str) -> object:
         ("!Ref Table", "stack-Table"),
         ("!Ref Bucket", "stack-bucket"),
         ("!Ref Secret", "arn:aws:secretsmanager:us-east-1:000000000000:secret:stack-Secret"),
+        ("!Ref Queue", "https://sqs.us-east-1.amazonaws.com/000000000000/stack-Queue"),
+        ("!GetAtt Queue.Arn", "arn:aws:sqs:us-east-1:000000000000:stack-Queue"),
+        ("!GetAtt Queue.QueueName", "stack-Queue"),
+        ("!GetAtt Key.Arn", "arn:aws:kms:us-east-1:000000000000:alias/stack-Key"),
         ("!GetAtt Table.Arn", "arn:aws:dynamodb:us-east-1:000000000000:table/stack-Table"),
         ("{'Fn::GetAtt': [Bucket, Arn]}", "arn:aws:s3:::stack-bucket"),
         ("!Sub '${Bucket.Arn}/candles/*'", "arn:aws:s3:::stack-bucket/candles/*"),
