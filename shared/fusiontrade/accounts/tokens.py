@@ -156,7 +156,8 @@ class Tokens:
         if claims["tier"] not in get_args(Tier) or not isinstance(claims["verified"], bool):
             raise ValueError("tier")
         user_id, _, email, session_id = (_text(claims[name]) for name in _CLAIMS)
-        return Identity(user_id, email, cast(Tier, claims["tier"]), session_id, claims["verified"])
+        tier, verified, issued_at = cast(Tier, claims["tier"]), claims["verified"], int(claims["iat"])
+        return Identity(user_id, email, tier, session_id, verified, issued_at)
 
 
 def _named(keys: Sequence[ECKey], token: Any) -> ECKey:

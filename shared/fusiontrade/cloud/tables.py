@@ -8,10 +8,13 @@ and a value ``:name``, and every ``#name`` is resolved by itself.
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fusiontrade.cloud.failures import code_of, state_errors
 from fusiontrade.cloud.session import client
@@ -21,20 +24,46 @@ from fusiontrade.errors import Conflict
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-__all__ = ["Check", "Condition", "ConditionFailed", "Delete", "Key", "Page", "Put", "Table", "Update", "Write"]
+__all__ = [
+    "Check",
+    "Condition",
+    "ConditionFailed",
+    "Delete",
+    "Key",
+    "Page",
+    "Placed",
+    "Put",
+    "Table",
+    "Update",
+    "Write",
+    "transact",
+]
 
 Key = Mapping[str, str | int]
 _NAME = re.compile(r"#(\w+)")
 _MOST_WRITES = 100
+_WAITS_SECONDS = (0.01, 0.03, 0.1, 0.2)
+Answer = TypeVar("Answer")
 
 
 class ConditionFailed(Conflict):
-    """A conditional write did not happen; ``item`` is what stood there, None where there was nothing."""
+    """A conditional write did not happen; ``item`` is what stood there, None where there was nothing.
 
-    def __init__(self, item: Item | None, index: int = 0) -> None:
+    Of a transaction, ``indexes`` are all the writes whose conditions failed, and ``index`` and ``item`` the first's.
+    """
+
+    def __init__(self, item: Item | None, indexes: Sequence[int] = (0,)) -> None:
         super().__init__("it was changed by another request; read it again")
         self.item = item
-        self.index = index
+        self.indexes = tuple(indexes)
+        self.index = self.indexes[0]
+
+
+class _Held(Conflict):
+    """A transaction of another request holds the item now."""
+
+    def __init__(self) -> None:
+        super().__init__("another request is changing the same thing; try again")
 
 
 @dataclass(frozen=True)
@@ -55,11 +84,11 @@ class Put:
 
 @dataclass(frozen=True)
 class Update:
-    """Change attributes of one item, making it where it is absent; ``add`` adds to numbers atomically."""
+    """Change attributes of one item, making it where it is absent; ``add`` adds to numbers and sets atomically."""
 
     key: Key
     assign: Mapping[str, Any] = field(default_factory=dict)
-    add: Mapping[str, int] = field(default_factory=dict)
+    add: Mapping[str, int | Decimal | frozenset[str]] = field(default_factory=dict)
     remove: Sequence[str] = ()
     condition: Condition | None = None
 
@@ -81,6 +110,14 @@ class Check:
 
 
 Write = Put | Update | Delete | Check
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A write and the table it goes to, for a transaction over several."""
+
+    table: str
+    write: Write
 
 
 @dataclass(frozen=True)
@@ -126,63 +163,100 @@ class Table:
     def _write(self, operation: str, write: Write, **more: Any) -> Any:
         from botocore.exceptions import ClientError
 
-        with state_errors("the database"):
+        def send() -> Any:
             try:
                 return getattr(self._client, operation)(**_request(self._name, write), **more)
             except ClientError as error:
                 if code_of(error) == "ConditionalCheckFailedException":
                     raise ConditionFailed(_item_in(error.response)) from None
+                if code_of(error) == "TransactionConflictException":
+                    raise _Held from None
                 raise
+
+        with state_errors("the database"):
+            return _unless_held(send)
 
     def query(
         self, condition: Condition, *, index: str | None = None, limit: int = 50, newest_first: bool = False,
-        start: Item | None = None,
+        start: Item | None = None, filter: Condition | None = None, names: Sequence[str] = (),
     ) -> Page:  # fmt: skip
-        """Return up to ``limit`` items whose key fits ``condition``, in key order; raises `StateUnavailable`."""
+        """Return items whose key fits ``condition``, in key order; raises `StateUnavailable`.
+
+        Parameters
+        ----------
+        condition : Condition
+            On the key.
+        limit : int
+            Most items that are looked at; ``filter`` leaves fewer of them.
+        names : sequence of str
+            Attributes to return; none means all.
+        """
         request: dict[str, Any] = {
             "TableName": self._name,
             "KeyConditionExpression": condition.text,
             "Limit": limit,
             "ScanIndexForward": not newest_first,
-            **_bindings(condition.text, condition.values),
         }
         if index is not None:
             request["IndexName"] = index
+        return self._page("query", request | _selected(condition, filter, names), start)
+
+    def scan(self, *, condition: Condition | None = None, names: Sequence[str] = (), start: Item | None = None) -> Page:
+        """Return a megabyte's worth of the table's items that fit ``condition``; not consistent; for small tables."""
+        request = {"TableName": self._name, **_selected(None, condition, names)}
+        return self._page("scan", request, start)
+
+    def _page(self, operation: str, request: dict[str, Any], start: Item | None) -> Page:
         if start is not None:
             request["ExclusiveStartKey"] = encode_item(start)
         with state_errors("the database"):
-            answer = self._client.query(**request)
+            answer = getattr(self._client, operation)(**request)
         last = answer.get("LastEvaluatedKey")
         return Page([decode_item(item) for item in answer["Items"]], None if last is None else decode_item(last))
 
-    def transact(self, *writes: Write, token: str | None = None) -> None:
-        """Do all of ``writes`` or none of them; the same ``token`` within ten minutes is done once.
+    def placed(self, write: Write) -> Placed:
+        """Return ``write`` as one of this table, for a transaction over several."""
+        return Placed(self._name, write)
 
-        Raises
-        ------
-        ConditionFailed
-            If a condition did not hold; ``index`` says which write's.
-        Conflict
-            If another transaction held one of the items.
-        StateUnavailable
-            If the database did not answer.
-        """
-        from botocore.exceptions import ClientError
+    def transact(self, *writes: Write | Placed, token: str | None = None) -> None:
+        """Do all of ``writes`` or none of them, on this table but where they are placed elsewhere; see `transact`."""
+        placed = [write if isinstance(write, Placed) else self.placed(write) for write in writes]
+        transact(*placed, token=token, read_seconds=self._read_seconds, attempts=self._attempts)
 
-        if not 1 <= len(writes) <= _MOST_WRITES:
-            raise ValueError(f"a transaction takes 1 to {_MOST_WRITES} writes, not {len(writes)}")
-        operations = [{type(write).__name__ if not isinstance(write, Check) else "ConditionCheck":
-                       _request(self._name, write)} for write in writes]  # fmt: skip
-        request: dict[str, Any] = {"TransactItems": operations}
-        if token is not None:
-            request["ClientRequestToken"] = token
-        with state_errors("the database"):
-            try:
-                self._client.transact_write_items(**request)
-            except ClientError as error:
-                if code_of(error) == "TransactionCanceledException":
-                    raise _cancelled(error.response) from None
-                raise
+
+def transact(*writes: Placed, token: str | None = None, read_seconds: float = 3.0, attempts: int = 2) -> None:
+    """Do all of ``writes`` or none of them; the same ``token`` within ten minutes is done once.
+
+    Where another request holds one of the items for a moment, it is tried again a few times.
+
+    Raises
+    ------
+    ConditionFailed
+        If a condition did not hold; ``index`` says which write's.
+    Conflict
+        If other requests held one of the items for longer than that.
+    StateUnavailable
+        If the database did not answer.
+    """
+    from botocore.exceptions import ClientError
+
+    if not 1 <= len(writes) <= _MOST_WRITES:
+        raise ValueError(f"a transaction takes 1 to {_MOST_WRITES} writes, not {len(writes)}")
+    request: dict[str, Any] = {"TransactItems": [_operation(placed) for placed in writes]}
+    if token is not None:
+        request["ClientRequestToken"] = token
+    dynamodb: DynamoDBClient = client("dynamodb", read_seconds=read_seconds, attempts=attempts)
+
+    def send() -> None:
+        try:
+            dynamodb.transact_write_items(**request)
+        except ClientError as error:
+            if code_of(error) == "TransactionCanceledException":
+                raise _cancelled(error.response) from None
+            raise
+
+    with state_errors("the database"):
+        _unless_held(send)
 
 
 def _request(table: str, write: Write) -> dict[str, Any]:
@@ -222,13 +296,41 @@ def _bindings(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return bound
 
 
+def _selected(key: Condition | None, filter: Condition | None, names: Sequence[str]) -> dict[str, Any]:
+    """Return the part of a request that says what is wanted of the items that its key finds."""
+    selected: dict[str, Any] = {}
+    if filter is not None:
+        selected["FilterExpression"] = filter.text
+    if names:
+        selected["ProjectionExpression"] = ", ".join(f"#{name}" for name in names)
+    conditions = [condition for condition in (key, filter) if condition is not None]
+    texts = [*(condition.text for condition in conditions), selected.get("ProjectionExpression", "")]
+    values = {name: value for condition in conditions for name, value in condition.values.items()}
+    return selected | _bindings(" ".join(texts), values)
+
+
 def _item_in(response: Any) -> Item | None:
     found = response.get("Item")
     return decode_item(found) if found else None
 
 
 def _cancelled(response: Any) -> Conflict:
-    for index, reason in enumerate(response.get("CancellationReasons", [])):
-        if reason.get("Code") == "ConditionalCheckFailed":
-            return ConditionFailed(_item_in(reason), index)
-    return Conflict("another request is changing the same thing; try again")
+    """Return why a transaction did not happen; a condition that failed says more than an item that was held."""
+    reasons = response.get("CancellationReasons", [])
+    failed = [n for n, reason in enumerate(reasons) if reason.get("Code") == "ConditionalCheckFailed"]
+    return ConditionFailed(_item_in(reasons[failed[0]]), failed) if failed else _Held()
+
+
+def _unless_held(send: Callable[[], Answer]) -> Answer:
+    """Return what ``send`` returns; where a transaction of others holds an item, nothing was done, so send again."""
+    for wait in _WAITS_SECONDS:
+        try:
+            return send()
+        except _Held:
+            time.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 - spreads callers, keeps no secret
+    return send()
+
+
+def _operation(placed: Placed) -> Any:
+    name = "ConditionCheck" if isinstance(placed.write, Check) else type(placed.write).__name__
+    return {name: _request(placed.table, placed.write)}

@@ -1,0 +1,199 @@
+"""The gate item of a user: one update that counts a request and tells whether its session still lives.
+
+Attributes of (``USER#<id>``, ``GATE``):
+
+============================  ====================================================================================
+``count_<group>_<end>``       requests of a group in the window that ends at ``end`` (s since 1970-01-01 UTC)
+``revoked_<session>``         s until which an access token of that ended session could still be within its time
+``valid_after``               ms; every session opened up to then has ended
+``kept``                      the one session that ``valid_after`` spares
+============================  ====================================================================================
+
+Always true here: a token of an ended session is refused from the next request on and is not counted, so it cannot use
+up what the user may do; counts of parallel requests are never lost. What lies in the past is removed when there is
+enough of it to be worth a write, and more ended sessions than `MOST_REVOKED` become one ``valid_after``, so the item
+stays small whatever a user does. Nothing else about the account is kept here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+
+from fusiontrade.accounts.limits import LIMITS, Allowance, Limit, limit_of
+from fusiontrade.clock import Clock
+from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update
+from fusiontrade.cloud.values import Item
+from fusiontrade.errors import Conflict, StateUnavailable, TooManyRequests, Unauthenticated
+
+__all__ = ["MOST_REVOKED", "MOST_STALE", "REVOKED_SECONDS", "Gate", "LimitReached", "gate_key", "session_began"]
+
+REVOKED_SECONDS = 3600 + 60
+"""Longest life of an access token, and how far two clocks may differ."""
+
+MOST_STALE = 16
+MOST_REVOKED = 64
+
+_NAME = re.compile(r"\w{1,64}", re.ASCII)
+_DATED = re.compile(r"s([0-9a-f]{12})[0-9a-f]{20}")
+_COUNT, _REVOKED = "count_", "revoked_"
+
+
+class LimitReached(TooManyRequests):
+    """A caller has used up what a group of routes allows in this window."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        super().__init__(
+            f"that was more than {allowance.limit.requests} requests in {allowance.limit.seconds} s;"
+            f" try again in {allowance.reset_seconds} s",
+            retry_after=allowance.reset_seconds,
+        )
+        self.allowance = allowance
+
+
+def gate_key(user_id: str) -> dict[str, str]:
+    """Return the key of a user's gate item."""
+    return {"pk": f"USER#{user_id}", "sk": "GATE"}
+
+
+def session_began(session_id: str, issued_at: int) -> int:
+    """Return when a session was opened, ms: its name says so; for a name that does not, when the token was signed.
+
+    Parameters
+    ----------
+    session_id : str
+        The session.
+    issued_at : int
+        ``iat`` of a token of it, s.
+    """
+    dated = _DATED.fullmatch(session_id)
+    return int(dated[1], 16) if dated else issued_at * 1000
+
+
+def allowance_after(count: int, group: str, limit: Limit, now: int) -> Allowance:
+    """Return what ``count`` requests up to ``now`` (ms) leave; raises `LimitReached` where they were too many."""
+    allowance = Allowance(group, limit, max(0, limit.requests - count), max(1, limit.window_end(now) - now // 1000))
+    if count > limit.requests:
+        raise LimitReached(allowance)
+    return allowance
+
+
+class Gate:
+    """The gate items of one Accounts table."""
+
+    def __init__(self, table: Table, clock: Clock, limits: Mapping[str, Limit] = LIMITS) -> None:
+        self._table = table
+        self._clock = clock
+        self._limits = limits
+
+    def count(self, user_id: str, group: str, *, session_id: str | None, issued_at: int = 0) -> Allowance:
+        """Count one request of ``group`` and return what is left; one round trip.
+
+        Parameters
+        ----------
+        user_id : str
+            Whose request it is.
+        group : str
+            The group of routes.
+        session_id : str or None
+            The session of the token; None for an API key, which has no session.
+        issued_at : int
+            When the token was signed, s.
+
+        Raises
+        ------
+        Unauthenticated
+            If the session has ended.
+        LimitReached
+            If it was one request too many; it is counted all the same.
+        StateUnavailable
+            If the database does not answer.
+        """
+        now = self._clock()
+        limit = limit_of(group, self._limits)
+        end = limit.window_end(now)
+        name = f"{_COUNT}{group}_{end}"
+        before = f"{_COUNT}{group}_{end - limit.seconds}"
+        condition = None if session_id is None else _alive(session_id, issued_at)
+        try:
+            item = self._table.update(Update(gate_key(user_id), add={name: 1}, remove=[before], condition=condition))
+        except ConditionFailed:
+            raise Unauthenticated("this session has ended; sign in again") from None
+        except Conflict as error:
+            raise StateUnavailable("the gate item was held by other requests for too long", retry_after=1) from error
+        self._tidy(user_id, item, now, session_id)
+        return allowance_after(int(item[name]), group, limit, now)
+
+    def check(self, user_id: str, session_id: str) -> bool:
+        """Return whether a session has not been ended, without counting."""
+        item = self._table.get(gate_key(user_id)) or {}
+        return self.lives(item, session_id)
+
+    @staticmethod
+    def lives(item: Item, session_id: str) -> bool:
+        """Return whether a gate ``item`` lets ``session_id`` live."""
+        if _REVOKED + session_id in item:
+            return False
+        return item.get("kept") == session_id or session_began(session_id, 0) > int(item.get("valid_after", -1))
+
+    def revocation(self, user_id: str, session_id: str) -> Update:
+        """Return the write that ends one session."""
+        until = self._clock() // 1000 + REVOKED_SECONDS
+        return Update(gate_key(user_id), assign={_REVOKED + _usable(session_id): until})
+
+    def revocation_of_all(self, user_id: str, *, keep: str | None = None) -> Update:
+        """Return the write that ends every session opened up to now, but for ``keep``.
+
+        A session that ended before stays ended, also where it was the one kept the last time.
+        """
+        change = {"valid_after": self._clock()}
+        if keep is None:
+            return Update(gate_key(user_id), assign=change, remove=["kept"])
+        return Update(gate_key(user_id), assign={**change, "kept": _usable(keep)})
+
+    def _tidy(self, user_id: str, item: Item, now: int, session_id: str | None) -> None:
+        """Remove what is past once there is enough of it; end all other sessions where too many were ended singly."""
+        stale = [name for name, value in item.items() if _is_past(name, value, now // 1000)]
+        living = [name for name in item if name.startswith(_REVOKED) and name not in stale]
+        if len(stale) <= MOST_STALE and len(living) <= MOST_REVOKED:
+            return
+        if len(living) <= MOST_REVOKED:
+            self._table.update(Update(gate_key(user_id), remove=stale))
+            return
+        change: dict[str, int | str] = {"valid_after": now}
+        gone = [*stale, *living]
+        if session_id is None:
+            gone += ["kept"] if "kept" in item else []
+        else:
+            change["kept"] = session_id
+        with suppress(ConditionFailed):  # somebody ended all sessions in between; that says more
+            self._table.update(Update(gate_key(user_id), assign=change, remove=gone, condition=_as_read(item)))
+
+
+def _as_read(item: Item) -> Condition:
+    """Return the condition that all sessions were not ended since ``item`` was read."""
+    if "valid_after" in item:
+        return Condition("#valid_after = :read", {"read": item["valid_after"]})
+    return Condition("attribute_not_exists(#valid_after)")
+
+
+def _usable(session_id: str) -> str:
+    """Return ``session_id``, which becomes part of an attribute's name."""
+    if _NAME.fullmatch(session_id) is None:
+        raise Unauthenticated("this is no session; sign in again")
+    return session_id
+
+
+def _alive(session_id: str, issued_at: int) -> Condition:
+    revoked = _REVOKED + _usable(session_id)
+    lives = "attribute_not_exists(#valid_after) OR #valid_after < :began OR #kept = :session"
+    text = f"attribute_not_exists(#{revoked}) AND ({lives})"
+    return Condition(text, {"began": session_began(session_id, issued_at), "session": session_id})
+
+
+def _is_past(name: str, value: object, now: int) -> bool:
+    """Return whether an attribute says nothing any more at ``now`` (s)."""
+    if name.startswith(_COUNT):
+        return int(name.rpartition("_")[2]) <= now
+    return name.startswith(_REVOKED) and isinstance(value, int) and value < now
