@@ -59,9 +59,13 @@ def counted(content: bytes, window: Inputs) -> dict[str, float]:
     held |= {node.output[0]: held[node.input[0]] for node in model.graph.node if _is_load(node, held)}
     products = [one for one in (_product(node, held) for node in model.graph.node) if one is not None]
     rows = _rows(model, sorted({one.given for one in products}), window)
-    nodes = sum(not _is_load(node, held) for node in model.graph.node)
+    fixed = _NODE * sum(not _is_load(node, held) for node in model.graph.node)
+    rounded = {one.given: one.taken for one in products if one.integer}  # once, whoever takes them
+    rounding = _ROW_VALUE * sum(rows[given] * taken for given, taken in rounded.items())
     return {
-        str(batch): round(_NODE * nodes + sum(one.microseconds(batch * rows[one.given]) for one in products), 2)
+        str(batch): round(
+            fixed + batch * rounding + sum(one.microseconds(batch * rows[one.given]) for one in products), 2
+        )
         for batch in BATCHES
     }
 
@@ -90,18 +94,19 @@ def measured(graphs: Mapping[str, bytes], windows: Inputs) -> Timings:
 
 @dataclass(frozen=True)
 class _Product:
-    """A product by constant weights: what it multiplies, how often a row, and with which arithmetic."""
+    """A product by constant weights: its input, and for each row multiplications, values in and out; and how."""
 
     given: str
     macs: int
     weight_bytes: float
-    values: int
+    taken: int
+    given_back: int
     integer: bool
 
     def microseconds(self, rows: float) -> float:
         rate = _MACS["integer" if self.integer else "float"]
         work = max(rows * self.macs / rate, self.weight_bytes / _BYTES)
-        return work + (rows * self.values * _ROW_VALUE if self.integer else 0.0)
+        return work + (rows * self.given_back * _ROW_VALUE if self.integer else 0.0)
 
 
 def _is_load(node: onnx.NodeProto, held: Mapping[str, onnx.TensorProto]) -> bool:
@@ -119,7 +124,8 @@ def _product(node: onnx.NodeProto, held: Mapping[str, onnx.TensorProto]) -> _Pro
         given=node.input[0],
         macs=sum(sizes),
         weight_bytes=sum(sizes) * (1.0 if integer else 4.0),
-        values=int(sum(weights[0].dims)),
+        taken=int(weights[0].dims[-2]),
+        given_back=int(weights[0].dims[-1]),
         integer=integer,
     )
 

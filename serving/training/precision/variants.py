@@ -7,7 +7,8 @@ of a window does not depend on the windows that ride with it. A NaN that enters 
 ``int8``: MatMul and Gemm by constant weights become integer products; where some of them are wide enough for that to
 pay, those alone, for a narrow one loses more than it gains. Weights have one scale for each output column and seven
 bits, so that processors without VNNI, whose 16-bit sums saturate, give the same numbers; activations have one scale for
-each row, found when they come. (`onnxruntime.quantization` finds one for the whole batch.)
+each row, found when they come, once for all products that take them. (`onnxruntime.quantization` finds one for the
+whole batch.)
 ``bf16``, ``f16``: weights are stored in 16 bits and become f32 when the graph is loaded. Arithmetic stays f32.
 """
 
@@ -29,7 +30,7 @@ _RUNTIME = "com.microsoft"
 _WEIGHT_TOP = 63  # seven bits
 _ROW_TOP = 127
 _ZERO = 128  # of unsigned activations
-_WIDE = 100.0  # products a value; 200 × 200 and wider gain on every core that was measured
+_WIDE = 100.0  # products a value: 200 × 200 and wider, where integers began to gain (decision 080)
 _TINY = 1e-30  # the scale of a row of zeros
 _LARGEST = {TensorProto.FLOAT16: 65504.0, TensorProto.BFLOAT16: 3.3e38}
 Array = NDArray[Any]
@@ -49,13 +50,13 @@ def int8(content: bytes) -> bytes:
         raise NoVariant("the graph has no MatMul or Gemm by constant weights")
     least = _WIDE if max(widths) >= _WIDE else 0.0
     nodes: list[onnx.NodeProto] = []
-    added: dict[str, onnx.TensorProto] = {}
+    integers = _Integers()
     for node, weights in zip(model.graph.node, found, strict=True):
         if weights is None or _width(weights) < least:
             nodes.append(node)
         else:
-            nodes.extend(_integer_product(node, weights, f"int8_{len(nodes)}", added))
-    return _rebuilt(model, nodes, added.values())
+            nodes.extend(integers.product(node, weights))
+    return _rebuilt(model, nodes, integers.constants.values())
 
 
 def stored(kind: int) -> Callable[[bytes], bytes]:
@@ -121,50 +122,58 @@ def _weights(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> Ar
     return values.T if set_to.get("transB") else values
 
 
-def _integer_product(
-    node: onnx.NodeProto, weights: Array, name: str, added: dict[str, onnx.TensorProto]
-) -> list[onnx.NodeProto]:
-    """Return the nodes that take the place of a product; its constants go into ``added``."""
+class _Integers:
+    """The integer products of one graph: their nodes are returned, their constants gathered."""
 
-    def constant(role: str, value: Any, dtype: type) -> str:
-        shared = np.ndim(value) == 0 or role == "last_axis"
-        key = f"int8_{role}" if shared else f"{name}_{role}"
-        added.setdefault(key, numpy_helper.from_array(np.array(value, dtype, order="C"), key))
-        return key
+    def __init__(self) -> None:
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self._rounded: dict[str, tuple[str, str]] = {}
 
-    def step(kind: str, *inputs: str, to: str, domain: str = "") -> str:
-        made.append(helper.make_node(kind, list(inputs), [to], domain=domain))
-        return to
+    def product(self, node: onnx.NodeProto, weights: Array) -> list[onnx.NodeProto]:
+        """Return the nodes that take the place of a product."""
+        made: list[onnx.NodeProto] = []
+        name, bias = f"{node.output[0]}_int8", node.input[2] if len(node.input) > 2 else ""
+        if node.input[0] not in self._rounded:
+            self._rounded[node.input[0]] = self._rows(node.input[0], made)
+        row, whole = self._rounded[node.input[0]]
+        top = np.abs(weights).max(axis=0)
+        scale = np.where(top > 0, top / _WEIGHT_TOP, 1.0).astype(np.float32)
+        parts = [
+            whole,
+            self._constant(f"{name}_weights", np.round(weights / scale), np.int8),
+            self._constant("int8_step", 1.0 / _ROW_TOP, np.float32),
+            self._constant(f"{name}_scale", scale, np.float32),
+            self._constant("int8_zero", _ZERO, np.uint8),
+        ]
+        product = _step(made, "MatMulIntegerToFloat", *parts, to=f"{name}_shares", domain=_RUNTIME)
+        product = _step(made, "Mul", product, row, to=f"{name}_scaled" if bias else node.output[0])
+        if bias:
+            _step(made, "Add", product, bias, to=node.output[0])
+        return made
 
-    made: list[onnx.NodeProto] = []
-    top = np.abs(weights).max(axis=0)
-    scale = np.where(top > 0, top / _WEIGHT_TOP, 1.0).astype(np.float32)
-    given, last = node.input[0], constant("last_axis", [-1], np.int64)
-    largest = step("ReduceMax", step("Abs", given, to=f"{name}_abs"), last, to=f"{name}_largest")
-    largest = step("Max", largest, constant("tiny", _TINY, np.float32), to=f"{name}_positive")
-    # the largest of a row passes over a NaN in it, the sum does not
-    doubt = step(
-        "Mul", step("ReduceSum", given, last, to=f"{name}_sum"), constant("none", 0.0, np.float32), to=f"{name}_0"
-    )
-    row = step("Add", largest, doubt, to=f"{name}_row")
-    unit = constant("step", 1.0 / _ROW_TOP, np.float32)
-    zero = constant("zero", _ZERO, np.uint8)
-    whole = step("QuantizeLinear", step("Div", given, row, to=f"{name}_share"), unit, zero, to=f"{name}_whole")
-    product = step(
-        "MatMulIntegerToFloat",
-        whole,
-        constant("weights", np.round(weights / scale), np.int8),
-        unit,
-        constant("scale", scale, np.float32),
-        zero,
-        to=f"{name}_product",
-        domain=_RUNTIME,
-    )
-    bias = node.input[2] if len(node.input) > 2 else ""
-    product = step("Mul", product, row, to=f"{name}_scaled" if bias else node.output[0])
-    if bias:
-        step("Add", product, bias, to=node.output[0])
-    return made
+    def _rows(self, given: str, made: list[onnx.NodeProto]) -> tuple[str, str]:
+        """Add what rounds each row of ``given``; return the names of its scales and of the whole numbers."""
+        name, last = f"{given}_int8", self._constant("int8_last_axis", [-1], np.int64)
+        largest = _step(made, "ReduceMax", _step(made, "Abs", given, to=f"{name}_abs"), last, to=f"{name}_largest")
+        tiny = self._constant("int8_tiny", _TINY, np.float32)
+        largest = _step(made, "Max", largest, tiny, to=f"{name}_positive")
+        # the largest of a row passes over a NaN in it, the sum does not
+        total = _step(made, "ReduceSum", given, last, to=f"{name}_sum")
+        doubt = _step(made, "Mul", total, self._constant("int8_none", 0.0, np.float32), to=f"{name}_doubt")
+        row = _step(made, "Add", largest, doubt, to=f"{name}_row")
+        share = _step(made, "Div", given, row, to=f"{name}_share")
+        unit = self._constant("int8_step", 1.0 / _ROW_TOP, np.float32)
+        zero = self._constant("int8_zero", _ZERO, np.uint8)
+        return row, _step(made, "QuantizeLinear", share, unit, zero, to=f"{name}_whole")
+
+    def _constant(self, name: str, value: Any, dtype: type) -> str:
+        self.constants.setdefault(name, numpy_helper.from_array(np.array(value, dtype, order="C"), name))
+        return name
+
+
+def _step(made: list[onnx.NodeProto], kind: str, *inputs: str, to: str, domain: str = "") -> str:
+    made.append(helper.make_node(kind, list(inputs), [to], domain=domain))
+    return to
 
 
 def _rebuilt(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], added: Any) -> bytes:

@@ -313,3 +313,18 @@ def test_costs_are_counted_from_products_weights_and_nodes() -> None:
     integers = counted(int8(WIDE), windows(640, 1))
     nodes = len(onnx.load_from_string(int8(WIDE)).graph.node)
     assert integers["16"] == pytest.approx(0.9 * nodes + 16 * (macs / 450_000 + 1280 * 0.0007), abs=0.01)
+
+
+def test_what_several_products_take_is_rounded_once() -> None:
+    model = onnx.load_from_string(graph(normal(30, 4)))
+    model.graph.node.append(helper.make_node("MatMul", ["x", "other"], ["z"]))
+    model.graph.initializer.append(numpy_helper.from_array(normal(30, 6, seed=5), "other"))
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 6]))
+    content = int8(model.SerializeToString())
+    kinds = [node.op_type for node in onnx.load_from_string(content).graph.node]
+    assert (kinds.count("QuantizeLinear"), kinds.count("MatMulIntegerToFloat")) == (1, 2)
+    x = normal(5, 30, seed=6)
+    for answer, weights in zip(
+        session_of(content).run(None, {"x": x}), (normal(30, 4), normal(30, 6, seed=5)), strict=True
+    ):
+        np.testing.assert_allclose(answer, x @ weights, atol=0.5)
