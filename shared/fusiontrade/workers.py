@@ -16,7 +16,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from fusiontrade.cloud.batches import BatchAnswer, Record, work_through
+from fusiontrade.cloud.batches import SECONDS_TO_SPARE, BatchAnswer, Record, work_through
 from fusiontrade.settings import Settings
 
 __all__ = ["QueueHandler", "queue_handler"]
@@ -24,8 +24,14 @@ __all__ = ["QueueHandler", "queue_handler"]
 QueueHandler = Callable[[dict[str, Any], Any], BatchAnswer]
 
 
-def queue_handler(service: str, settings: Settings, work: Callable[[Record], object]) -> QueueHandler:
-    """Return the handler of the function ``service``, which does ``work`` on each record of a batch."""
+def queue_handler(
+    service: str, settings: Settings, work: Callable[[Record], object], *, seconds_for_one: float = SECONDS_TO_SPARE
+) -> QueueHandler:
+    """Return the handler of the function ``service``, which does ``work`` on each record of a batch.
+
+    A record is begun only while ``seconds_for_one`` of the function's time are left: a function that is ended in the
+    middle has its whole batch delivered again, what was done included.
+    """
     logger = Logger(service=service, level=settings.log_level)
 
     def begin(record: Record) -> None:
@@ -37,7 +43,11 @@ def queue_handler(service: str, settings: Settings, work: Callable[[Record], obj
         logging.getLogger("fusiontrade").setLevel(settings.log_level)
         try:
             return work_through(
-                event, work, seconds_left=lambda: context.get_remaining_time_in_millis() / 1000, begin=begin
+                event,
+                work,
+                seconds_left=lambda: context.get_remaining_time_in_millis() / 1000,
+                seconds_for_one=seconds_for_one,
+                begin=begin,
             )
         finally:
             logger.remove_keys(["request_id", "message_id", "deliveries"])

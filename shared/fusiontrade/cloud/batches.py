@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BatchAnswer", "Record", "UnreadableMessage", "record_of", "work_through"]
+__all__ = ["SECONDS_TO_SPARE", "BatchAnswer", "Record", "UnreadableMessage", "record_of", "work_through"]
 
 SECONDS_TO_SPARE = 2.0
 """What is left of a function's time when no further record is begun."""
@@ -78,6 +78,7 @@ def work_through(
     work: Callable[[Record], object],
     *,
     seconds_left: Callable[[], float] = lambda: float("inf"),
+    seconds_for_one: float = SECONDS_TO_SPARE,
     begin: Callable[[Record], object] | None = None,
 ) -> BatchAnswer:
     """Do ``work`` on each record of an SQS event and return Lambda's partial batch response.
@@ -90,13 +91,15 @@ def work_through(
         Raises where the record has to be delivered again.
     seconds_left : callable
         What is left of the function's time.
+    seconds_for_one : float
+        What has to be left for another record to be begun.
     begin : callable, optional
         Told each record before it is worked on: for ids in log lines.
     """
     failed: list[str] = []
     for delivered in event.get("Records", []):
         identity = str(delivered.get("messageId", ""))
-        if seconds_left() < SECONDS_TO_SPARE:
+        if seconds_left() < seconds_for_one:
             logger.warning("no time left for the message %s; it is delivered again", identity)
             failed.append(identity)
             continue

@@ -1,0 +1,53 @@
+"""The mail function: what the product asked the ``mail`` queue for is rendered and handed over. At least once.
+
+A message that nobody takes now is delivered again, and ends in the dead-letter queue after its attempts; one whose
+recipient is refused for good is done with: trying again would only hurt the sender's name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+
+from fusiontrade.cloud.batches import Record
+from fusiontrade.cloud.deliveries import delivery_of
+from fusiontrade.cloud.mail import Delivery, MailRefused
+from fusiontrade.mails import Mail
+from fusiontrade.mails.rendering import Letterhead, Unaddressable, render
+from fusiontrade.settings import Settings
+from fusiontrade.snapshots import after_restore
+from fusiontrade.workers import queue_handler
+
+SECONDS_FOR_ONE = 12.0
+"""The most that one mail takes, with a margin: none is begun with less time left."""
+
+logger = logging.getLogger("fusiontrade.mails")
+settings = Settings.from_environment(os.environ)
+
+
+@cache
+def delivery() -> Delivery:
+    """Return the configured way out; made at the first mail."""
+    return delivery_of(settings)
+
+
+@cache
+def letterhead() -> Letterhead:
+    """Return whom mails are from and where they lead."""
+    return Letterhead(settings.site_origin, settings.mail_from)
+
+
+def work(record: Record) -> None:
+    """Send the mail of one record."""
+    mail = Mail.from_body(record.body)
+    try:
+        delivery().send(render(mail, letterhead()))
+    except (MailRefused, Unaddressable) as refused:
+        logger.warning("a mail of kind %s is refused for good: %s", mail.kind, refused)
+    else:
+        logger.info("a mail of kind %s was taken", mail.kind)
+
+
+after_restore(delivery.cache_clear)
+handler = queue_handler("mail", settings, work, seconds_for_one=SECONDS_FOR_ONE)
