@@ -41,6 +41,8 @@ def letterhead() -> Letterhead:
 def work(record: Record) -> None:
     """Send the mail of one record."""
     mail = Mail.from_body(record.body)
+    if mail.kind == "nobody":
+        return
     try:
         delivery().send(render(mail, letterhead()))
     except (MailRefused, Unaddressable) as refused:

@@ -12,7 +12,10 @@ from typing import Any, Literal, Protocol, get_args
 
 __all__ = ["KINDS", "BadMail", "Kind", "Mail", "Outbound", "Sends"]
 
-Kind = Literal["verification", "reset", "password_changed", "new_sign_in", "already_registered"]
+Kind = Literal["verification", "reset", "password_changed", "new_sign_in", "already_registered", "nobody"]
+"""``nobody`` is for requests about addresses that get nothing: they send one message like all others, so that neither
+the time nor the number of calls tells whether an address has an account; the worker lets it drop."""
+
 KINDS: tuple[Kind, ...] = get_args(Kind)
 WITH_CODE: frozenset[Kind] = frozenset({"verification", "reset"})
 
@@ -36,7 +39,7 @@ class Mail:
     name : str
         The user's name as the user wrote it; greeted by where it can be.
     code : str or None
-        The code of a verification or a reset; None for every other kind.
+        The code of a verification or a reset; None for every other kind (anything for ``nobody``).
     at : int
         When it happened, ms since 1970-01-01 UTC.
     device : str or None
@@ -59,7 +62,7 @@ class Mail:
         """Check every part."""
         if self.kind not in KINDS:
             raise BadMail(f"kind is {self.kind!r}: it is one of {', '.join(KINDS)}")
-        if (self.kind in WITH_CODE) != bool(self.code):
+        if self.kind != "nobody" and (self.kind in WITH_CODE) != bool(self.code):
             raise BadMail(f"a mail of kind {self.kind} {'needs a' if self.kind in WITH_CODE else 'has no'} code")
         for name in ("to", "name", "code", "device"):
             value = getattr(self, name)

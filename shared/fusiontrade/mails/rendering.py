@@ -96,9 +96,13 @@ def render(mail: Mail, letterhead: Letterhead) -> EmailMessage:
 
     Raises
     ------
+    BadMail
+        If it is for nobody.
     Unaddressable
         If its address cannot be written to: no domain, or one that is none.
     """
+    if mail.kind not in _SUBJECTS:
+        raise BadMail(f"a mail of kind {mail.kind} has no words")
     identity = _identity(mail)
     message = EmailMessage(policy=SMTP)
     message["From"] = letterhead.address
