@@ -1,0 +1,66 @@
+"""How long a forecast lives and by which bars it is settled, by its market's calendar.
+
+Always true here: a horizon is a number of bars of the market's trading hours, so a weekend or a holiday never eats it;
+entries are settled by bars that open at or after they were made and of which none was cut by it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fusiontrade.market.calendar import calendar_of
+from fusiontrade.market.grids import grid_of
+from fusiontrade.market.symbols import Symbol
+from fusiontrade.market.timeframes import Timeframe
+
+__all__ = ["due", "expiry", "walked"]
+
+_DAY = 86_400_000
+_STEPS = (Timeframe.H4, Timeframe.H1, Timeframe.M30, Timeframe.M15)
+
+
+def walked(symbol: Symbol, interval: Timeframe, opened_at: int) -> Timeframe:
+    """Return the longest bars, ``interval`` at most, of which one begins at ``opened_at`` (ms).
+
+    A forecast of the 4h bars that is made at a quarter past is settled by quarters of an hour: the first whole 4h bar
+    after it would hide what happened until then. Moments that no quarter begins at are settled by quarters too (by
+    ``interval`` where that is shorter).
+    """
+    grid = grid_of(symbol)
+    instant = np.array([opened_at], np.int64)
+    steps = [step for step in (interval, *_STEPS) if step.milliseconds <= interval.milliseconds]
+    fits = (step for step in steps if int(grid.opens(instant, step)[0]) == opened_at)
+    return next(fits, min(steps, key=lambda step: step.milliseconds))
+
+
+def expiry(symbol: Symbol, interval: Timeframe, opened_at: int, horizon_bars: int) -> int:
+    """Return the close (ms) of the last bar of a horizon of ``horizon_bars`` bars of ``interval`` from ``opened_at``.
+
+    Raises
+    ------
+    ValueError
+        If ``horizon_bars`` is not positive.
+    InvalidInput
+        If the market's hours are not known that far.
+    """
+    if horizon_bars < 1:
+        raise ValueError(f"horizon_bars is {horizon_bars}: a horizon has at least one bar")
+    step = walked(symbol, interval, opened_at)
+    count = horizon_bars * (interval.milliseconds // step.milliseconds)
+    return _close_of(symbol, step, opened_at, count)
+
+
+def due(symbol: Symbol, interval: Timeframe, opened_at: int) -> int:
+    """Return when (ms) the first bar that may settle a forecast of ``opened_at`` is finished."""
+    return _close_of(symbol, walked(symbol, interval, opened_at), opened_at, 1)
+
+
+def _close_of(symbol: Symbol, step: Timeframe, start: int, count: int) -> int:
+    """Return the close of the ``count``-th bar of ``step`` that opens at or after ``start``."""
+    calendar = calendar_of(symbol)
+    reach = count * step.milliseconds + 4 * _DAY
+    while True:
+        opens = calendar.bar_opens(step, start, start + reach)
+        if len(opens) >= count:
+            return int(opens[count - 1]) + step.milliseconds
+        reach *= 2

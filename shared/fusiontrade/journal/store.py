@@ -1,0 +1,305 @@
+"""The journal in its table: entries of every owner, written once, settled once.
+
+=================  =========================  ==============================================================
+owner              id                         further keys
+=================  =========================  ==============================================================
+user id, PLATFORM  ``<bar time ms>-<hash>``   ``owner_symbol``; while PENDING ``pending_shard`` and ``due_at``
+``DIGEST#<owner>`` see `fusiontrade.journal.records`
+=================  =========================  ==============================================================
+
+Always true here: an entry and what its digest tells of it change in one transaction; an entry is added under an id that
+its forecast determines, so adding it again changes nothing; it is settled only from PENDING, so of two that settle it
+one does; nothing reads what belongs to another owner.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fusiontrade.clock import Clock
+from fusiontrade.cloud.tables import Condition, ConditionFailed, Delete, Put, Table, Update, Write
+from fusiontrade.errors import Conflict, NotFound, StateUnavailable
+from fusiontrade.journal.entries import Entry, entry_from, first_id, item_of
+from fusiontrade.journal.records import day_of, digest_key, digest_owner, mark_name, mark_of, records_in
+from fusiontrade.journal.settlement import Settlement, Status
+from fusiontrade.journal.statistics import Record
+
+__all__ = ["Asked", "DuePage", "EntryPage", "Journal"]
+
+_MOST_AT_ONCE = 40
+"""Entries of one transaction: their digests fit beside them, and an expression is 4 KB at most."""
+_TRIES = 6
+_FIRST_WAIT = 0.02  # s
+_LOOKED_AT = 1000  # items of one query whose answer is filtered
+_MOST_QUERIES = 10
+_LAST = "~"  # sorts after everything an id or a digest's id can begin with
+
+_IS_NEW = Condition("attribute_not_exists(#id)")
+_IS_PENDING = Condition("#status = :pending", {"pending": Status.PENDING.value})
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which entries of an owner are meant; what is None is not asked about.
+
+    Parameters
+    ----------
+    symbol, interval, status
+        As they stand in an entry.
+    since, until
+        Instants (ms): opened at ``since`` or later, and before ``until``.
+    """
+
+    symbol: str | None = None
+    interval: str | None = None
+    status: Status | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def fits(self, entry: Entry) -> bool:
+        """Whether status and interval are the ones asked for; symbol and time are asked of the table by key."""
+        return self.status in (None, entry.status) and self.interval in (None, entry.interval)
+
+    def tells_of(self, record: Record) -> bool:
+        """Whether a record of the right days and symbol is meant; a status is not asked of records."""
+        late_enough = self.since is None or record.opened_at >= self.since
+        early_enough = self.until is None or record.opened_at < self.until
+        return late_enough and early_enough and self.interval in (None, record.interval)
+
+
+@dataclass(frozen=True)
+class EntryPage:
+    """Some entries, newest first; ``after`` is the id to go on after, None at the end."""
+
+    entries: list[Entry]
+    after: str | None
+
+
+@dataclass(frozen=True)
+class DuePage:
+    """Some due entries; ``next_key`` is where to go on, None at the end."""
+
+    entries: list[Entry]
+    next_key: dict[str, Any] | None
+
+
+class _Change(NamedTuple):
+    """What happens to one entry: the write, and the entry as it is then."""
+
+    write: Put | Update | Delete
+    entry: Entry
+    gone: bool = False
+
+
+class Journal:
+    """The entries in one table.
+
+    Parameters
+    ----------
+    table
+        ``Journal`` of the template.
+    clock
+        The present, ms.
+    sleep
+        Waits for seconds between tries of a transaction that another one was in the way of.
+    """
+
+    def __init__(self, table: Table, clock: Clock, *, sleep: Callable[[float], object] = time.sleep) -> None:
+        self._table = table
+        self._clock = clock
+        self._sleep = sleep
+
+    def add(self, entry: Entry) -> bool:
+        """Write an entry; False where it was there already. One round trip.
+
+        Raises
+        ------
+        StateUnavailable
+            If the database does not answer, or others keep writing the same day's digest.
+        """
+        return self.add_many([entry]) == 1
+
+    def add_many(self, entries: Iterable[Entry]) -> int:
+        """Write entries, and return how many were not there yet; raises as `add`, what is written by then stays."""
+        different = {(entry.owner, entry.id): entry for entry in entries}
+        return len(self._commit([_addition(entry) for entry in different.values()]))
+
+    def writes_to_add(self, entry: Entry) -> list[Write]:
+        """Return what adds an entry, for a transaction with other writes; the first has to find it new."""
+        return _writes([_addition(entry)])
+
+    def remove(self, entries: Iterable[Entry]) -> int:
+        """Take back entries that were just added; those settled since stay. Return how many went."""
+        changes = [_Change(Delete(_key(each), _as_written(each)), each, gone=True) for each in entries]
+        return len(self._commit(changes))
+
+    def get(self, owner: str, identity: str) -> Entry:
+        """Return one entry of ``owner``.
+
+        Raises
+        ------
+        NotFound
+            If there is none, or it is somebody else's.
+        StateUnavailable
+            If the database does not answer.
+        """
+        item = self._table.get({"owner": owner, "id": identity})
+        if item is None or "status" not in item:
+            raise NotFound("you have no such journal entry")
+        return entry_from(item)
+
+    def page(self, owner: str, asked: Asked, *, limit: int, after: str | None = None) -> EntryPage:
+        """Return up to ``limit`` entries that are ``asked`` for, newest first, those older than the id ``after``.
+
+        Where few of many fit, a page may hold fewer although more follow. Raises `StateUnavailable`.
+        """
+        filtered = asked.status is not None or asked.interval is not None
+        found: list[Entry] = []
+        for _ in range(_MOST_QUERIES):
+            read = self._query(owner, asked, after, _LOOKED_AT if filtered else limit + 1)
+            found += [entry for entry in map(entry_from, read.items) if asked.fits(entry)]
+            if len(found) > limit:
+                return EntryPage(found[:limit], found[limit - 1].id)
+            if read.next_key is None:
+                return EntryPage(found, None)
+            after = str(read.next_key["id"])
+        return EntryPage(found, after)
+
+    def _query(self, owner: str, asked: Asked, after: str | None, count: int) -> Any:
+        first, last = _bound(asked.since, "0"), _bound(asked.until, _LAST)
+        start: dict[str, Any] | None = None if after is None else {"owner": owner, "id": after}
+        index, name, value = None, "owner", owner
+        if asked.symbol is not None:
+            index, name, value = "by_symbol", "owner_symbol", f"{owner}#{asked.symbol}"
+            start = None if start is None else {**start, "owner_symbol": value}
+        condition = Condition(f"#{name} = :key AND #id BETWEEN :first AND :last",
+                              {"key": value, "first": first, "last": last})  # fmt: skip
+        return self._table.query(condition, index=index, limit=count, newest_first=True, start=start)
+
+    def due(self, shard: str, now: int, limit: int, start: dict[str, Any] | None = None) -> DuePage:
+        """Return pending entries of a shard that are due at ``now`` (ms), those due longest first, a page at a time."""
+        condition = Condition("#pending_shard = :shard AND #due_at <= :now", {"shard": shard, "now": now})
+        page = self._table.query(condition, index="pending", limit=limit, start=start)
+        return DuePage([entry_from(item) for item in page.items], page.next_key)
+
+    def settle(self, entry: Entry, settlement: Settlement) -> bool:
+        """Write what became of a pending entry; False where it was settled by then. Raises `StateUnavailable`."""
+        return self.settle_many([(entry, settlement)]) == 1
+
+    def settle_many(self, settled: Iterable[tuple[Entry, Settlement]]) -> int:
+        """Write what became of pending entries; return of how many this call was the one to do it."""
+        return len(self._commit([_settling(entry, settlement) for entry, settlement in settled]))
+
+    def defer(self, entry: Entry, until: int) -> bool:
+        """Let a pending entry be due at ``until`` (ms); False where it was settled by then."""
+        try:
+            self._table.update(Update(_key(entry), assign={"due_at": until}, condition=_IS_PENDING))
+        except ConditionFailed:
+            return False
+        return True
+
+    def records(self, owner: str, asked: Asked) -> Iterator[Record]:
+        """Return the short form of the entries ``asked`` for, in no order; a status is not asked of them.
+
+        What it costs grows with the days, symbols and entries of this owner that are asked for, with nothing else.
+        """
+        for digest in self._digests(owner, asked):
+            yield from (record for record in records_in(digest) if asked.tells_of(record))
+
+    def _digests(self, owner: str, asked: Asked) -> Iterator[dict[str, Any]]:
+        index, name, value = None, "owner", digest_owner(owner)
+        if asked.symbol is not None:
+            index, name, value = "by_symbol", "owner_symbol", f"{value}#{asked.symbol}"
+        first = "0" if asked.since is None else day_of(asked.since)
+        last = _LAST if asked.until is None else day_of(asked.until) + _LAST
+        condition = Condition(f"#{name} = :key AND #id BETWEEN :first AND :last",
+                              {"key": value, "first": first, "last": last})  # fmt: skip
+        start = None
+        while True:
+            page = self._table.query(condition, index=index, limit=_LOOKED_AT, start=start)
+            yield from page.items
+            start = page.next_key
+            if start is None:
+                return
+
+    def pending(self, owner: str) -> Iterator[Entry]:
+        """Return every entry of ``owner`` that the market has still to decide."""
+        for record in self.records(owner, Asked()):
+            if record.status is Status.PENDING:
+                entry = self.get(owner, record.id)
+                if entry.is_pending:
+                    yield entry
+
+    def _commit(self, changes: Sequence[_Change]) -> list[Entry]:
+        """Do the changes, as many at once as a transaction takes, and return the entries whose change was done."""
+        done: list[Entry] = []
+        for start in range(0, len(changes), _MOST_AT_ONCE):
+            done += self._together(list(changes[start : start + _MOST_AT_ONCE]))
+        return done
+
+    def _together(self, changes: list[_Change]) -> list[Entry]:
+        """Do those of a few changes whose condition holds, in one transaction."""
+        waits = iter([_FIRST_WAIT * 2**turn for turn in range(_TRIES)])
+        while changes:
+            try:
+                self._table.transact(*_writes(changes))
+            except ConditionFailed as failed:
+                lost = set(getattr(failed, "indexes", None) or (failed.index,))
+                changes = [change for index, change in enumerate(changes) if index not in lost]
+            except Conflict:
+                wait = next(waits, None)
+                if wait is None:
+                    raise StateUnavailable("the journal is written by too many at once", retry_after=5) from None
+                self._sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 - spreads tries, keeps no secret
+            else:
+                return [change.entry for change in changes]
+        return []
+
+
+def _key(entry: Entry) -> dict[str, str]:
+    return {"owner": entry.owner, "id": entry.id}
+
+
+def _bound(instant: int | None, otherwise: str) -> str:
+    return otherwise if instant is None else first_id(instant)
+
+
+def _addition(entry: Entry) -> _Change:
+    return _Change(Put(item_of(entry), _IS_NEW), entry)
+
+
+def _as_written(entry: Entry) -> Condition:
+    return Condition("#status = :status", {"status": entry.status.value})
+
+
+def _settling(entry: Entry, settlement: Settlement) -> _Change:
+    after = entry.settled(settlement)
+    outcome = {
+        "status": after.status.value,
+        "outcome_price": after.outcome_price,
+        "outcome_at": after.outcome_at,
+        "pips": after.pips,
+    }
+    write = Update(_key(entry), assign=outcome, remove=["pending_shard", "due_at"], condition=_IS_PENDING)
+    return _Change(write, after)
+
+
+def _writes(changes: Sequence[_Change]) -> list[Write]:
+    """Return the changes' writes, in their order, and after them those of the digests that tell of them."""
+    digests: dict[tuple[str, str], list[_Change]] = {}
+    for change in changes:
+        key = digest_key(change.entry)
+        digests.setdefault((key["owner"], key["id"]), []).append(change)
+    return [*(change.write for change in changes), *(_digest_update(told) for told in digests.values())]
+
+
+def _digest_update(told: Sequence[_Change]) -> Update:
+    entry = told[0].entry
+    marks = {mark_name(change.entry): mark_of(change.entry) for change in told if not change.gone}
+    gone = [mark_name(change.entry) for change in told if change.gone]
+    named = {"owner_symbol": f"{digest_owner(entry.owner)}#{entry.symbol}"}
+    return Update(digest_key(entry), assign=named | marks, remove=gone)

@@ -1,0 +1,206 @@
+"""The journal against the emulated table: once written, once settled, nothing of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from threading import Barrier, Thread
+
+import pytest
+
+from fusiontrade.cloud.tables import Table
+from fusiontrade.errors import NotFound
+from fusiontrade.journal.entries import PLATFORM, SHARDS, Entry, shard_of
+from fusiontrade.journal.settlement import Settlement, Status
+from fusiontrade.journal.statistics import Record, statistics_of
+from fusiontrade.journal.store import Asked, Journal
+from tests.support.journal_entries import *  # noqa: F403 - pytest finds fixtures by name in this module
+from tests.support.journal_entries import ALICE, BOB, DAY, HOUR, NOON, buy, hold, sell
+
+WON = Settlement(Status.WIN, 1.104, NOON + 2 * HOUR)
+LOST = Settlement(Status.LOSS, 1.097, NOON + HOUR)
+
+
+def ids(entries: Iterable[Entry]) -> list[str]:
+    return [entry.id for entry in entries]
+
+
+def due_now(journal: Journal, now: int) -> list[Entry]:
+    return [entry for shard in range(SHARDS) for entry in journal.due(f"{shard:02d}", now, 100).entries]
+
+
+def everything_pages(journal: Journal, owner: str, asked: Asked, limit: int) -> list[Entry]:
+    found, after = [], None
+    while True:
+        page = journal.page(owner, asked, limit=limit, after=after)
+        assert len(page.entries) <= limit
+        found += page.entries
+        if (after := page.after) is None:
+            return found
+
+
+def test_an_entry_comes_back_as_it_was_written(journal: Journal) -> None:
+    entry = buy(entry_price=Decimal("1.1000000000000001"))
+    assert journal.add(entry)
+    assert journal.get(ALICE, entry.id).to_json() == entry.to_json()
+    assert journal.get(ALICE, entry.id).entry_price == Decimal("1.1000000000000001")
+
+
+def test_the_same_forecast_is_there_once_for_each_owner(journal: Journal) -> None:
+    assert [journal.add(buy()), journal.add(buy()), journal.add(buy(PLATFORM)), journal.add(buy(BOB))] == [
+        True, False, True, True,
+    ]  # fmt: skip
+    assert len(everything_pages(journal, ALICE, Asked(), 10)) == 1
+
+
+def test_another_bar_symbol_interval_or_bundle_is_another_entry(journal: Journal) -> None:
+    different = [
+        buy(), buy(opened_at=NOON + HOUR), buy(symbol="GBPUSD=X"), buy(interval="4h"), buy(models=()),
+    ]  # fmt: skip
+    assert journal.add_many(different) == 5
+
+
+def test_nobody_reads_what_is_somebody_elses(journal: Journal) -> None:
+    entry = buy()
+    journal.add(entry)
+    for identity in (entry.id, "nonsense", "", f"{entry.id}x"):
+        with pytest.raises(NotFound):
+            journal.get(BOB, identity or "-")
+    assert journal.page(BOB, Asked(), limit=10).entries == []
+    assert journal.page(BOB, Asked(symbol="EURUSD=X"), limit=10).entries == []
+    assert list(journal.records(BOB, Asked())) == []
+
+
+def test_pages_run_newest_first_through_everything_once(journal: Journal) -> None:
+    entries = [buy(opened_at=NOON - hour * HOUR) for hour in range(23)]
+    journal.add_many(entries)
+    journal.add_many(buy(BOB, opened_at=NOON - hour * HOUR) for hour in range(5))
+    for limit in (1, 7, 23, 50):
+        assert ids(everything_pages(journal, ALICE, Asked(), limit)) == ids(entries)
+
+
+def test_a_list_is_filtered_by_symbol_interval_status_and_time(journal: Journal) -> None:
+    kinds = [("EURUSD=X", "1h"), ("EURUSD=X", "4h"), ("GC=F", "1h")]
+    entries = [
+        buy(symbol=symbol, interval=interval, opened_at=NOON - hour * HOUR)
+        for hour in range(8)
+        for symbol, interval in kinds
+    ]
+    journal.add_many(entries)
+    journal.settle_many([(entry, WON) for entry in entries if entry.opened_at == NOON])
+    wanted = {
+        Asked(symbol="GC=F"): lambda e: e.symbol == "GC=F",
+        Asked(interval="4h"): lambda e: e.interval == "4h",
+        Asked(status=Status.WIN): lambda e: e.opened_at == NOON,
+        Asked(status=Status.PENDING, symbol="EURUSD=X"): lambda e: e.opened_at < NOON and e.symbol == "EURUSD=X",
+        Asked(since=NOON - 3 * HOUR, until=NOON): lambda e: NOON - 3 * HOUR <= e.opened_at < NOON,
+        Asked(symbol="GC=F", since=NOON - HOUR): lambda e: e.symbol == "GC=F" and e.opened_at >= NOON - HOUR,
+    }
+    for asked, fits in wanted.items():
+        expected = sorted(entry.id for entry in entries if fits(entry))
+        assert sorted(ids(everything_pages(journal, ALICE, asked, 2))) == expected
+        if asked.status is None:
+            assert sorted(record.id for record in journal.records(ALICE, asked)) == expected
+
+
+def test_an_entry_is_settled_once_and_is_no_longer_due(journal: Journal) -> None:
+    entry = buy()
+    journal.add(entry)
+    (due,) = due_now(journal, NOON + 4 * HOUR)
+    assert journal.settle(due, WON)
+    assert not journal.settle(due, LOST)
+    settled = journal.get(ALICE, entry.id)
+    assert (settled.status, settled.outcome_price, settled.outcome_at, settled.pips) == (
+        Status.WIN, Decimal("1.104"), NOON + 2 * HOUR, Decimal("40.00"),
+    )  # fmt: skip
+    assert due_now(journal, NOON + 100 * DAY) == []
+
+
+def test_the_pips_of_a_short_entry_are_gained_downwards(journal: Journal) -> None:
+    entry = sell(symbol="USDJPY=X", entry_price=Decimal("150"), tp1=Decimal("149.5"), stop_loss=Decimal("150.4"))
+    journal.add(entry)
+    journal.settle(entry, Settlement(Status.LOSS, 150.4, NOON + HOUR))
+    assert journal.get(ALICE, entry.id).pips == Decimal("-40.00")
+
+
+def test_what_is_not_due_yet_is_not_read(journal: Journal) -> None:
+    journal.add_many([buy(due_at=NOON + HOUR), buy(symbol="GC=F", due_at=NOON + 2 * HOUR)])
+    assert due_now(journal, NOON + HOUR - 1) == []
+    assert [entry.symbol for entry in due_now(journal, NOON + HOUR)] == ["EURUSD=X"]
+    assert {entry.symbol for entry in due_now(journal, NOON + 2 * HOUR)} == {"EURUSD=X", "GC=F"}
+
+
+def test_a_deferred_entry_is_due_later_and_a_settled_one_is_not_deferred(journal: Journal) -> None:
+    entry = buy(due_at=NOON)
+    journal.add(entry)
+    assert journal.defer(entry, NOON + DAY)
+    assert due_now(journal, NOON + DAY - 1) == []
+    journal.settle(entry, WON)
+    assert not journal.defer(entry, NOON + 2 * DAY)
+    assert due_now(journal, NOON + 9 * DAY) == []
+
+
+def test_a_hold_is_counted_and_never_due(journal: Journal) -> None:
+    journal.add(hold())
+    assert due_now(journal, NOON + 100 * DAY) == []
+    told = statistics_of(journal.records(ALICE, Asked()))
+    assert (told["total"], told["holds"], told["pending"], told["expired"]) == (1, 1, 0, 0)
+
+
+def test_the_digests_tell_what_the_entries_tell(journal: Journal) -> None:
+    entries = [
+        buy(symbol=symbol, opened_at=NOON - hour * HOUR, probability=Decimal("0.2") if hour % 3 else None)
+        for hour in range(60)
+        for symbol in ("EURUSD=X", "GC=F")
+    ]
+    journal.add_many(entries)
+    outcomes = [Settlement(Status.WIN, 1.104, NOON + HOUR), Settlement(Status.LOSS, 1.097, NOON + 2 * HOUR)]
+    journal.settle_many([(entry, outcomes[index % 2]) for index, entry in enumerate(entries) if index % 4])
+    stored = everything_pages(journal, ALICE, Asked(), 50)
+    expected = {
+        Record(e.id, e.opened_at, e.symbol, e.interval, e.status, e.outcome_at, e.pips, e.outcome_at and e.probability)
+        for e in stored
+    }
+    assert set(journal.records(ALICE, Asked())) == expected
+
+
+def test_entries_taken_back_leave_nothing(journal: Journal, journal_table_name: str) -> None:
+    kept, gone = buy(), buy(opened_at=NOON + HOUR)
+    journal.add_many([kept, gone])
+    assert journal.remove([gone]) == 1
+    assert ids(everything_pages(journal, ALICE, Asked(), 10)) == [kept.id]
+    assert [record.id for record in journal.records(ALICE, Asked())] == [kept.id]
+
+
+def test_pending_entries_of_one_owner_are_found_by_their_digests(journal: Journal) -> None:
+    entries = [buy(opened_at=NOON - hour * HOUR) for hour in range(30)]
+    journal.add_many(entries)
+    journal.add(buy(BOB))
+    journal.settle_many([(entry, WON) for entry in entries[5:]])
+    assert set(ids(journal.pending(ALICE))) == set(ids(entries[:5]))
+
+
+def test_all_entries_of_a_symbol_are_in_one_shard(journal: Journal) -> None:
+    symbols = [f"S{number}.NS" for number in range(64)]
+    assert len({shard_of(symbol) for symbol in symbols}) == SHARDS
+
+
+@pytest.mark.parametrize("callers", [2, 5])
+def test_of_parallel_settlers_each_entry_has_one(journal_table_name: str, journal: Journal, callers: int) -> None:
+    entries = [buy(opened_at=NOON - minute * 60_000) for minute in range(100)]
+    journal.add_many(entries)
+    done: list[int] = []
+    start = Barrier(callers)
+
+    def settler() -> None:
+        own = Journal(Table(journal_table_name), lambda: NOON)
+        start.wait()
+        done.append(own.settle_many([(entry, WON) for entry in entries]))
+
+    threads = [Thread(target=settler) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(done) == 100
+    assert statistics_of(journal.records(ALICE, Asked()))["wins"] == 100
