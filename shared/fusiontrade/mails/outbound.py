@@ -65,11 +65,7 @@ class Mail:
         if self.kind != "nobody" and (self.kind in WITH_CODE) != bool(self.code):
             raise BadMail(f"a mail of kind {self.kind} {'needs a' if self.kind in WITH_CODE else 'has no'} code")
         for name in ("to", "name", "code", "device"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
-                raise BadMail(f"{name} is of type {type(value).__name__}: it is text")
-            if value is not None and len(value) > _MOST_CHARACTERS:
-                raise BadMail(f"{name} has {len(value)} characters: at most {_MOST_CHARACTERS}")
+            _check_text(name, getattr(self, name), optional=name in ("code", "device"))
         if not isinstance(self.at, int) or isinstance(self.at, bool) or self.at < 0:
             raise BadMail("at is no instant in milliseconds since 1970")
 
@@ -84,6 +80,15 @@ class Mail:
             return cls(**body)
         except TypeError as error:
             raise BadMail(f"not the parts of a mail: {', '.join(sorted(map(str, body)))[:200]}") from error
+
+
+def _check_text(name: str, value: object, *, optional: bool) -> None:
+    if value is None and optional:
+        return
+    if not isinstance(value, str):
+        raise BadMail(f"{name} is of type {type(value).__name__}: it is text")
+    if len(value) > _MOST_CHARACTERS:
+        raise BadMail(f"{name} has {len(value)} characters: at most {_MOST_CHARACTERS}")
 
 
 class Sends(Protocol):
