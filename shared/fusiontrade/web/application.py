@@ -17,6 +17,8 @@ from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 from starlette.concurrency import run_in_threadpool
 
 from fusiontrade import __version__
+from fusiontrade.accounts.limits import LIMITS
+from fusiontrade.clock import system_clock
 from fusiontrade.settings import Settings
 from fusiontrade.snapshots import after_restore, before_snapshot
 from fusiontrade.startup import keep_for_good, uncollected
@@ -46,7 +48,7 @@ def create_app(
     routers : sequence of APIRouter
         Its routes, declared without a trailing slash; they answer with one too.
     settings : Settings
-        Kept as ``app.state.settings``.
+        Kept as ``app.state.settings``; ``app.state.limits`` and ``app.state.clock`` are the usual ones.
     media_types : sequence of str
         Types of body that its routes read; any other is a 415.
     """
@@ -63,6 +65,8 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.service = service
+    app.state.limits = LIMITS
+    app.state.clock = system_clock
     for router in routers:
         app.include_router(router)
     problems.install(app)

@@ -1,7 +1,9 @@
 """The OpenAPI 3.1 document of one function, with the errors that the floor itself can answer.
 
-Always true here: every operation lists the 500, the 422 where it takes anything, and 400, 413 and 415 where it takes
-a body; each is a *Problem*. The framework's own validation schema never appears.
+Always true here: every operation lists the 500, the 422 where it takes anything, 400, 413 and 415 where it takes a
+body, 401, 403, 429 and 503 where it wants to know the caller (403 is for unverified users, whom the auth function
+takes), and 409 where it takes an idempotency key; each is a *Problem*. The framework's own validation schema never
+appears.
 """
 
 from __future__ import annotations
@@ -27,12 +29,16 @@ def document_of(app: FastAPI) -> dict[str, Any]:
     schemas |= _problem_schemas()
     for path in document["paths"].values():
         for operation in path.values():
-            _complete(operation)
+            _complete(operation, of_accounts=app.state.service == "auth")
     return document
 
 
-def _complete(operation: dict[str, Any]) -> None:
+def _complete(operation: dict[str, Any], *, of_accounts: bool) -> None:
     statuses = {500}
+    if operation.get("security"):
+        statuses |= {401, 429, 503} if of_accounts else {401, 403, 429, 503}
+    if any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", [])):
+        statuses |= {409, 503}
     if operation.get("parameters") or operation.get("requestBody"):
         statuses.add(422)
     if operation.get("requestBody"):

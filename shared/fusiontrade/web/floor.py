@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fusiontrade.web import bodies, problems
+from fusiontrade.web import bodies, problems, rate_limits
 from fusiontrade.web.metrics import UNKNOWN_ROUTE, RequestMetrics
 
 if TYPE_CHECKING:
@@ -42,11 +42,13 @@ _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 _ALLOWED_METHODS = "GET, POST, PUT, DELETE, OPTIONS"
 _ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, X-API-Token, X-Request-Id"
-_EXPOSED_HEADERS = "ETag, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
+_EXPOSED_HEADERS = "ETag, Idempotent-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 
 
 def valid_request_id(text: str | None) -> bool:
@@ -101,7 +103,7 @@ class Floor:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._add_headers(message, request_id, headers.get("Origin"))
+                self._add_headers(message, scope, headers.get("Origin"))
             await send(message)
 
         try:
@@ -145,9 +147,10 @@ class Floor:
             bodies.check_json(body)
         return body
 
-    def _add_headers(self, message: Message, request_id: str, origin: str | None) -> None:
+    def _add_headers(self, message: Message, scope: Scope, origin: str | None) -> None:
         headers = MutableHeaders(scope=message)
-        headers[REQUEST_ID_HEADER] = request_id
+        headers[REQUEST_ID_HEADER] = scope["fusiontrade.request_id"]
+        headers.update(rate_limits.headers_of(scope))
         for name, value in _SECURITY_HEADERS.items():
             headers.setdefault(name, value)
         if not self._limits.origins:

@@ -26,16 +26,18 @@ def _models_built_on_use() -> Iterator[None]:
 
 
 with uncollected(), _models_built_on_use():
-    from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+    from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
     from fastapi.exceptions import RequestValidationError
-    from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+    from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 __all__ = [
+    "APIKeyHeader",
     "APIRouter",
     "Depends",
     "FastAPI",
     "HTTPAuthorizationCredentials",
     "HTTPBearer",
+    "Header",
     "Path",
     "Query",
     "Request",

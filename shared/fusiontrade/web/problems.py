@@ -26,6 +26,7 @@ from fusiontrade.web.framework import FastAPI, Request, RequestValidationError
 __all__ = [
     "MEDIA_TYPE",
     "TABLE",
+    "AlreadyAnswered",
     "FieldFault",
     "Kind",
     "Problem",
@@ -126,6 +127,14 @@ _UNEXPECTED = Kind(
 )
 
 
+class AlreadyAnswered(Exception):
+    """The answer to this request is known already and stands here; raised where a route need not run again."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__("already answered")
+        self.response = response
+
+
 def kind_of(error: BaseException) -> Kind:
     """Return the table's row for ``error``: its own class or the nearest ancestor, else the 500."""
     return next((TABLE[ancestor] for ancestor in type(error).__mro__ if ancestor in TABLE), _UNEXPECTED)
@@ -205,9 +214,9 @@ def install(app: FastAPI) -> None:
     """Make every error of ``app`` a problem; what is left over is caught by `fusiontrade.web.floor.Floor`."""
 
     async def as_problem(request: Request, error: Exception) -> Response:
-        return answer(error, request)
+        return error.response if isinstance(error, AlreadyAnswered) else answer(error, request)
 
-    for handled in (errors.FusionTradeError, HTTPException, RequestValidationError):
+    for handled in (errors.FusionTradeError, HTTPException, RequestValidationError, AlreadyAnswered):
         app.add_exception_handler(handled, as_problem)
 
 
