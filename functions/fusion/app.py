@@ -15,13 +15,12 @@ from fusiontrade.settings import Settings
 from fusiontrade.snapshots import after_restore
 from fusiontrade.startup import uncollected
 from fusiontrade.web import create_app, handler_of, problems, seconds_left
-from fusiontrade.web.authentication import load_ahead, require
+from fusiontrade.web.authentication import CurrentUser, load_ahead, require
 from fusiontrade.web.framework import APIRouter, Depends, Path, Query, Request
 
 if TYPE_CHECKING:
     from fusiontrade.fusion.service import FusionService
 
-NOT_JOURNALED = "journal=true had no effect: the journal is not available yet, this forecast was not journaled"
 SYMBOL_PATTERN = r"^\^?[A-Za-z0-9][A-Za-z0-9&\-]*(\.[A-Za-z0-9&\-]+)*(=[XF])?$"
 SYMBOL = {"maxLength": 20, "pattern": SYMBOL_PATTERN}
 
@@ -40,9 +39,9 @@ class AnalyzeRequest(BaseModel):
 @cache
 def service_of(settings: Settings) -> FusionService:
     """Return the process's one service; what is heavy is imported at the first request."""
-    from fusiontrade.fusion.factory import fusion_service
+    from fusiontrade.fusion.factory import fusion_service, journal_of_forecasts
 
-    return fusion_service(settings)
+    return fusion_service(settings, journal=journal_of_forecasts(settings, service="fusion"))
 
 
 def fusion_service_of(request: Request) -> FusionService:
@@ -57,6 +56,7 @@ Service = Annotated["FusionService", Depends(fusion_service_of)]
 def get_fusion(
     *,
     service: Service,
+    user: CurrentUser,
     seconds: Budget,
     symbol: Annotated[
         str,
@@ -70,7 +70,7 @@ def get_fusion(
     include_llm: Annotated[bool, Query(description="Add the analyst's view.")] = False,
     journal: Annotated[
         bool,
-        Query(description="Also write the forecast to your journal; for now a warning says that nothing was written."),
+        Query(description="Also write the forecast to your journal, once a bar; a warning says where it was not."),
     ] = False,
     as_of: Annotated[
         str | None,
@@ -87,8 +87,8 @@ def get_fusion(
         include_sentiment=include_sentiment,
         include_llm=include_llm,
         as_of=as_of,
+        journal_for=user.user_id if journal else None,
         deadline=Deadline.after(seconds),
-        notes=[NOT_JOURNALED] if journal else [],
     )
 
 
@@ -111,10 +111,9 @@ def ahead() -> None:
     """Import before a snapshot what the first forecast imports; the service made for that is thrown away unused."""
     load_ahead()
     with uncollected():
-        from fusiontrade.fusion.factory import fusion_service
         from fusiontrade.market.providers import yahoo
 
-        fusion_service(app.state.settings)
+        service_of.__wrapped__(app.state.settings)
         yahoo.load_ahead()
     read_ahead("dynamodb", "s3", "sagemaker-runtime", "secretsmanager")
 

@@ -182,11 +182,9 @@ def test_as_of_reaches_the_candles_and_the_answer(desk: Desk) -> None:
     assert desk.candles.asked[0]["as_of"] == NOON - 86_400_000
 
 
-def test_journal_is_accepted_and_said_to_have_had_no_effect(desk: Desk) -> None:
+def test_journal_where_there_is_none_is_said_to_have_had_no_effect(desk: Desk) -> None:
     _, body, _ = desk.client.get("/api/v1/fusion/EURUSD=X", "journal=true&include_sentiment=false")
-    assert body["warnings"] == [
-        "journal=true had no effect: the journal is not available yet, this forecast was not journaled"
-    ]
+    assert body["warnings"] == ["journal=true had no effect: no journal is configured"]
 
 
 @pytest.mark.parametrize(
@@ -279,8 +277,8 @@ def test_an_unverified_user_reaches_no_forecast(desk: Desk, function: ModuleType
 def test_every_status_seen_here_is_documented(function: ModuleType) -> None:
     paths = function.app.openapi()["paths"]
     get, post = paths["/api/v1/fusion/{symbol}"]["get"], paths["/api/v1/fusion/analyze"]["post"]
-    assert set(get["responses"]) == {"200", "401", "403", "404", "422", "500", "503"}
-    assert set(post["responses"]) == {"200", "400", "401", "403", "404", "413", "415", "422", "500", "503"}
+    assert set(get["responses"]) == {"200", "401", "403", "404", "422", "429", "500", "503"}
+    assert set(post["responses"]) == {"200", "400", "401", "403", "404", "413", "415", "422", "429", "500", "503"}
     assert (get["operationId"], post["operationId"]) == ("getFusion", "analyzeFusion")
     assert get["security"] == [{"bearer": []}]
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fusiontrade.fusion.journaling import JournalOfForecasts
     from fusiontrade.fusion.service import FusionService
     from fusiontrade.settings import Settings
 
-__all__ = ["fusion_service"]
+__all__ = ["fusion_service", "journal_of_forecasts"]
 
 
-def fusion_service(settings: Settings) -> FusionService:
+def fusion_service(settings: Settings, *, journal: JournalOfForecasts | None = None) -> FusionService:
     """Return the service over the configured market data and endpoint; imports what is heavy only now.
+
+    Parameters
+    ----------
+    journal
+        Where `FusionService.fused` writes forecasts of the present.
 
     Raises
     ------
@@ -33,5 +39,27 @@ def fusion_service(settings: Settings) -> FusionService:
         candle_source(settings, storage),
         InferenceClient(SageMakerEndpoint(settings.need("endpoint_name"))),
         calibration=TableCalibrationStates(models) if models else None,
+        journal=journal,
         budget_seconds=settings.request_budget_seconds,
     )
+
+
+def journal_of_forecasts(settings: Settings, *, service: str, seconds: float = 1.0) -> JournalOfForecasts | None:
+    """Return the journal that the function ``service`` writes forecasts to; None where no table is configured.
+
+    Parameters
+    ----------
+    seconds
+        What one try to write may take; there is one, and a further one where another transaction was in the way.
+    """
+    if not settings.journal_table:
+        return None
+    from fusiontrade.clock import system_clock
+    from fusiontrade.cloud.tables import Table
+    from fusiontrade.figures import Figures
+    from fusiontrade.fusion.journaling import JournalOfForecasts
+    from fusiontrade.journal.store import Journal
+
+    figures = Figures(service, settings.stage)
+    journal = Journal(Table(settings.journal_table, read_seconds=seconds, attempts=1), system_clock)
+    return JournalOfForecasts(journal, missed=lambda: figures.count(ForecastsNotJournaled=1))

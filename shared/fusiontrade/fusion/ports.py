@@ -1,4 +1,5 @@
-"""What the fusion asks of others: the news and the analyst, one call each; and where calibration states are kept.
+"""What the fusion asks of others: the news and the analyst, one call each; where calibration states are kept; and who
+writes forecasts down.
 
 A block that cannot be had is None and comes with a plain reason; it never delays or fails the forecast itself.
 """
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
     from fusiontrade.fusion.calibration_states import Kept
     from fusiontrade.market.symbols import Symbol
 
-__all__ = ["Analyst", "CalibrationStates", "NoAnalyst", "NoSentiment", "Noted", "Sentiment"]
+__all__ = [
+    "Analyst",
+    "CalibrationStates",
+    "Forecast",
+    "ForecastJournal",
+    "NoAnalyst",
+    "NoJournal",
+    "NoSentiment",
+    "Noted",
+    "Sentiment",
+]
 
 Block = TypeVar("Block", SentimentBlock, LLMAnalysisBlock)
 
@@ -26,6 +37,25 @@ class Noted(Generic[Block]):
 
     block: Block | None
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A fused forecast of the present with what its readers need not know.
+
+    Parameters
+    ----------
+    symbol
+        What it is about.
+    response
+        What is published.
+    is_stale
+        Whether newer bars than it was made from should exist already, so that its outcome may be known to somebody.
+    """
+
+    symbol: Symbol
+    response: FusionResponse
+    is_stale: bool
 
 
 class Sentiment(Protocol):
@@ -68,6 +98,20 @@ class CalibrationStates(Protocol):
         ...
 
 
+class ForecastJournal(Protocol):
+    """Writes forecasts of the present down before their outcomes."""
+
+    def note(self, forecast: Forecast, *, user_id: str | None) -> tuple[str, ...]:
+        """Write ``forecast`` for the platform, and for the user where one asked; return what the reader should know.
+
+        Raises
+        ------
+        StateUnavailable
+            If the user's own entry cannot be written. The platform's never fails the answer.
+        """
+        ...
+
+
 class NoSentiment:
     """No news source is configured: says so."""
 
@@ -82,3 +126,11 @@ class NoAnalyst:
     def analyse(self, symbol: Symbol, fusion: FusionResponse, *, deadline: Deadline) -> Noted[LLMAnalysisBlock]:  # noqa: ARG002
         """Return no block and the reason."""
         return Noted(None, ("llm_analysis is null: no language model is configured",))
+
+
+class NoJournal:
+    """No journal is configured: says so to who asked for an entry."""
+
+    def note(self, forecast: Forecast, *, user_id: str | None) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the reason why nothing was written, where somebody waits for it."""
+        return ("journal=true had no effect: no journal is configured",) if user_id else ()

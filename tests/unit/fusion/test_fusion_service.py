@@ -318,9 +318,9 @@ def test_candles_leave_time_for_the_models() -> None:
 def test_warnings_of_the_market_are_said_once() -> None:
     told = "simulated market: invented prices, not a real one"
     replies = {timeframe: answer(bars("EURUSD=X", timeframe), told, source="simulated") for timeframe in INTRADAY}
-    response = service(FakeCandles(replies)).fused("EURUSD=X", notes=["not journaled"])
+    response = service(FakeCandles(replies)).fused("EURUSD=X", journal_for="u1")
     assert response.data_source == "simulated"
-    assert response.warnings == [told, NEWS_NOTE, "not journaled"]
+    assert response.warnings == [told, NEWS_NOTE, "journal=true had no effect: no journal is configured"]
 
 
 def test_news_and_analyst_say_that_they_are_not_configured_only_when_asked() -> None:
