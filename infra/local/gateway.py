@@ -1,8 +1,8 @@
 """The local gateway: serves the events of `template.yaml` by running the handlers.
 
-HTTP routes are answered here; what is not in the template is not served. A function's other events (queues, streams,
-schedules, WebSocket routes) would each be one more task over the same pools: `Gateway.pools` and `Pool.invoke` are
-all they need. Runs as a process of its own: ``python -m infra.local.gateway OPTIONS_AS_JSON``.
+HTTP routes are answered here, queues and schedules are `queues` and `timers` over the same pools; what is not in the
+template is not served. A function without routes is started after the others: nobody waits for its first event. Runs
+as a process of its own: ``python -m infra.local.gateway OPTIONS_AS_JSON``.
 
 Answers of the gateway itself: 404 where no route fits, 413 above 10 MB (or where the event exceeds the 6 MB that
 Lambda takes, base64 counted), 500 where the function fails or times out, 503 where it takes longer than the
@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from fusiontrade.cloud.session import client
 from infra.local import http_events
-from infra.local.functions import Pool, process_environment
+from infra.local.functions import AWS_VARIABLES, Pool, process_environment
 from infra.local.http_events import HttpRequest, HttpResponse
 from infra.local.log import LINE, NOTICE, READY, emit
 from infra.local.options import HOST, ROOT, Options
+from infra.local.queues import QueueWorker
+from infra.local.slots import Outcome
+from infra.local.sources import sources_of
 from infra.local.template import Function, Template
+from infra.local.timers import TimerWorker
 
 __all__ = ["Gateway", "local_template", "overrides"]
 
 NAME = "gateway"
+SECONDS_TO_FINISH = 4.0
 
 
 def local_template(options: Options) -> Template:
@@ -180,12 +187,43 @@ async def _watch(pools: Mapping[str, Pool], stop: asyncio.Event) -> None:
 
 
 async def _warm(pools: Mapping[str, Pool]) -> None:
-    """Start every function, then tell the supervisor that the gateway serves, and which functions do not start."""
-    outcomes = await asyncio.gather(*(pool.warm() for pool in pools.values()))
-    failures = {pool.function.title: why for pool, why in zip(pools.values(), outcomes, strict=True) if why}
-    for title, failure in failures.items():
-        _say(title, f"cannot start: {failure.reason}")
+    """Start every function that answers HTTP, say that the gateway serves, and start the rest one by one."""
+    asked = [pool for pool in pools.values() if pool.function.routes]
+    outcomes = await asyncio.gather(*(pool.warm() for pool in asked))
+    failures = [pool.function.title for pool, why in zip(asked, outcomes, strict=True) if _is_broken(pool, why)]
     emit(READY, NAME, ", ".join(failures))
+    for pool in pools.values():
+        if pool not in asked:
+            _is_broken(pool, await pool.warm())
+
+
+def _is_broken(pool: Pool, failure: Outcome | None) -> bool:
+    if failure is not None:
+        _say(pool.function.title, f"cannot start: {failure.reason}")
+    return failure is not None
+
+
+@contextlib.asynccontextmanager
+async def _events(template: Template, pools: Mapping[str, Pool], limit: int) -> AsyncIterator[None]:
+    """Work off the queues and fire the schedules; at the end let the batches that are worked on finish."""
+    sources, sqs = sources_of(template, limit), client("sqs", read_seconds=20.0)
+    for title, reason in sources.unserved:
+        _say(title, reason)
+
+    def log(text: str) -> None:
+        emit(LINE, NAME, text)
+
+    workers = [QueueWorker(source, pools[source.function], sqs, log, _say) for source in sources.queues]
+    timers = [TimerWorker(timer, pools[timer.function], sqs, log, _say) for timer in sources.timers]
+    for worker in workers:
+        worker.start()
+    running = [asyncio.create_task(timer.run()) for timer in timers]
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*(worker.stop(SECONDS_TO_FINISH) for worker in workers))
 
 
 class _Server(uvicorn.Server):
@@ -200,9 +238,6 @@ class _Server(uvicorn.Server):
 async def _serve(options: Options) -> None:
     template = local_template(options)
     pools = {name: _pool(function, options) for name, function in template.functions.items()}
-    for pool in pools.values():
-        for name, event in pool.function.other_events:
-            _say(pool.function.title, f"event {name} ({event['Type']}) of the template is not served on a laptop")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -210,17 +245,25 @@ async def _serve(options: Options) -> None:
     config = uvicorn.Config(gateway, HOST, options.port, log_config=None, access_log=False, lifespan="off")
     config.server_header = False
     server = _Server(config)
-    serving = asyncio.create_task(server.serve())
-    tasks = [asyncio.create_task(_warm(pools)), asyncio.create_task(_watch(pools, stop))]
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-    stop.set()
-    server.should_exit = True
-    await asyncio.wait([serving], timeout=2)
+    async with _events(template, pools, options.concurrency):
+        serving = asyncio.create_task(server.serve())
+        tasks = [asyncio.create_task(_warm(pools)), asyncio.create_task(_watch(pools, stop))]
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        server.should_exit = True
+        await asyncio.wait([serving], timeout=2)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*(pool.close() for pool in pools.values()))
 
 
+def main(options: Options) -> None:
+    """Serve until asked to end."""
+    os.environ.pop("AWS_PROFILE", None)
+    os.environ.update({**AWS_VARIABLES, "AWS_ENDPOINT_URL": options.emulator_url})
+    asyncio.run(_serve(options))
+
+
 if __name__ == "__main__":
-    asyncio.run(_serve(Options.from_json(sys.argv[1])))
+    main(Options.from_json(sys.argv[1]))

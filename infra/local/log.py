@@ -25,9 +25,11 @@ _KEEP_BYTES = 20 * 1024 * 1024
 
 
 def emit(kind: str, part: str, text: str, output: TextIO | None = None) -> None:
-    """Write a marked line for the supervisor: ``kind`` is LINE, NOTICE or READY."""
+    """Write a marked line for the supervisor: ``kind`` is LINE, NOTICE or READY; safe from any thread."""
+    stream = output or sys.stdout
     for line in text.splitlines() or [""]:
-        print(_MARK + kind + _MARK + part + _MARK + line, file=output or sys.stdout, flush=True)
+        stream.write(f"{_MARK}{kind}{_MARK}{part}{_MARK}{line}\n")
+        stream.flush()
 
 
 def readable(text: str) -> str:
