@@ -9,7 +9,7 @@ import pytest
 
 from fusiontrade.cloud.tables import ConditionFailed, Table
 from fusiontrade.errors import NotFound
-from fusiontrade.forecasts.jobs import DAYS_KEPT, Job, JobOrder, Jobs, job_id
+from fusiontrade.forecasts.jobs import DAYS_KEPT, Job, JobOrder, Jobs
 
 CREATED = 1_753_963_203_000  # 2025-07-31T12:00:03Z
 ASKED = {"symbol": "EURUSD=X", "interval": "1h"}
@@ -52,12 +52,9 @@ def test_a_new_job_is_queued(jobs: Jobs, order: JobOrder) -> None:
     assert jobs.of(order.id, "u1") == expected
 
 
-def test_the_same_owner_kind_and_key_name_the_same_job_and_no_others() -> None:
-    one = job_id("u1", "predict", "k")
-    assert one == job_id("u1", "predict", "k")
-    assert len({one, job_id("u2", "predict", "k"), job_id("u1", "verify", "k"), job_id("u1", "predict", "l")}) == 4
-    assert job_id("u1", "predictk", "") != job_id("u1", "predict", "k")
-    assert job_id("u1", "predict", None) != job_id("u1", "predict", None)
+def test_an_order_has_the_id_it_is_given_or_one_of_its_own(jobs: Jobs) -> None:
+    assert jobs.order("u1", "predict", ASKED, identity="a" * 32).id == "a" * 32
+    assert jobs.order("u1", "predict", ASKED).id != jobs.order("u1", "predict", ASKED).id
 
 
 def test_a_job_made_again_stays_as_far_as_it_was(jobs: Jobs, order: JobOrder) -> None:
@@ -142,7 +139,7 @@ def test_a_job_is_gone_after_its_days_even_where_the_table_still_has_it(jobs: Jo
 def test_a_job_is_made_in_one_transaction_with_another_write_or_not_at_all(
     jobs: Jobs, order: JobOrder, table: Table
 ) -> None:
-    table.transact(jobs.write_of(order))
+    table.transact(jobs.placed(order))
     assert jobs.of(order.id, "u1").status == "QUEUED"
     with pytest.raises(ConditionFailed):
-        table.transact(jobs.write_of(order))
+        table.transact(jobs.placed(order))

@@ -15,7 +15,6 @@ there is no such thing.
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,11 +24,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fusiontrade.clock import Clock, iso
-from fusiontrade.cloud.tables import Condition, ConditionFailed, Key, Put, Table, Update
+from fusiontrade.cloud.tables import Condition, ConditionFailed, Key, Placed, Put, Table, Update
 from fusiontrade.cloud.values import Item
 from fusiontrade.errors import NotFound
 
-__all__ = ["Job", "JobOrder", "Jobs", "job_id"]
+__all__ = ["Job", "JobOrder", "Jobs", "job_of"]
 
 DAYS_KEPT = 7
 _MOST_ERROR = 500
@@ -78,7 +77,7 @@ class JobOrder:
     Parameters
     ----------
     id
-        See `job_id`.
+        Derived from the request that asks, so that a repeated one asks for the same job.
     owner
         The user's id.
     kind
@@ -111,13 +110,9 @@ class JobOrder:
         )
 
 
-def job_id(owner: str, kind: str, key: str | None) -> str:
-    """Return the id of a job: the same for the same owner, kind and idempotency key; a new one without a key."""
-    if key is None:
-        return uuid.uuid4().hex
-    parts = (owner, kind, key)
-    told = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
-    return hashlib.sha256(told).hexdigest()[:32]
+def job_of(order: JobOrder) -> Job:
+    """Return the job that an order makes."""
+    return _job(_document(order))
 
 
 class Jobs:
@@ -127,22 +122,22 @@ class Jobs:
         self._table = table
         self._clock = clock
 
-    def order(self, owner: str, kind: str, request: Mapping[str, Any], *, key: str | None = None) -> JobOrder:
-        """Return an order of now; ``key`` is the caller's idempotency key. Nothing is written yet."""
-        return JobOrder(job_id(owner, kind, key), owner, kind, request, self._clock())
+    def order(self, owner: str, kind: str, request: Mapping[str, Any], *, identity: str | None = None) -> JobOrder:
+        """Return an order of now, under a new id where ``identity`` is None. Nothing is written yet."""
+        return JobOrder(identity or uuid.uuid4().hex, owner, kind, request, self._clock())
 
-    def write_of(self, order: JobOrder) -> Put:
+    def placed(self, order: JobOrder) -> Placed:
         """Return the write that makes the job where there is none, for a transaction with other writes."""
-        return Put(_document(order), _IS_NEW)
+        return self._table.placed(Put(_document(order), _IS_NEW))
 
     def create(self, order: JobOrder) -> Job:
         """Make the job and return it, or the one that stands there already; raises `StateUnavailable`."""
-        document = _document(order)
         try:
-            self._table.put(document, condition=_IS_NEW)
+            self._table.put(_document(order), condition=_IS_NEW)
         except ConditionFailed as there:
-            return _job(there.item or document)
-        return _job(document)
+            if there.item is not None:
+                return _job(there.item)
+        return job_of(order)
 
     def begin(self, order: JobOrder) -> bool:
         """Make the job where it is not there yet and say that it runs; False where it is finished already.

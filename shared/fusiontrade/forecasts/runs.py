@@ -126,21 +126,19 @@ def run_id(kind: str, slot: int) -> str:
 
 
 class Runs:
-    """The runs in one table.
+    """The runs in one table."""
 
-    Parameters
-    ----------
-    days_kept
-        How long a run can be read after it was made.
-    """
-
-    def __init__(self, table: Table, clock: Clock, *, days_kept: int = 30) -> None:
+    def __init__(self, table: Table, clock: Clock) -> None:
         self._table = table
         self._clock = clock
-        self._days_kept = days_kept
 
-    def open(self, kind: str, slot: int, symbols: Sequence[str]) -> Run:
+    def open(self, kind: str, slot: int, symbols: Sequence[str], *, days_kept: int = 30) -> Run:
         """Return the run of ``kind`` for ``slot``: a new one over ``symbols``, or the one that was made for it before.
+
+        Parameters
+        ----------
+        days_kept
+            How long a new run can be read.
 
         Raises
         ------
@@ -151,7 +149,7 @@ class Runs:
         """
         if len(symbols) > MOST_SYMBOLS:
             raise ValueError(f"a run takes at most {MOST_SYMBOLS} symbols, not {len(symbols)}: make several")
-        document = self._document(kind, slot, symbols)
+        document = _document(kind, slot, symbols, self._clock(), days_kept)
         try:
             self._table.put(document, condition=_IS_NEW)
         except ConditionFailed as there:
@@ -186,15 +184,10 @@ class Runs:
         """
         number = str(chunk.number)
         rows = [{"symbol": failure.symbol, "reason": failure.reason[:_MOST_REASON]} for failure in failures]
-        counted: dict[str, Any] = {
-            "success": len(chunk.symbols) - len(rows),
-            "failed": len(rows),
-            "done": frozenset({number}),
-        }
         change = Update(
             _key(chunk.run_id),
             assign={f"failures_{number}": rows} if rows else {},
-            add=counted,
+            add={"success": len(chunk.symbols) - len(rows), "failed": len(rows), "done": frozenset({number})},
             condition=Condition("attribute_exists(#pk) AND NOT contains(#done, :chunk)", {"chunk": number}),
         )
         try:
@@ -220,28 +213,28 @@ class Runs:
         except ConditionFailed as closed:
             return _run(closed.item) if closed.item else run
 
-    def _document(self, kind: str, slot: int, symbols: Sequence[str]) -> Item:
-        now = self._clock()
-        finished = {} if symbols else {"status": "SUCCEEDED", "finished_at": now, "sent": True}
-        return {
-            **_key(run_id(kind, slot)),
-            "kind": kind,
-            "slot": slot,
-            "symbols": list(symbols),
-            "total": len(symbols),
-            "success": 0,
-            "failed": 0,
-            "status": "RUNNING",
-            "sent": False,
-            "started_at": now,
-            "finished_at": None,
-            "expires_at": now // 1000 + self._days_kept * 86_400,
-            **finished,
-        }
-
 
 def _key(identity: str) -> Key:
     return {"pk": f"RUN#{identity}", "sk": "RUN"}
+
+
+def _document(kind: str, slot: int, symbols: Sequence[str], now: int, days_kept: int) -> Item:
+    finished = {} if symbols else {"status": "SUCCEEDED", "finished_at": now, "sent": True}
+    return {
+        **_key(run_id(kind, slot)),
+        "kind": kind,
+        "slot": slot,
+        "symbols": list(symbols),
+        "total": len(symbols),
+        "success": 0,
+        "failed": 0,
+        "status": "RUNNING",
+        "sent": False,
+        "started_at": now,
+        "finished_at": None,
+        "expires_at": now // 1000 + days_kept * 86_400,
+        **finished,
+    }
 
 
 def _parts(symbols: Sequence[str]) -> list[tuple[str, ...]]:

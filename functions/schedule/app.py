@@ -1,0 +1,69 @@
+"""The schedule function: starts the daily and the five-minute forecasts, and turns the signing keys every month."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from fusiontrade.clock import parse_iso, system_clock
+from fusiontrade.forecasts.scheduling import Scheduler
+from fusiontrade.settings import Settings
+from fusiontrade.snapshots import after_restore
+
+settings = Settings.from_environment(os.environ)
+logger = Logger(service="schedule", level=settings.log_level)
+
+
+@cache
+def scheduler() -> Scheduler:
+    """Return the process's one scheduler."""
+    from fusiontrade.forecasts import factory
+
+    return factory.scheduler(settings)
+
+
+def start(kind: str, event: Mapping[str, Any], request_id: str | None) -> dict[str, Any]:
+    """Start the forecasts of ``kind`` for the event's instant, ``scheduled_at``; now where it names none."""
+    from fusiontrade.forecasts.factory import symbols_of
+
+    now = system_clock()
+    at = parse_iso(event["scheduled_at"]) if event.get("scheduled_at") else now
+    runs = scheduler().start(kind, at, symbols_of(settings, kind, now), request_id=request_id)
+    return {"runs": [{"run_id": run.id, "status": run.status, "total": run.total} for run in runs]}
+
+
+def turn_keys(event: Mapping[str, Any], request_id: str | None) -> dict[str, Any]:  # noqa: ARG001 - as every task
+    """Let the signing keys turn, unless they turned lately."""
+    from fusiontrade.accounts.key_rotation import rotate
+    from fusiontrade.cloud.secrets import Secrets
+
+    turned = rotate(Secrets(), settings.need("signing_keys_secret_arn"), system_clock)
+    return {"changed": turned.changed, "current": turned.current, "next": turned.next}
+
+
+TASKS: Mapping[str, Callable[[Mapping[str, Any], str | None], dict[str, Any]]] = {
+    "intraday": partial(start, "intraday"),
+    "subscribed": partial(start, "subscribed"),
+    "rotate-keys": turn_keys,
+}
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Do the event's ``task``; raises where it has to be tried again."""
+    for each in logging.getLogger().handlers:  # the runtime's own: libraries' records get the same form
+        each.setFormatter(logger.registered_formatter)
+    logging.getLogger("fusiontrade").setLevel(settings.log_level)
+    task = str(event.get("task"))
+    if task not in TASKS:
+        raise ValueError(f"there is no task {task!r}: use one of {', '.join(TASKS)}")
+    told = TASKS[task](event, getattr(context, "aws_request_id", None))
+    logger.info("scheduled", extra={"task": task, **told})
+    return told
+
+
+after_restore(scheduler.cache_clear)
