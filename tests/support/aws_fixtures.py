@@ -11,13 +11,19 @@ import pytest
 from fusiontrade.accounts.tokens import SigningKeys
 from fusiontrade.cloud.session import client, forget_clients
 from fusiontrade.cloud.tables import Table
+from fusiontrade.derivation import Derivation
+from fusiontrade.derivation import Derivation
 from tests.support import emulator
 
 __all__ = [
+    "accounts_key_arn",
     "accounts_table",
     "accounts_table_name",
     "aws",
+    "derivation",
+    "derivation_secret_arn",
     "emulator_port",
+    "mail_queue_url",
     "models_table_name",
     "signing_keys",
     "signing_keys_arn",
@@ -70,3 +76,38 @@ def signing_keys() -> SigningKeys:
 def signing_keys_arn(aws: None, signing_keys: SigningKeys) -> str:
     name = f"signing-keys-{uuid.uuid4().hex[:8]}"
     return str(client("secretsmanager").create_secret(Name=name, SecretString=signing_keys.to_json())["ARN"])
+
+
+DERIVATION_SECRET = "a secret of more than thirty-two characters"
+
+
+@pytest.fixture
+def derivation() -> Derivation:
+    return Derivation(lambda: DERIVATION_SECRET)
+
+
+@pytest.fixture
+def derivation_secret_arn(aws: None) -> str:
+    name = f"derivation-{uuid.uuid4().hex[:8]}"
+    return str(client("secretsmanager").create_secret(Name=name, SecretString=DERIVATION_SECRET)["ARN"])
+
+
+@pytest.fixture
+def mail_queue_url(aws: None) -> str:
+    return str(client("sqs").create_queue(QueueName=f"mail-{uuid.uuid4().hex[:8]}")["QueueUrl"])
+
+
+@pytest.fixture
+def accounts_key_arn(aws: None) -> str:
+    return str(client("kms").create_key(Description="accounts")["KeyMetadata"]["Arn"])
+
+
+@pytest.fixture
+def derivation_secret_arn(aws: None) -> str:
+    name = f"derivation-{uuid.uuid4().hex[:8]}"
+    return str(client("secretsmanager").create_secret(Name=name, SecretString=uuid.uuid4().hex * 2)["ARN"])
+
+
+@pytest.fixture
+def derivation() -> Derivation:
+    return Derivation(lambda: "the derivation secret of these tests, long enough")

@@ -2,7 +2,8 @@
 
 Always true here: one algorithm and no other is accepted; ``kid``, ``iss``, ``aud``, ``sub``, ``jti``, ``iat``, ``exp``
 and ``use`` must be there and right; a token made for another use (a refresh token) is never an access token. The
-secret holds a JWK set plus the ``kid`` that signs now, so that keys rotate while older ones still verify.
+secret holds a JWK set plus the ``kid`` that signs now, so that keys rotate (`fusiontrade.accounts.key_rotation`) while
+older ones still verify.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fusiontrade.accounts.identity import Identity, Tier
 from fusiontrade.clock import Clock
 from fusiontrade.errors import Unauthenticated
 
-__all__ = ["ALGORITHM", "AccessToken", "Identity", "SigningKeys", "Tier", "Tokens"]
+__all__ = ["ALGORITHM", "AccessToken", "Identity", "SigningKeys", "Tier", "Tokens", "fresh_key"]
 
 ALGORITHM = "ES256"
 _CURVE = "P-256"
@@ -35,6 +36,11 @@ class AccessToken:
 
     text: str
     expires_in: int
+
+
+def fresh_key() -> ECKey:
+    """Return a new key with a ``kid`` of its own."""
+    return ECKey.generate_key(_CURVE, {"kid": secrets.token_hex(8), "use": "sig", "alg": ALGORITHM})
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,8 @@ class SigningKeys:
     @classmethod
     def generate(cls, older: Sequence[ECKey] = ()) -> SigningKeys:
         """Return ``older`` plus a fresh key that signs from now on."""
-        kid = secrets.token_hex(8)
-        fresh = ECKey.generate_key(_CURVE, {"kid": kid, "use": "sig", "alg": ALGORITHM})
-        return cls(kid, (*older, fresh))
+        fresh = fresh_key()
+        return cls(str(fresh.kid), (*older, fresh))
 
     @classmethod
     def from_json(cls, text: str) -> SigningKeys:
