@@ -10,13 +10,11 @@ where ``work(record)`` raises if the record has to be delivered again. FastAPI i
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
 from fusiontrade.cloud.batches import SECONDS_TO_SPARE, BatchAnswer, Record, work_through
+from fusiontrade.logs import logger_of, take_over
 from fusiontrade.settings import Settings
 
 __all__ = ["QueueHandler", "queue_handler"]
@@ -32,15 +30,13 @@ def queue_handler(
     A record is begun only while ``seconds_for_one`` of the function's time are left: a function that is ended in the
     middle has its whole batch delivered again, what was done included.
     """
-    logger = Logger(service=service, level=settings.log_level)
+    logger = logger_of(service, settings.log_level)
 
     def begin(record: Record) -> None:
         logger.append_keys(request_id=record.request_id, message_id=record.id, deliveries=record.deliveries)
 
     def handler(event: dict[str, Any], context: Any) -> BatchAnswer:
-        for each in logging.getLogger().handlers:  # the runtime's own: libraries' records get the same form
-            each.setFormatter(logger.registered_formatter)
-        logging.getLogger("fusiontrade").setLevel(settings.log_level)
+        take_over(logger, settings.log_level)
         try:
             return work_through(
                 event,

@@ -90,7 +90,7 @@ class SesDelivery:
         with state_errors("the mail service"):
             try:
                 ses.send_email(
-                    FromEmailAddress=str(message["From"]),
+                    FromEmailAddress=sender_of(message).addr_spec,
                     Destination={"ToAddresses": [recipient.addr_spec]},
                     Content={"Raw": {"Data": wire_form(message)}},
                 )
