@@ -22,6 +22,7 @@ from tests.support.http_api import Answer, call
 
 os.environ.setdefault("STAGE", "local")  # functions read their settings when they are imported
 
+SITE = "https://app.example.com"
 EMAIL, PASSWORD = "devtest@fusiontrade.ai", "DevTest123!"
 
 
@@ -44,9 +45,23 @@ def function(name: str, settings: Settings) -> Function:
 
 
 @pytest.fixture
-def auth_settings(accounts_table_name: str, signing_keys_arn: str) -> Settings:
+def auth_settings(
+    accounts_table_name: str,
+    signing_keys_arn: str,
+    derivation_secret_arn: str,
+    mail_queue_url: str,
+    accounts_key_arn: str,
+) -> Settings:
     return Settings.from_environment(
-        {"STAGE": "local", "ACCOUNTS_TABLE": accounts_table_name, "SIGNING_KEYS_SECRET_ARN": signing_keys_arn}
+        {
+            "STAGE": "local",
+            "ACCOUNTS_TABLE": accounts_table_name,
+            "SIGNING_KEYS_SECRET_ARN": signing_keys_arn,
+            "DERIVATION_SECRET_ARN": derivation_secret_arn,
+            "MAIL_QUEUE_URL": mail_queue_url,
+            "ACCOUNTS_KEY_ARN": accounts_key_arn,
+            "SITE_ORIGIN": SITE,
+        }
     )
 
 

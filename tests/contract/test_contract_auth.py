@@ -10,8 +10,9 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
+from fusiontrade.accounts.attempts import FREE_ATTEMPTS
 from fusiontrade.accounts.tokens import Identity, SigningKeys, Tokens
-from fusiontrade.accounts.users import FREE_ATTEMPTS, Users
+from fusiontrade.accounts.users import Users
 from fusiontrade.clock import system_clock
 from fusiontrade.settings import Settings
 from tests.support.http_api import Answer
@@ -56,7 +57,7 @@ def test_unknown_address_and_wrong_password_get_the_same_answer(auth: Call) -> N
     wrong, unknown = login(auth, password="not the password"), login(auth, email="nobody@fusiontrade.ai")
     assert wrong.status == unknown.status == 401
     assert {**wrong.json(), "request_id": ""} == {**unknown.json(), "request_id": ""}
-    varying = {"x-request-id"}
+    varying = {"x-request-id", "ratelimit"}
     assert {k: v for k, v in wrong.headers.items() if k not in varying} == {
         k: v for k, v in unknown.headers.items() if k not in varying
     }

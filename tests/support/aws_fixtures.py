@@ -12,7 +12,6 @@ from fusiontrade.accounts.tokens import SigningKeys
 from fusiontrade.cloud.session import client, forget_clients
 from fusiontrade.cloud.tables import Table
 from fusiontrade.derivation import Derivation
-from fusiontrade.derivation import Derivation
 from tests.support import emulator
 
 __all__ = [
@@ -28,6 +27,8 @@ __all__ = [
     "signing_keys",
     "signing_keys_arn",
 ]
+
+DERIVATION_SECRET = "the derivation secret of these tests, long enough"
 
 
 @pytest.fixture(scope="session")
@@ -78,9 +79,6 @@ def signing_keys_arn(aws: None, signing_keys: SigningKeys) -> str:
     return str(client("secretsmanager").create_secret(Name=name, SecretString=signing_keys.to_json())["ARN"])
 
 
-DERIVATION_SECRET = "a secret of more than thirty-two characters"
-
-
 @pytest.fixture
 def derivation() -> Derivation:
     return Derivation(lambda: DERIVATION_SECRET)
@@ -100,14 +98,3 @@ def mail_queue_url(aws: None) -> str:
 @pytest.fixture
 def accounts_key_arn(aws: None) -> str:
     return str(client("kms").create_key(Description="accounts")["KeyMetadata"]["Arn"])
-
-
-@pytest.fixture
-def derivation_secret_arn(aws: None) -> str:
-    name = f"derivation-{uuid.uuid4().hex[:8]}"
-    return str(client("secretsmanager").create_secret(Name=name, SecretString=uuid.uuid4().hex * 2)["ARN"])
-
-
-@pytest.fixture
-def derivation() -> Derivation:
-    return Derivation(lambda: "the derivation secret of these tests, long enough")

@@ -30,15 +30,25 @@ class Answer:
     status: int
     headers: dict[str, str]
     text: str
+    cookies: tuple[str, ...] = ()
+    """Values of ``Set-Cookie``."""
 
     def json(self) -> Any:
         return json.loads(self.text)
 
 
 def event(
-    method: str, target: str, *, headers: dict[str, str] | None = None, body: bytes | None = None
+    method: str,
+    target: str,
+    *,
+    headers: dict[str, str] | None = None,
+    body: bytes | None = None,
+    address: str = "192.0.2.1",
 ) -> dict[str, Any]:
-    """The event of one request; ``target`` is a path as it stands on the request line, with or without a query."""
+    """The event of one request; ``target`` is a path as it stands on the request line, with or without a query.
+
+    The gateway takes cookies out of the headers, and the ``address`` of the caller from the connection.
+    """
     path, _, query = target.partition("?")
     made: dict[str, Any] = {
         "version": "2.0",
@@ -54,7 +64,7 @@ def event(
                 "method": method,
                 "path": unquote(path),
                 "protocol": "HTTP/1.1",
-                "sourceIp": "192.0.2.1",
+                "sourceIp": address,
                 "userAgent": "tests",
             },
             "requestId": "gateway-request",
@@ -64,6 +74,8 @@ def event(
         },
         "isBase64Encoded": False,
     }
+    if cookies := made["headers"].pop("cookie", ""):
+        made["cookies"] = cookies.split("; ")
     if body is not None:
         made["headers"].setdefault("content-length", str(len(body)))
         made["body"] = base64.b64encode(body).decode()
@@ -78,8 +90,10 @@ def call(handler: Any, method: str, target: str, *, json_body: Any = None, **mor
     if json_body is not None:
         body = json.dumps(json_body).encode()
         headers.setdefault("Content-Type", "application/json")
-    answer = handler(event(method, target, headers=headers, body=body), more.pop("context", None) or Context())
+    sent = event(method, target, headers=headers, body=body, address=more.pop("address", "192.0.2.1"))
+    answer = handler(sent, more.pop("context", None) or Context())
     text = answer.get("body", "")
     if answer.get("isBase64Encoded"):
         text = base64.b64decode(text).decode()
-    return Answer(answer["statusCode"], {k.lower(): v for k, v in answer.get("headers", {}).items()}, text)
+    headers = {name.lower(): value for name, value in answer.get("headers", {}).items()}
+    return Answer(answer["statusCode"], headers, text, tuple(answer.get("cookies", ())))

@@ -76,6 +76,10 @@ class Passwords:
         except (VerificationError, InvalidHashError):
             return False
 
+    def is_outdated(self, stored: str) -> bool:
+        """Return whether ``stored`` was made with other parameters than those of now."""
+        return self._hasher.check_needs_rehash(stored)
+
 
 def _normal(password: str) -> str:
     """Return one spelling of a password that keyboards compose in different ways (NFKC, as NIST SP 800-63B says)."""

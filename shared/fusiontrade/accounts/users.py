@@ -1,88 +1,38 @@
-"""Users on the Accounts table, and the counted check of who may sign in.
+"""Users on the Accounts table: made, found, changed; signing in is `fusiontrade.accounts.sign_ins`.
 
-Layout (``pk``, ``sk``):
+The table's layout stands in `fusiontrade.accounts.profiles`.
 
-========================  ==========  ==============================================================================
-``USER#<id>``             PROFILE     id, email, full_name, is_verified, subscription_tier, segment, created_at (ms)
-``USER#<id>``             GATE        rate counters, ``valid_after``, revoked sessions
-``EMAIL#<normal form>``   EMAIL       user_id, password_hash, attempts, attempted_at (ms)
-``ATTEMPTS#<normal>``     ATTEMPTS    attempts, attempted_at (ms), expires_at (s): addresses without an account
-========================  ==========  ==============================================================================
-
-Always true here: an address belongs to one user, made in one transaction with the profile; an attempt is counted
-before the password is looked at, so parallel guesses cannot pass the limit; known and unknown addresses take the same
-number of round trips, the same hashing, the same counting and the same words.
+Always true here: an address belongs to one user, made in one transaction with the profile; what the profile and its
+copy on the e-mail item say changes in one transaction.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from dataclasses import asdict, dataclass
-from typing import cast
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 from fusiontrade.accounts.identity import Tier
 from fusiontrade.accounts.passwords import Passwords
+from fusiontrade.accounts.profiles import (
+    Profile,
+    copy_of,
+    email_key,
+    normal_email,
+    profile_key,
+    profile_of,
+    stored,
+)
 from fusiontrade.clock import Clock
-from fusiontrade.cloud.tables import Condition, ConditionFailed, Key, Put, Table, Update
+from fusiontrade.cloud.tables import Condition, ConditionFailed, Put, Table, Update, Write
 from fusiontrade.cloud.values import Item
-from fusiontrade.errors import Conflict, InvalidInput, NotFound, TooManyRequests, Unauthenticated
+from fusiontrade.errors import Conflict, NotFound
 
-__all__ = ["FREE_ATTEMPTS", "Profile", "Users", "normal_email", "seconds_to_wait", "seed_user"]
+__all__ = ["Profile", "Users", "seed_user"]
 
-FREE_ATTEMPTS = 5
-"""Wrong passwords in a row that cost no waiting."""
-
-_WAITS: tuple[int, ...] = (2, 5, 15, 30, 60, 120, 300)
-"""Seconds to wait after the fifth, sixth, … wrong password in a row; the last one holds from there on."""
-
-_FORGET_ATTEMPTS_SECONDS = 24 * 3600
-_MOST_BYTES = 1024  # DynamoDB's keys end at 2,048
 _IS_NEW = Condition("attribute_not_exists(pk)")
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What a user may see and change of the account; ``created_at`` is ms since 1970-01-01 UTC."""
-
-    id: str
-    email: str
-    full_name: str
-    is_verified: bool
-    subscription_tier: Tier
-    segment: str | None
-    created_at: int
-    has_hf_token: bool = False
-
-
-def normal_email(text: str) -> str:
-    """Return the one spelling under which an address is kept: stripped, NFC, case folded.
-
-    Raises
-    ------
-    InvalidInput
-        If it is longer than a key may be: some characters grow sixfold when they are normalised.
-    """
-    address = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip()).casefold())
-    if len(address.encode()) > _MOST_BYTES:
-        raise InvalidInput("body/email", "this is too long for an e-mail address")
-    return address
-
-
-def seconds_to_wait(attempts: int, since_last: float) -> int:
-    """Return the seconds until the next attempt is allowed, 0 where it is now.
-
-    Parameters
-    ----------
-    attempts : int
-        Wrong ones in a row so far.
-    since_last : float
-        Seconds since the last one.
-    """
-    if attempts < FREE_ATTEMPTS:
-        return 0
-    wait = _WAITS[min(attempts - FREE_ATTEMPTS, len(_WAITS) - 1)]
-    return max(0, int(-(-(wait - since_last) // 1)))
+_IS_THERE = Condition("attribute_exists(pk)")
 
 
 class Users:
@@ -96,7 +46,7 @@ class Users:
     def create(
         self, email: str, password: str, full_name: str, *, tier: Tier = "free", verified: bool = False
     ) -> Profile:
-        """Make a user and return the profile.
+        """Make a user and return the profile; for the operator and the seed, so the password's rules are not asked.
 
         Raises
         ------
@@ -105,123 +55,121 @@ class Users:
         ValueError
             If the password is too short or too long.
         """
-        address = normal_email(email)
-        profile = Profile(uuid4().hex, address, full_name, verified, tier, None, self._clock())
-        entry = {**_email_key(address), "user_id": profile.id, "password_hash": self._passwords.hash(password)}
+        profile = self.new_profile(email, full_name, tier=tier, verified=verified)
         try:
-            self._table.transact(
-                Put({**entry, "attempts": 0, "attempted_at": 0}, _IS_NEW),
-                Put({**_profile_key(profile.id), **_stored(profile)}, _IS_NEW),
-            )
+            self._table.transact(*self.writes_to_create(profile, self._passwords.hash(password), mail_to=email.strip()))
         except ConditionFailed:
             raise Conflict("this address has an account already") from None
         return profile
 
+    def new_profile(
+        self, email: str, full_name: str, *, user_id: str | None = None, tier: Tier = "free", verified: bool = False
+    ) -> Profile:
+        """Return the profile of a user who is not stored yet."""
+        return Profile(user_id or uuid4().hex, normal_email(email), full_name, verified, tier, None, self._clock())
+
+    def writes_to_create(self, profile: Profile, password_hash: str, *, mail_to: str | None = None) -> list[Write]:
+        """Return the writes that make a user; the first one's condition fails where the address has an account.
+
+        ``mail_to`` is the address as the user wrote it: mail goes there, and never to another spelling of it.
+        """
+        entry = {**email_key(profile.email), **copy_of(profile), "password_hash": password_hash}
+        entry["mail_to"] = mail_to or profile.email
+        return [
+            Put({**entry, "attempts": 0, "attempted_at": 0}, _IS_NEW),
+            Put({**profile_key(profile.id), **stored(profile)}, _IS_NEW),
+        ]
+
     def profile(self, user_id: str) -> Profile:
         """Return a user's profile; raises `NotFound` where there is no such user."""
-        item = self._table.get(_profile_key(user_id))
+        item = self._table.get(profile_key(user_id))
         if item is None:
             raise NotFound("there is no such user")
-        return _profile_of(item)
+        return profile_of(item)
+
+    def entry(self, email: str) -> Item | None:
+        """Return the e-mail item of an address, None where it has no account."""
+        return self._table.get(email_key(normal_email(email)))
 
     def by_email(self, email: str) -> Profile | None:
         """Return the profile of the account of an address, or None."""
-        entry = self._table.get(_email_key(normal_email(email)))
+        entry = self.entry(email)
         return None if entry is None else self.profile(entry["user_id"])
 
-    def sign_in(self, email: str, password: str) -> Profile:
-        """Return the profile of the user whose address and password these are.
+    def set_tier(self, email: str, tier: Tier) -> Profile:
+        """Give the account of an address a tier and return the profile; the next token says so.
 
         Raises
         ------
-        Unauthenticated
-            If they are not; in the same words and after the same work, whether the address is known or not.
-        TooManyRequests
-            If there were too many wrong ones in a row; says for how long.
+        NotFound
+            If the address has no account.
         """
-        address = normal_email(email)
-        entry = self._counted_attempt(address)
-        profile = self._table.get(_profile_key(entry["user_id"])) if "user_id" in entry else None
-        stored = entry["password_hash"] if profile is not None else None
-        if not self._passwords.verify(password, stored) or profile is None:
-            raise Unauthenticated("the e-mail address or the password is wrong")
-        self._table.update(Update(_email_key(address), assign={"attempts": 0}))
-        return _profile_of(profile)
+        return self._rewritten(email, subscription_tier=tier)
 
-    def _counted_attempt(self, address: str) -> Item:
-        """Count one attempt and return the item it was counted on; raises `TooManyRequests`."""
-        now = self._clock()
-        try:
-            return self._table.update(_attempt(_email_key(address), now, of_account=True))
-        except ConditionFailed as refused:
-            if refused.item is not None:
-                self._table.get(_attempts_key(address))  # an unknown address costs two round trips here as well
-                raise _slow_down(refused.item, now) from None
-        expires_at = now // 1000 + _FORGET_ATTEMPTS_SECONDS
-        try:
-            return self._table.update(_attempt(_attempts_key(address), now, of_account=False, expires_at=expires_at))
-        except ConditionFailed as refused:
-            raise _slow_down(refused.item or {}, now) from None
+    def change(self, user_id: str, address: str, changes: Mapping[str, Any], *, hf_token: str | None = "") -> Profile:
+        """Change what a user may change and return the profile.
+
+        Parameters
+        ----------
+        user_id : str
+            Whose.
+        address : str
+            The user's normal address.
+        changes : mapping
+            New values of ``full_name`` and ``segment``, where they change.
+        hf_token : str or None
+            The token as `fusiontrade.cloud.encryption` sealed it, None to remove it, empty to leave it.
+
+        Raises
+        ------
+        NotFound
+            If there is no such user.
+        """
+        sealed = {"hf_token": hf_token} if hf_token else {}
+        removed = ["hf_token"] if hf_token is None else []
+        writes: list[Write] = []
+        if changes or sealed or removed:
+            assign = {**changes, **sealed}
+            writes.append(Update(profile_key(user_id), assign=assign, remove=removed, condition=_IS_THERE))
+        if changes:
+            writes.append(Update(email_key(address), assign=changes, condition=_IS_THERE))
+        if writes:
+            try:
+                self._table.transact(*writes)
+            except ConditionFailed:
+                raise NotFound("there is no such user") from None
+        return self.profile(user_id)
+
+    def writes_to_verify(self, user_id: str, address: str) -> list[Write]:
+        """Return the writes that mark the address of a user as verified."""
+        return [
+            Update(profile_key(user_id), assign={"is_verified": True}, condition=_IS_THERE),
+            Update(email_key(address), assign={"is_verified": True}, condition=_IS_THERE),
+        ]
+
+    def _rewritten(self, email: str, **changes: Any) -> Profile:
+        """Change the profile and write its copy whole."""
+        profile = self.by_email(email)
+        if profile is None:
+            raise NotFound("no account has this address")
+        changed = replace(profile, **changes)
+        self._table.transact(
+            Update(profile_key(profile.id), assign=changes, condition=_IS_THERE),
+            Update(email_key(profile.email), assign=copy_of(changed), condition=_IS_THERE),
+        )
+        return changed
+
+    def keep_seeded(self, email: str, tier: Tier) -> Profile:
+        """Return the seeded account as it should be: verified, of ``tier``, whichever release wrote it."""
+        return self._rewritten(email, subscription_tier=tier, is_verified=True)
 
 
 def seed_user(users: Users, *, email: str, password: str, full_name: str, tier: Tier) -> Profile:
     """Make a verified user where the address has none; return the profile of the one that is there.
 
-    For the laptop's demo account and for tests; may run at every start.
+    For the laptop's demo account and for tests; may run at every start. The password of one that is there stays.
     """
     try:
         return users.create(email, password, full_name, tier=tier, verified=True)
     except Conflict:
-        found = users.by_email(email)
-        if found is None:  # deleted between the two calls
-            raise
-        return found
-
-
-def _attempt(key: Key, now: int, *, of_account: bool, **more: int) -> Update:
-    """Return the update that counts an attempt if one is allowed now; the waits are spelled out as one condition."""
-    values = {"free": FREE_ATTEMPTS}
-    allowed = ["attribute_not_exists(#attempts)", "#attempts < :free"]
-    for step, wait in enumerate(_WAITS):
-        values |= {f"step{step}": FREE_ATTEMPTS + step, f"until{step}": now - wait * 1000}
-        comparison = ">=" if step == len(_WAITS) - 1 else "="
-        allowed.append(f"(#attempts {comparison} :step{step} AND #attempted_at <= :until{step})")
-    text = f"({' OR '.join(allowed)})"
-    if of_account:
-        text = f"attribute_exists(#user_id) AND {text}"
-    return Update(key, assign={"attempted_at": now, **more}, add={"attempts": 1}, condition=Condition(text, values))
-
-
-def _slow_down(item: Item, now: int) -> TooManyRequests:
-    since = (now - int(item.get("attempted_at", now))) / 1000
-    wait = max(1, seconds_to_wait(int(item.get("attempts", FREE_ATTEMPTS)), since))
-    return TooManyRequests(f"too many wrong passwords in a row; try again in {wait} s", retry_after=wait)
-
-
-def _email_key(address: str) -> dict[str, str]:
-    return {"pk": f"EMAIL#{address}", "sk": "EMAIL"}
-
-
-def _attempts_key(address: str) -> dict[str, str]:
-    return {"pk": f"ATTEMPTS#{address}", "sk": "ATTEMPTS"}
-
-
-def _profile_key(user_id: str) -> dict[str, str]:
-    return {"pk": f"USER#{user_id}", "sk": "PROFILE"}
-
-
-def _stored(profile: Profile) -> Item:
-    return {name: value for name, value in asdict(profile).items() if name != "has_hf_token"}
-
-
-def _profile_of(item: Item) -> Profile:
-    return Profile(
-        id=item["id"],
-        email=item["email"],
-        full_name=item["full_name"],
-        is_verified=item["is_verified"],
-        subscription_tier=cast(Tier, item["subscription_tier"]),
-        segment=item.get("segment"),
-        created_at=item["created_at"],
-        has_hf_token="hf_token" in item,
-    )
+        return users.keep_seeded(email, tier)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusiontrade.accounts.users import FREE_ATTEMPTS, normal_email, seconds_to_wait
+from fusiontrade.accounts.attempts import FREE_ATTEMPTS, seconds_to_wait
+from fusiontrade.accounts.profiles import normal_email
 from fusiontrade.errors import InvalidInput
 
 

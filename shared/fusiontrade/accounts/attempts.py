@@ -1,0 +1,89 @@
+"""Counted attempts: after some wrong ones in a row the next has to wait, and longer each time; nobody is locked out.
+
+Always true here: an attempt is counted in the write that allows it, before the password is looked at, so parallel
+guesses cannot pass the limit; the longest wait is five minutes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fusiontrade.cloud.tables import Condition, Key, Update
+from fusiontrade.errors import TooManyRequests
+
+__all__ = ["FREE_ATTEMPTS", "PER_ACCOUNT", "PER_ADDRESS", "Patience", "attempt", "seconds_to_wait", "slow_down"]
+
+FREE_ATTEMPTS = 5
+"""Wrong passwords in a row for one account that cost no waiting."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How many attempts are ``free``, and the seconds that each one after them has to wait; the last wait holds on."""
+
+    free: int
+    waits: tuple[int, ...]
+
+
+PER_ACCOUNT = Patience(FREE_ATTEMPTS, (2, 5, 15, 30, 60, 120, 300))
+PER_ADDRESS = Patience(100, (1, 2, 5, 10, 20, 30))
+"""Of one network address in a window: offices share one, so right passwords count and many are free."""
+
+
+def seconds_to_wait(attempts: int, since_last: float, patience: Patience = PER_ACCOUNT) -> int:
+    """Return the seconds until the next attempt is allowed, 0 where it is now.
+
+    Parameters
+    ----------
+    attempts : int
+        Wrong ones in a row so far.
+    since_last : float
+        Seconds since the last one.
+    patience : Patience
+        What is allowed.
+    """
+    if attempts < patience.free:
+        return 0
+    wait = patience.waits[min(attempts - patience.free, len(patience.waits) - 1)]
+    return max(0, math.ceil(wait - since_last))
+
+
+def attempt(
+    key: Key, now: int, *, patience: Patience = PER_ACCOUNT, of_account: bool = False, expires_at: int | None = None
+) -> Update:
+    """Return the update that counts an attempt if one is allowed now; the waits are spelled out as one condition.
+
+    Parameters
+    ----------
+    key : mapping
+        Of the item that counts.
+    now : int
+        ms since 1970-01-01 UTC.
+    patience : Patience
+        What is allowed.
+    of_account : bool
+        Count only where an account is.
+    expires_at : int, optional
+        Second at which the item may be forgotten.
+    """
+    values = {"free": patience.free}
+    allowed = ["attribute_not_exists(#attempts)", "#attempts < :free"]
+    for step, wait in enumerate(patience.waits):
+        values |= {f"step{step}": patience.free + step, f"until{step}": now - wait * 1000}
+        comparison = ">=" if step == len(patience.waits) - 1 else "="
+        allowed.append(f"(#attempts {comparison} :step{step} AND #attempted_at <= :until{step})")
+    text = f"({' OR '.join(allowed)})"
+    if of_account:
+        text = f"attribute_exists(#user_id) AND {text}"
+    assign = {"attempted_at": now} if expires_at is None else {"attempted_at": now, "expires_at": expires_at}
+    return Update(key, assign=assign, add={"attempts": 1}, condition=Condition(text, values))
+
+
+def slow_down(item: Mapping[str, Any], now: int, patience: Patience = PER_ACCOUNT) -> TooManyRequests:
+    """Return the error that says how long to wait, from the item that counted."""
+    since = (now - int(item.get("attempted_at", now))) / 1000
+    wait = max(1, seconds_to_wait(int(item.get("attempts", patience.free)), since, patience))
+    return TooManyRequests(f"too many attempts to sign in; try again in {wait} s", retry_after=wait)

@@ -1,0 +1,125 @@
+"""What an account is, and where its parts lie on the Accounts table.
+
+Layout (``pk``, ``sk``):
+
+============================  ====================  ==================================================================
+``USER#<id>``                 PROFILE               the profile; ``hf_token`` (encrypted); ``api_keys`` (how many)
+``USER#<id>``                 GATE, SESSION#…       see `fusiontrade.accounts.gate` and `fusiontrade.accounts.sessions`
+``USER#<id>``                 CODE#<purpose>        hash of the newest code, tries, ``expires_at`` (s)
+``USER#<id>``                 KEY#<key id>          an API key: hash, name, scopes, last use
+``EMAIL#<normal form>``       EMAIL                 user_id, mail_to, password_hash, attempts, attempted_at (ms),
+                                                    devices, and a copy of the profile: signing in reads one item
+``ATTEMPTS#<normal form>``    ATTEMPTS              attempts, attempted_at (ms): addresses without an account
+``MAILS#<normal form>``       <purpose>#<window>    how many mails went to the address
+``ADDRESS#<hash>``            SIGN-IN#<window>      attempts to sign in from one network address
+``NOBODY#<random>``           NOBODY                written where an address has no account, so that time tells nothing
+============================  ====================  ==================================================================
+
+Always true here: an address belongs to one user; the profile and its copy change in one transaction.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast
+
+from fusiontrade.accounts.identity import Tier
+from fusiontrade.cloud.values import Item
+from fusiontrade.errors import InvalidInput
+
+__all__ = [
+    "Profile",
+    "Segment",
+    "copy_of",
+    "email_key",
+    "mail_address",
+    "normal_email",
+    "profile_key",
+    "profile_of",
+    "profile_of_entry",
+    "stored",
+]
+
+Segment = Literal["short_term_trader", "investor", "manager", "quant"]
+_MOST_BYTES = 1024  # DynamoDB's keys end at 2,048
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a user may see and change of the account; ``created_at`` is ms since 1970-01-01 UTC."""
+
+    id: str
+    email: str
+    full_name: str
+    is_verified: bool
+    subscription_tier: Tier
+    segment: Segment | None
+    created_at: int
+    has_hf_token: bool = False
+
+
+def normal_email(text: str) -> str:
+    """Return the one spelling under which an address is kept: stripped, NFC, case folded.
+
+    Raises
+    ------
+    InvalidInput
+        If it is longer than a key may be: some characters grow sixfold when they are normalised.
+    """
+    address = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip()).casefold())
+    if len(address.encode()) > _MOST_BYTES:
+        raise InvalidInput("body/email", "this is too long for an e-mail address")
+    return address
+
+
+def email_key(address: str) -> dict[str, str]:
+    """Return the key of the e-mail item of a normal address."""
+    return {"pk": f"EMAIL#{address}", "sk": "EMAIL"}
+
+
+def profile_key(user_id: str) -> dict[str, str]:
+    """Return the key of a user's profile."""
+    return {"pk": f"USER#{user_id}", "sk": "PROFILE"}
+
+
+def stored(profile: Profile) -> Item:
+    """Return the attributes of the profile's item, without its key."""
+    return {name: value for name, value in asdict(profile).items() if name != "has_hf_token"}
+
+
+def copy_of(profile: Profile) -> Item:
+    """Return the attributes of the copy on the e-mail item, without its key."""
+    return {name: value for name, value in stored(profile).items() if name != "id"} | {"user_id": profile.id}
+
+
+def profile_of(item: Mapping[str, Any]) -> Profile:
+    """Return the profile that the profile's item holds."""
+    return _profile(item, item["id"])
+
+
+def profile_of_entry(item: Mapping[str, Any]) -> Profile:
+    """Return the profile that the copy on an e-mail item holds; it does not know of an ``hf_token``."""
+    return _profile(item, item["user_id"])
+
+
+def mail_address(entry: Mapping[str, Any]) -> str:
+    """Return where mail to the owner of an e-mail item goes: the address as the owner wrote it.
+
+    Never the address of a request: two that are kept under one normal form may be two mailboxes (ß and ss).
+    """
+    return str(entry.get("mail_to") or entry["email"])
+
+
+def _profile(item: Mapping[str, Any], user_id: str) -> Profile:
+    return Profile(
+        id=user_id,
+        email=item["email"],
+        full_name=item["full_name"],
+        is_verified=item["is_verified"],
+        subscription_tier=cast(Tier, item["subscription_tier"]),
+        segment=cast("Segment | None", item.get("segment")),
+        created_at=item["created_at"],
+        has_hf_token="hf_token" in item,
+    )

@@ -1,0 +1,81 @@
+"""The accounts of one deployment: every part, made from the settings, sharing one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fusiontrade.accounts.api_keys import ApiKeys
+from fusiontrade.accounts.codes import Codes
+from fusiontrade.accounts.identity import Identity
+from fusiontrade.accounts.mailings import Mailings
+from fusiontrade.accounts.passwords import Passwords
+from fusiontrade.accounts.recovery import Recovery
+from fusiontrade.accounts.registration import Registration
+from fusiontrade.accounts.sessions import Sessions
+from fusiontrade.accounts.sign_ins import SignIns
+from fusiontrade.accounts.users import Users
+from fusiontrade.clock import Clock, system_clock
+from fusiontrade.cloud.queues import Queue
+from fusiontrade.cloud.tables import Table
+from fusiontrade.derivation import Derivation
+from fusiontrade.mails.outbound import Outbound
+from fusiontrade.settings import Settings
+
+__all__ = ["Accounts"]
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """What the auth function calls."""
+
+    users: Users
+    registration: Registration
+    recovery: Recovery
+    sign_ins: SignIns
+    sessions: Sessions
+    api_keys: ApiKeys
+    table: Table
+
+    def sign_out(self, user: Identity) -> None:
+        """End the session of ``user`` at once, whether it is still there or not."""
+        self.table.transact(*self.sessions.writes_to_close(user.user_id, user.session_id))
+
+    @classmethod
+    def of(cls, settings: Settings, derivation: Derivation, clock: Clock = system_clock) -> Accounts:
+        """Return the accounts that ``settings`` point at; opens nothing."""
+        table = Table(settings.need("accounts_table"))
+        outbound = Outbound(Queue(settings.need("mail_queue_url")))
+        return cls.made(table, Passwords.of(settings), derivation, outbound, clock)
+
+    @classmethod
+    def made(
+        cls, table: Table, passwords: Passwords, derivation: Derivation, outbound: Outbound, clock: Clock
+    ) -> Accounts:
+        """Return the accounts on ``table`` that mail by ``outbound``."""
+        users = Users(table, passwords, clock)
+        codes = Codes(table, derivation, clock)
+        mailings = Mailings(table, outbound, clock)
+        sessions = Sessions(table, derivation, clock)
+        sign_ins = SignIns(
+            table=table,
+            passwords=passwords,
+            sessions=sessions,
+            derivation=derivation,
+            outbound=outbound,
+            clock=clock,
+        )
+        registration = Registration(
+            table=table, users=users, passwords=passwords, codes=codes, mailings=mailings, clock=clock
+        )
+        recovery = Recovery(
+            table=table,
+            users=users,
+            passwords=passwords,
+            codes=codes,
+            sessions=sessions,
+            sign_ins=sign_ins,
+            mailings=mailings,
+            outbound=outbound,
+            clock=clock,
+        )
+        return cls(users, registration, recovery, sign_ins, sessions, ApiKeys(table, derivation, clock), table)
