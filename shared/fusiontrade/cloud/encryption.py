@@ -7,7 +7,6 @@ the key never leaves KMS; neither the text nor what KMS was sent is ever logged.
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import TYPE_CHECKING
 
 from fusiontrade.cloud.failures import code_of, state_errors
@@ -64,7 +63,7 @@ class Encryption:
 
         try:
             blob = base64.b64decode(sealed, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise Undecipherable("this is no text of ours") from error
         kms: KMSClient = client("kms")
         with state_errors("the key store"):
@@ -74,7 +73,10 @@ class Encryption:
                 if code_of(error) in _NOT_OURS:
                     raise Undecipherable("this was not encrypted for this user and purpose") from None
                 raise
-        return answer["Plaintext"].decode()
+        try:
+            return answer["Plaintext"].decode()
+        except UnicodeDecodeError:
+            raise Undecipherable("what was encrypted is no text") from None
 
 
 def _context(user_id: str, purpose: str) -> dict[str, str]:
