@@ -8,14 +8,13 @@ from threading import Barrier, Thread
 
 import pytest
 
-from fusiontrade.cloud.tables import Table
 from fusiontrade.errors import NotFound
 from fusiontrade.journal.entries import PLATFORM, SHARDS, Entry, shard_of
 from fusiontrade.journal.settlement import Settlement, Status
 from fusiontrade.journal.statistics import Record, statistics_of
 from fusiontrade.journal.store import Asked, Journal
 from tests.support.journal_entries import *  # noqa: F403 - pytest finds fixtures by name in this module
-from tests.support.journal_entries import ALICE, BOB, DAY, HOUR, NOON, buy, hold, sell
+from tests.support.journal_entries import ALICE, BOB, DAY, HOUR, NOON, buy, hold, patient, sell
 
 WON = Settlement(Status.WIN, 1.104, NOON + 2 * HOUR)
 LOST = Settlement(Status.LOSS, 1.097, NOON + HOUR)
@@ -193,9 +192,9 @@ def test_of_parallel_settlers_each_entry_has_one(journal_table_name: str, journa
     start = Barrier(callers)
 
     def settler() -> None:
-        own = Journal(Table(journal_table_name), lambda: NOON)
+        own = Journal(patient(journal_table_name), lambda: NOON)
         start.wait()
-        done.append(own.settle_many([(entry, WON) for entry in entries]))
+        done.append(len(own.settle_many([(entry, WON) for entry in entries])))
 
     threads = [Thread(target=settler) for _ in range(callers)]
     for thread in threads:

@@ -20,7 +20,20 @@ NOON = parse_iso("2025-07-31T12:00:00Z")  # a Thursday
 ALICE, BOB = "a" * 32, "b" * 32
 MODELS = (Model("1h", "lstm-1h", "7f3a"), Model("1h", "patchtst-1h", "91bc"))
 
-__all__ = ["ALICE", "BOB", "DAY", "HOUR", "MODELS", "NOON", "buy", "hold", "journal", "journal_table_name", "sell"]
+__all__ = [
+    "ALICE",
+    "BOB",
+    "DAY",
+    "HOUR",
+    "MODELS",
+    "NOON",
+    "buy",
+    "hold",
+    "journal",
+    "journal_table_name",
+    "patient",
+    "sell",
+]
 
 
 def buy(owner: str = ALICE, **changed: Any) -> Entry:
@@ -63,6 +76,11 @@ def hold(owner: str = ALICE, **changed: Any) -> Entry:
     return buy(owner, **{"signal": "HOLD", "verdict": "DIVERGENT (HOLD)", **nothing, **changed})
 
 
+def patient(table_name: str) -> Table:
+    """The table with time enough for an emulator on a busy machine."""
+    return Table(table_name, read_seconds=60.0)
+
+
 @pytest.fixture
 def journal_table_name(aws: None) -> str:
     name = f"Journal-{uuid.uuid4().hex[:8]}"
@@ -72,4 +90,4 @@ def journal_table_name(aws: None) -> str:
 
 @pytest.fixture
 def journal(journal_table_name: str) -> Journal:
-    return Journal(Table(journal_table_name), lambda: NOON + HOUR)
+    return Journal(patient(journal_table_name), lambda: NOON + HOUR)

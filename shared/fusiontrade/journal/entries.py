@@ -54,6 +54,7 @@ Source = Literal["manual", "daily", "agent", "webhook"]
 
 _ID = re.compile(r"([0-9]{13})-[0-9a-f]{16}")
 _LAST_INSTANT = 10**13 - 1  # ms; in the year 2286
+_LEAST_PRICE, _MOST_PRICE = Decimal("1e-12"), Decimal("1e12")
 _PIP_PLACES = Decimal("0.01")
 _NUMBERS = (
     "fusion_score", "probability", "entry_price", "tp1", "tp2", "tp3", "stop_loss", "atr", "outcome_price", "pips",
@@ -210,7 +211,7 @@ class Entry:
     def _check_claim(self) -> None:
         if self.signal not in (Direction.BUY, Direction.SELL):
             raise InvalidInput("signal", f"{self.signal!r} is no signal: use BUY, SELL or HOLD")
-        entry, target, stop = self.levels
+        entry, target, stop = map(float, self.levels)
         sign = 1 if self.signal == Direction.BUY else -1
         if not sign * stop < sign * entry < sign * target:
             told = f"a {self.signal} at {entry} cannot have the first target {target} and the stop {stop}"
@@ -232,7 +233,7 @@ class Entry:
 
     def _price(self, name: str) -> Decimal:
         price: Decimal | None = getattr(self, name)
-        if price is None or not price.is_finite() or price <= 0:
+        if price is None or not _LEAST_PRICE <= price <= _MOST_PRICE:
             raise InvalidInput(name, f"{name} is {price}: a {self.signal} needs a positive price")
         return price
 

@@ -34,7 +34,7 @@ def walked(symbol: Symbol, interval: Timeframe, opened_at: int) -> Timeframe:
 
 
 def expiry(symbol: Symbol, interval: Timeframe, opened_at: int, horizon_bars: int) -> int:
-    """Return the close (ms) of the last bar of a horizon of ``horizon_bars`` bars of ``interval`` from ``opened_at``.
+    """Return the close (ms) of the last of ``horizon_bars`` bars of ``interval`` that open at or after ``opened_at``.
 
     Raises
     ------
@@ -45,9 +45,7 @@ def expiry(symbol: Symbol, interval: Timeframe, opened_at: int, horizon_bars: in
     """
     if horizon_bars < 1:
         raise ValueError(f"horizon_bars is {horizon_bars}: a horizon has at least one bar")
-    step = walked(symbol, interval, opened_at)
-    count = horizon_bars * (interval.milliseconds // step.milliseconds)
-    return _close_of(symbol, step, opened_at, count)
+    return _close_of(symbol, interval, opened_at, horizon_bars)
 
 
 def due(symbol: Symbol, interval: Timeframe, opened_at: int) -> int:

@@ -14,6 +14,7 @@ one does; nothing reads what belongs to another owner.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,8 +22,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fusiontrade.clock import Clock
-from fusiontrade.cloud.tables import Condition, ConditionFailed, Delete, Put, Table, Update, Write
-from fusiontrade.errors import Conflict, NotFound, StateUnavailable
+from fusiontrade.cloud.tables import Condition, ConditionFailed, Delete, Page, Put, Table, Update, Write
+from fusiontrade.cloud.values import Item
+from fusiontrade.errors import Conflict, FusionTradeError, NotFound, StateUnavailable
 from fusiontrade.journal.entries import Entry, entry_from, first_id, item_of
 from fusiontrade.journal.records import day_of, digest_key, digest_owner, mark_name, mark_of, records_in
 from fusiontrade.journal.settlement import Settlement, Status
@@ -32,11 +34,12 @@ __all__ = ["Asked", "DuePage", "EntryPage", "Journal"]
 
 _MOST_AT_ONCE = 40
 """Entries of one transaction: their digests fit beside them, and an expression is 4 KB at most."""
-_TRIES = 6
-_FIRST_WAIT = 0.02  # s
+_WAITS = (0.2, 0.4, 0.8)  # s, between tries, each of which has waited a little itself
 _LOOKED_AT = 1000  # items of one query whose answer is filtered
 _MOST_QUERIES = 10
 _LAST = "~"  # sorts after everything an id or a digest's id can begin with
+
+logger = logging.getLogger(__name__)
 
 _IS_NEW = Condition("attribute_not_exists(#id)")
 _IS_PENDING = Condition("#status = :pending", {"pending": Status.PENDING.value})
@@ -60,9 +63,11 @@ class Asked:
     since: int | None = None
     until: int | None = None
 
-    def fits(self, entry: Entry) -> bool:
-        """Whether status and interval are the ones asked for; symbol and time are asked of the table by key."""
-        return self.status in (None, entry.status) and self.interval in (None, entry.interval)
+    def filter(self) -> Condition | None:
+        """Return what is asked of entries beyond their key, which holds symbol and time."""
+        wanted = {"status": self.status and self.status.value, "interval": self.interval}
+        values = {name: value for name, value in wanted.items() if value is not None}
+        return Condition(" AND ".join(f"#{name} = :{name}" for name in values), values) if values else None
 
     def tells_of(self, record: Record) -> bool:
         """Whether a record of the right days and symbol is meant; a status is not asked of records."""
@@ -157,11 +162,10 @@ class Journal:
 
         Where few of many fit, a page may hold fewer although more follow. Raises `StateUnavailable`.
         """
-        filtered = asked.status is not None or asked.interval is not None
         found: list[Entry] = []
         for _ in range(_MOST_QUERIES):
-            read = self._query(owner, asked, after, _LOOKED_AT if filtered else limit + 1)
-            found += [entry for entry in map(entry_from, read.items) if asked.fits(entry)]
+            read = self._query(owner, asked, after, limit + 1)
+            found += map(entry_from, read.items)
             if len(found) > limit:
                 return EntryPage(found[:limit], found[limit - 1].id)
             if read.next_key is None:
@@ -169,7 +173,7 @@ class Journal:
             after = str(read.next_key["id"])
         return EntryPage(found, after)
 
-    def _query(self, owner: str, asked: Asked, after: str | None, count: int) -> Any:
+    def _query(self, owner: str, asked: Asked, after: str | None, count: int) -> Page:
         first, last = _bound(asked.since, "0"), _bound(asked.until, _LAST)
         start: dict[str, Any] | None = None if after is None else {"owner": owner, "id": after}
         index, name, value = None, "owner", owner
@@ -178,21 +182,25 @@ class Journal:
             start = None if start is None else {**start, "owner_symbol": value}
         condition = Condition(f"#{name} = :key AND #id BETWEEN :first AND :last",
                               {"key": value, "first": first, "last": last})  # fmt: skip
-        return self._table.query(condition, index=index, limit=count, newest_first=True, start=start)
+        narrower = asked.filter()
+        looked_at = count if narrower is None else _LOOKED_AT
+        return self._table.query(
+            condition, index=index, limit=looked_at, newest_first=True, start=start, filter=narrower
+        )
 
     def due(self, shard: str, now: int, limit: int, start: dict[str, Any] | None = None) -> DuePage:
         """Return pending entries of a shard that are due at ``now`` (ms), those due longest first, a page at a time."""
         condition = Condition("#pending_shard = :shard AND #due_at <= :now", {"shard": shard, "now": now})
         page = self._table.query(condition, index="pending", limit=limit, start=start)
-        return DuePage([entry_from(item) for item in page.items], page.next_key)
+        return DuePage([entry for item in page.items if (entry := _readable(item))], page.next_key)
 
     def settle(self, entry: Entry, settlement: Settlement) -> bool:
         """Write what became of a pending entry; False where it was settled by then. Raises `StateUnavailable`."""
-        return self.settle_many([(entry, settlement)]) == 1
+        return len(self.settle_many([(entry, settlement)])) == 1
 
-    def settle_many(self, settled: Iterable[tuple[Entry, Settlement]]) -> int:
-        """Write what became of pending entries; return of how many this call was the one to do it."""
-        return len(self._commit([_settling(entry, settlement) for entry, settlement in settled]))
+    def settle_many(self, settled: Iterable[tuple[Entry, Settlement]]) -> list[Entry]:
+        """Write what became of pending entries; return those that this call settled, as they are then."""
+        return self._commit([_settling(entry, settlement) for entry, settlement in settled])
 
     def defer(self, entry: Entry, until: int) -> bool:
         """Let a pending entry be due at ``until`` (ms); False where it was settled by then."""
@@ -243,13 +251,12 @@ class Journal:
 
     def _together(self, changes: list[_Change]) -> list[Entry]:
         """Do those of a few changes whose condition holds, in one transaction."""
-        waits = iter([_FIRST_WAIT * 2**turn for turn in range(_TRIES)])
+        waits = iter(_WAITS)
         while changes:
             try:
                 self._table.transact(*_writes(changes))
             except ConditionFailed as failed:
-                lost = set(getattr(failed, "indexes", None) or (failed.index,))
-                changes = [change for index, change in enumerate(changes) if index not in lost]
+                changes = [change for index, change in enumerate(changes) if index not in failed.indexes]
             except Conflict:
                 wait = next(waits, None)
                 if wait is None:
@@ -258,6 +265,15 @@ class Journal:
             else:
                 return [change.entry for change in changes]
         return []
+
+
+def _readable(item: Item) -> Entry | None:
+    """Return the entry of a document; one that is none must not keep all others from being settled."""
+    try:
+        return entry_from(item)
+    except (FusionTradeError, ArithmeticError, KeyError, TypeError, ValueError):
+        logger.exception("the journal entry %s cannot be read", item.get("id"))
+        return None
 
 
 def _key(entry: Entry) -> dict[str, str]:
