@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from infra.local.expressions import parse
 from infra.local.template import Template, read_document
 from tests.deploy.conftest import ROOT, Resources, sam_tool
 
@@ -25,6 +27,7 @@ WITHOUT_RESOURCE_RIGHTS = {
 }
 BELOW_ONE_RESOURCE = {
     ("FusionRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
+    ("ForecastWorkerRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
     ("endpoint.yaml:Role", "Bundles"): "objects under the prefix of the bundles of one bucket",
 }
 
@@ -41,6 +44,79 @@ INDEXES = {
     ("JournalTable", "pending"): ["pending_shard", "due_at"],
     ("SignalsTable", "by_symbol"): ["symbol", "sk"],
     ("ConnectionsTable", "by_connection"): ["connection", "channel"],
+}
+CALL_THE_GATE = {"Gate": ("AccountsTable", "UpdateItem"), "SigningKeys": ("SigningKeys", "GetSecretValue")}
+DERIVE = {"DerivationSecret": ("DerivationSecret", "GetSecretValue")}
+ONCE = {"Once": ("AccountsTable", "DeleteItem GetItem PutItem UpdateItem")}
+READ_CANDLES = {
+    "CandleArchive": ("ArtifactsBucket/candles/*", "GetObject PutObject"),
+    "CandleArchiveMisses": ("ArtifactsBucket", "ListBucket"),
+}
+ASK_MODELS = {
+    "CalibrationStates": ("ModelsTable", "GetItem PutItem"),
+    "Models": ("endpoint/${EndpointName}", "InvokeEndpoint"),
+}
+READ = "DeleteMessage GetQueueAttributes ReceiveMessage"
+RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
+    "Auth": {
+        "Accounts": ("AccountsTable", "ConditionCheckItem DeleteItem GetItem PutItem Query UpdateItem"),
+        "SigningKeys": ("SigningKeys", "GetSecretValue"),
+        "AskForMails": ("MailQueue", "SendMessage"),
+        "SealUsersTokens": ("AccountsKey", "Encrypt"),
+        **DERIVE,
+    },
+    "Fusion": {
+        **CALL_THE_GATE, **DERIVE, **READ_CANDLES, **ASK_MODELS,
+        "Journal": ("JournalTable", "PutItem UpdateItem"),
+    },
+    "Docs": {},
+    "Mail": {
+        "ReadMails": ("MailQueue", READ),
+        "Send": ("identity/${MailIdentity}", "SendEmail SendRawEmail"),
+        "SmtpLogin": ("SmtpSecretArn", "GetSecretValue"),
+    },
+    "ForecastWorker": {
+        **READ_CANDLES, **ASK_MODELS,
+        "ReadChunks": ("ForecastQueue", READ),
+        "ReadJobs": ("JobsQueue", READ),
+        "Journal": ("JournalTable", "GetItem PutItem Query UpdateItem"),
+        "JournalIndexes": ("JournalTable/index/by_symbol", "Query"),
+        "Runs": ("SignalsTable", "GetItem UpdateItem"),
+        "Jobs": ("ModelsTable", "GetItem PutItem UpdateItem"),
+    },
+    "Schedule": {
+        "Runs": ("SignalsTable", "PutItem UpdateItem"),
+        "Subscriptions": ("ConnectionsTable", "Scan"),
+        "SendChunks": ("ForecastQueue", "SendMessage"),
+        "RotateKeys": ("SigningKeys", "GetSecretValue PutSecretValue UpdateSecretVersionStage"),
+        "DeadLetters": ("ScheduleDeadLetters", "SendMessage"),
+    },
+    "Ml": {
+        **CALL_THE_GATE, **DERIVE, **ONCE,
+        "Jobs": ("ModelsTable", "GetItem PutItem"),
+        "AskForForecasts": ("ForecastQueue", "SendMessage"),
+    },
+}  # fmt: skip
+OWN_ITEMS = [
+    ("Fusion", "Gate", "USER#*"),
+    ("Fusion", "CalibrationStates", "CALIBRATION#*"),
+    ("ForecastWorker", "CalibrationStates", "CALIBRATION#*"),
+    ("ForecastWorker", "Runs", "RUN#*"),
+    ("ForecastWorker", "Jobs", "JOB#*"),
+    ("Schedule", "Runs", "RUN#*"),
+    ("Ml", "Gate", "USER#*"),
+    ("Ml", "Once", "ONCE#*"),
+    ("Ml", "Jobs", "JOB#*"),
+]
+QUEUES = {
+    "Forecast": ("ForecastWorkerFunction", 2),
+    "Jobs": ("ForecastWorkerFunction", 1),
+    "Mail": ("MailFunction", 10),
+}
+SCHEDULES = {
+    ("ScheduleFunction", "intraday"): "cron(0 6 * * ? *)",
+    ("ScheduleFunction", "subscribed"): "rate(5 minutes)",
+    ("ScheduleFunction", "rotate-keys"): "cron(30 3 1 * ? *)",
 }
 STREAMED = {"JournalTable", "ModelsTable", "SignalsTable"}
 
@@ -133,7 +209,7 @@ def test_no_statement_is_written_as_an_exception(everything: Resources) -> None:
 
 def test_role_is_used_by_one_function_and_given_to_lambda_alone(functions: Resources, deployed: Resources) -> None:
     roles = {name: function["Properties"]["Role"]["Fn::GetAtt"][0] for name, function in functions.items()}
-    assert roles == {"AuthFunction": "AuthRole", "FusionFunction": "FusionRole", "DocsFunction": "DocsRole"}
+    assert roles == {f"{name}Function": f"{name}Role" for name in RIGHTS}
     for role in roles.values():
         properties = deployed[role]["Properties"]
         assert properties["ManagedPolicyArns"] == [{"Ref": "TracingPolicy"}]
@@ -150,40 +226,136 @@ def test_nobody_brings_a_policy_that_is_managed_by_aws(everything: Resources) ->
         assert all("Ref" in arn for arn in role["Properties"].get("ManagedPolicyArns", [])), name
 
 
-def test_function_may_do_exactly_what_its_code_does(everything: Resources) -> None:
-    rights = {
-        role: {
-            action
-            for name, s in statements(everything)
-            if name == role and "Sid" in s
-            for action in as_list(s["Action"])
-        }
-        for role in ("AuthRole", "FusionRole", "DocsRole")
+@pytest.mark.parametrize("name", RIGHTS)
+def test_function_may_do_exactly_what_its_code_does(everything: Resources, name: str) -> None:
+    allowed = {s["Sid"]: s for role, s in statements(everything) if role == f"{name}Role" and "Sid" in s}
+    told = {
+        sid: (named_by(s["Resource"]), {action.partition(":")[2] for action in as_list(s["Action"])})
+        for sid, s in allowed.items()
     }
-    logs = {"logs:CreateLogStream", "logs:PutLogEvents"}
-    assert rights == {
-        "AuthRole": logs | {"dynamodb:GetItem", "dynamodb:UpdateItem", "secretsmanager:GetSecretValue"},
-        "FusionRole": logs
-        | {
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-            "s3:GetObject",
-            "s3:ListBucket",
-            "s3:PutObject",
-            "sagemaker:InvokeEndpoint",
-            "secretsmanager:GetSecretValue",
-        },
-        "DocsRole": logs,
+    logs = (f"{name}Logs", {"CreateLogStream", "PutLogEvents"})
+    assert told == {"Logs": logs, **{sid: (on, set(may.split())) for sid, (on, may) in RIGHTS[name].items()}}
+
+
+def named_by(resource: Any) -> str:
+    """The resource of the template that an ARN speaks of, with what follows its ARN."""
+    match resource:
+        case {"Fn::GetAtt": [name, "Arn"]} | {"Ref": name}:
+            return str(name)
+        case {"Fn::Sub": text}:
+            return str(re.sub(r"\$\{(\w+)\.Arn\}", r"\1", text).rpartition(":")[2])
+    raise AssertionError(resource)
+
+
+def test_function_that_shares_a_table_reaches_its_own_items_of_it(everything: Resources) -> None:
+    keys = {
+        (name, s["Sid"]): s["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+        for name, s in statements(everything)
+        if "dynamodb:LeadingKeys" in s.get("Condition", {}).get("ForAllValues:StringLike", {})
+    }
+    assert keys == {(f"{name}Role", sid): [prefix] for name, sid, prefix in OWN_ITEMS}
+    # without such a condition: the owner of a table, and the journal, whose keys are users' ids
+    whole = {
+        (name.removesuffix("Role"), named_by(s["Resource"]).partition("/")[0])
+        for name, s in statements(everything)
+        if s["Effect"] == "Allow" and any(action.startswith("dynamodb:") for action in as_list(s["Action"]))
+        if (name, s["Sid"]) not in keys
+    }
+    assert {(name, table) for name, table in whole if table != "JournalTable"} == {
+        ("Auth", "AccountsTable"),
+        ("Schedule", "ConnectionsTable"),
     }
 
 
-def test_forecasts_reach_only_the_calibration_states_of_the_models_table(everything: Resources) -> None:
-    (statement,) = [
-        s for name, s in statements(everything) if (name, s.get("Sid")) == ("FusionRole", "CalibrationStates")
-    ]
-    assert statement["Action"] == ["dynamodb:GetItem", "dynamodb:PutItem"]
-    assert statement["Resource"] == {"Fn::GetAtt": ["ModelsTable", "Arn"]}
-    assert statement["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["CALIBRATION#*"]}}
+def test_schedules_may_reach_the_scheduled_functions_and_their_dead_letters(everything: Resources) -> None:
+    allowed = {s["Sid"]: s["Resource"] for name, s in statements(everything) if name == "SchedulerRole" and "Sid" in s}
+    invoked = sorted({schedule_of[0] for schedule_of in SCHEDULES})
+    assert allowed["DeadLetters"] == {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}
+    assert sorted(reference["Ref"] for reference in as_list(allowed["Invoke"])) == [f"{n}Aliaslive" for n in invoked]
+
+
+def test_tokens_of_users_are_sealed_for_their_purpose_alone(everything: Resources) -> None:
+    (sealing,) = [s for name, s in statements(everything) if (name, s.get("Sid")) == ("AuthRole", "SealUsersTokens")]
+    assert sealing["Condition"] == {"StringEquals": {"kms:EncryptionContext:purpose": "hf_token"}}
+    actions = {action for name, s in statements(everything) for action in as_list(s["Action"]) if name.endswith("Role")}
+    assert "kms:Decrypt" not in actions
+
+
+# --- queues and schedules ---------------------------------------------------------------------------------------------
+
+
+def test_queue_is_encrypted_and_gives_up_to_dead_letters_that_are_kept(deployed: Resources) -> None:
+    queues = of_type(deployed, "AWS::SQS::Queue")
+    assert set(queues) == {*(f"{n}Queue" for n in QUEUES), *(f"{n}DeadLetters" for n in (*QUEUES, "Schedule"))}
+    for name, queue in queues.items():
+        assert queue["Properties"]["SqsManagedSseEnabled"] is True, name
+        redrive = queue["Properties"].get("RedrivePolicy")
+        if name.endswith("Queue"):
+            dead = name.replace("Queue", "DeadLetters")
+            assert redrive == {"deadLetterTargetArn": {"Fn::GetAtt": [dead, "Arn"]}, "maxReceiveCount": 5}
+        else:
+            assert redrive is None
+            assert queue["Properties"]["MessageRetentionPeriod"] == 14 * 86_400
+            assert (queue["DeletionPolicy"], queue["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_queue_is_watched_for_what_was_given_up_and_for_lag(deployed: Resources) -> None:
+    for name in (*QUEUES, "Schedule"):
+        dead = f"{name}DeadLetters"
+        stack = deployed["ScheduleDeadLettersAlarms" if name == "Schedule" else f"{name}QueueAlarms"]["Properties"]
+        assert stack["TemplateURL"] == "infra/queue_alarms.yaml"
+        assert stack["Parameters"]["DeadLetters"] == {"Fn::GetAtt": [dead, "QueueName"]}
+        queue = stack["Parameters"].get("Queue")
+        assert queue == (None if name == "Schedule" else {"Fn::GetAtt": [f"{name}Queue", "QueueName"]})
+    alarms = of_type(read_document(ROOT / "infra" / "queue_alarms.yaml")["Resources"], "AWS::CloudWatch::Alarm")
+    watched = {name: (a["Properties"]["MetricName"], a["Properties"]["Threshold"]) for name, a in alarms.items()}
+    assert watched == {
+        "GivenUp": ("ApproximateNumberOfMessagesVisible", 0),
+        "Waiting": ("ApproximateAgeOfOldestMessage", {"Ref": "LagSeconds"}),
+    }
+
+
+def test_worker_tells_which_messages_failed_and_is_given_time_to_finish(deployed: Resources) -> None:
+    sources = of_type(deployed, "AWS::Lambda::EventSourceMapping")
+    told = {}
+    for source in sources.values():
+        properties = source["Properties"]
+        assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert properties["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "WorkerConcurrency"}}
+        queue = properties["EventSourceArn"]["Fn::GetAtt"][0]
+        function = properties["FunctionName"]["Ref"].removesuffix("Aliaslive")
+        timeout = deployed[function]["Properties"]["Timeout"]
+        assert deployed[queue]["Properties"]["VisibilityTimeout"] >= 6 * timeout, queue
+        assert deployed[function]["Properties"]["ReservedConcurrentExecutions"] == {"Ref": "WorkerConcurrency"}
+        told[queue] = (function, properties["BatchSize"])
+    assert told == {f"{name}Queue": reader for name, reader in QUEUES.items()}
+
+
+def test_schedules_are_those_of_the_design_and_none_is_lost(deployed: Resources) -> None:
+    made = {}
+    for schedule in of_type(deployed, "AWS::Scheduler::Schedule").values():
+        properties, target = schedule["Properties"], schedule["Properties"]["Target"]
+        # a name of its own would be the same in every stage of one account
+        assert "Name" not in properties
+        assert properties["FlexibleTimeWindow"] == {"Mode": "OFF"}
+        assert target["RoleArn"] == {"Fn::GetAtt": ["SchedulerRole", "Arn"]}
+        assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}}
+        given = json.loads(target["Input"])
+        assert given["scheduled_at"] == "<aws.scheduler.scheduled-time>"
+        made[target["Arn"]["Ref"].removesuffix("Aliaslive"), given["task"]] = properties["ScheduleExpression"]
+        parse(properties["ScheduleExpression"])
+    assert made == SCHEDULES
+
+
+def test_scheduled_run_that_fails_is_repeated_and_then_kept(deployed: Resources) -> None:
+    invoked = of_type(deployed, "AWS::Lambda::EventInvokeConfig")
+    functions = {config["Properties"]["FunctionName"]["Ref"] for config in invoked.values()}
+    assert functions == {name for name, _ in SCHEDULES}
+    for config in invoked.values():
+        assert config["Properties"]["MaximumRetryAttempts"] == 2
+        assert config["Properties"]["Qualifier"] == "live"
+        destination = config["Properties"]["DestinationConfig"]["OnFailure"]["Destination"]
+        assert destination == {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}
 
 
 # --- functions and layers ---------------------------------------------------------------------------------------------
@@ -202,7 +374,7 @@ def test_function_runs_as_the_build_expects(functions: Resources, deployed: Reso
 
 def test_function_ends_before_the_gateway_gives_up(template: Template) -> None:
     timeouts = {name: function.timeout for name, function in template.functions.items() if function.routes}
-    assert timeouts == {"AuthFunction": 10, "FusionFunction": 29, "DocsFunction": 10}
+    assert timeouts == {"AuthFunction": 10, "FusionFunction": 29, "DocsFunction": 10, "MlFunction": 29}
 
 
 def test_every_setting_of_a_function_publishes_a_version(template: Template) -> None:
@@ -220,7 +392,7 @@ def test_logs_of_function_and_api_are_kept_for_a_time(functions: Resources, depl
         group = function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]
         assert group == name.replace("Function", "Logs")
         role = deployed[function["Properties"]["Role"]["Fn::GetAtt"][0]]["Properties"]
-        (statement,) = [s for s in role["Policies"][0]["PolicyDocument"]["Statement"] if s["Sid"] == "Logs"]
+        (statement,) = [s for s in role["Policies"][0]["PolicyDocument"]["Statement"] if s.get("Sid") == "Logs"]
         assert statement["Resource"] == {"Fn::GetAtt": [group, "Arn"]}
     for name, group in of_type(deployed, "AWS::Logs::LogGroup").items():
         assert group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}, name
@@ -260,10 +432,11 @@ def test_with_canary_each_function_rolls_back_on_its_own_alarm(deployed_with_can
         name: group["Properties"]["AlarmConfiguration"]["Alarms"][0]["Name"]["Fn::GetAtt"]
         for name, group in groups.items()
     }
-    assert alarms == {
-        f"{name}FunctionDeploymentGroup": [f"{name}Alarms", "Outputs.CanaryAlarm"]
-        for name in ("Auth", "Fusion", "Docs")
-    }
+    assert alarms == {f"{name}FunctionDeploymentGroup": [f"{name}Alarms", "Outputs.CanaryAlarm"] for name in RIGHTS}
+    (shifts,) = [
+        s for name, s in statements(deployed_with_canary) if (name, s.get("Sid")) == ("RolloutRole", "ShiftTraffic")
+    ]
+    assert sorted(named_by(each) for each in shifts["Resource"]) == sorted(f"{name}Function" for name in RIGHTS)
     for group in groups.values():
         assert group["Properties"]["ServiceRoleArn"] == {"Fn::GetAtt": ["RolloutRole", "Arn"]}
         assert "DEPLOYMENT_STOP_ON_ALARM" in group["Properties"]["AutoRollbackConfiguration"]["Events"]
