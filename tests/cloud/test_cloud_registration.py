@@ -1,0 +1,361 @@
+"""Registering, verifying and recovering on the emulated Accounts table: what is mailed to whom, which code works."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fusiontrade.accounts.codes import LENGTH, MOST_TRIES
+from fusiontrade.accounts.gate import Gate
+from fusiontrade.accounts.identity import Identity
+from fusiontrade.accounts.mailings import MOST_MAILS
+from fusiontrade.accounts.service import Accounts
+from fusiontrade.accounts.sign_ins import SignedIn
+from fusiontrade.cloud.session import client
+from fusiontrade.cloud.tables import ConditionFailed, Table
+from fusiontrade.derivation import Derivation
+from fusiontrade.errors import InvalidInput, StateUnavailable, Unauthenticated
+from tests.support.account_parts import (
+    LAPTOP,
+    PASSWORD,
+    PHONE,
+    KeptMails,
+    StandingClock,
+    accounts_on,
+    asked,
+    forgot,
+    register,
+    resend,
+    round_trips,
+)
+
+ADA = "ada@example.com"
+NEW = "another horse battery"
+
+
+@pytest.fixture
+def clock() -> StandingClock:
+    return StandingClock()
+
+
+@pytest.fixture
+def mails() -> KeptMails:
+    return KeptMails()
+
+
+@pytest.fixture
+def accounts(accounts_table: Table, derivation: Derivation, mails: KeptMails, clock: StandingClock) -> Accounts:
+    return accounts_on(accounts_table, derivation, mails, clock)
+
+
+def sign_in(accounts: Accounts, password: str = PASSWORD) -> SignedIn:
+    return accounts.sign_ins.sign_in(ADA, password, LAPTOP)
+
+
+def is_verified(accounts: Accounts) -> bool:
+    profile = accounts.users.by_email(ADA)
+    assert profile is not None
+    assert sign_in(accounts).profile.is_verified is profile.is_verified
+    return profile.is_verified
+
+
+def refused(accounts: Accounts, code: str) -> str:
+    with pytest.raises(InvalidInput) as error:
+        accounts.registration.verify(code)
+    return str(error.value)
+
+
+def test_who_registers_gets_a_code_that_verifies_the_address_once(accounts: Accounts, mails: KeptMails) -> None:
+    register(accounts)
+    (mail,) = mails.all
+    assert (mail.kind, mail.to, mail.name) == ("verification", ADA, "Ada")
+    assert len(mail.code or "") == LENGTH
+    assert not is_verified(accounts)
+    accounts.registration.verify(mail.code or "")
+    assert is_verified(accounts)
+    refused(accounts, mail.code or "")
+
+
+def test_a_known_address_keeps_its_password_and_its_owner_is_told(accounts: Accounts, mails: KeptMails) -> None:
+    register(accounts)
+    accounts.registration.verify(mails.code("verification"))
+    register(accounts, " ADA@Example.com", NEW, "Eve")
+    assert [(mail.kind, mail.to, mail.name) for mail in mails.all[1:]] == [("already_registered", ADA, "Ada")]
+    assert sign_in(accounts).profile.full_name == "Ada"
+    with pytest.raises(Unauthenticated):
+        sign_in(accounts, NEW)
+
+
+def test_an_unverified_account_gets_its_verification_again_and_the_older_code_is_worthless(
+    accounts: Accounts, mails: KeptMails
+) -> None:
+    register(accounts)
+    register(accounts, ADA, NEW, "Eve")
+    first, second = mails.all
+    assert (second.kind, second.to, second.name) == ("verification", ADA, "Ada")
+    refused(accounts, first.code or "")
+    accounts.registration.verify(second.code or "")
+    assert is_verified(accounts)
+
+
+def test_mail_goes_to_the_address_as_its_owner_wrote_it_and_never_as_somebody_else_does(
+    accounts: Accounts, mails: KeptMails
+) -> None:
+    register(accounts, " Ada@Straße.example ")
+    register(accounts, "ada@strasse.example")
+    forgot(accounts, "ADA@STRASSE.example")
+    assert [mail.to for mail in mails.all] == ["Ada@Straße.example"] * 3
+
+
+@pytest.mark.parametrize("state", ["unknown", "unverified", "verified"])
+def test_a_request_costs_the_same_calls_messages_and_items_for_every_address(
+    accounts: Accounts, mails: KeptMails, state: str
+) -> None:
+    if state != "unknown":
+        register(accounts)
+    if state == "verified":
+        accounts.registration.verify(mails.code("verification"))
+    for ask, items in ((register, 3), (forgot, 1), (resend, 1)):
+        sent = len(mails.all)
+        assert round_trips(lambda: ask(accounts)) == 3  # noqa: B023
+        assert len(mails.all) == sent + 1
+        writes = {"register": lambda: accounts.registration.register(ADA, PASSWORD, "Ada", asked()),
+                  "forgot": lambda: accounts.recovery.forgot(ADA, asked()),
+                  "resend": lambda: accounts.registration.resend(ADA, asked())}[ask.__name__]()  # fmt: skip
+        assert len(writes) == items
+        if state == "unknown":
+            return  # from here on the address is known
+
+
+def written(table: str) -> set[str]:
+    items = client("dynamodb").scan(TableName=table)["Items"]
+    return {item["pk"]["S"] + item["sk"]["S"] for item in items}
+
+
+def test_nobody_gets_a_mail_that_was_not_theirs_to_get(accounts: Accounts, mails: KeptMails) -> None:
+    forgot(accounts, "nobody@example.com")
+    resend(accounts, "nobody@example.com")
+    register(accounts)
+    accounts.registration.verify(mails.code("verification"))
+    resend(accounts)
+    assert mails.kinds == ["nobody", "nobody", "verification", "nobody"]
+    assert {mail.to for mail in mails.all} == {"nobody@example.invalid", ADA}
+
+
+def test_an_address_gets_five_mails_an_hour_and_the_last_code_stays_good(
+    accounts: Accounts, mails: KeptMails, clock: StandingClock
+) -> None:
+    register(accounts)
+    for _ in range(MOST_MAILS + 3):
+        resend(accounts)
+    assert mails.kinds == ["verification"] * (MOST_MAILS + 1) + ["nobody"] * 3
+    accounts.registration.verify(mails.code("verification"))
+    clock.wait(3600)
+    forgot(accounts)
+    assert mails.kinds[-1] == "reset"
+
+
+def test_of_parallel_registrations_of_one_address_one_makes_the_user_and_the_rest_may_ask_again(
+    accounts: Accounts, accounts_table_name: str
+) -> None:
+    def ask(_: int) -> bool:
+        try:
+            register(accounts)
+        except ConditionFailed:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert any(pool.map(ask, range(8)))
+    profiles = [name for name in written(accounts_table_name) if name.endswith("PROFILE")]
+    assert len(profiles) == 1
+
+
+def test_a_request_that_is_repeated_after_a_crash_mails_the_same_code(accounts: Accounts, mails: KeptMails) -> None:
+    request = asked()
+    accounts.registration.register(ADA, PASSWORD, "Ada", request)  # killed before it wrote
+    refused(accounts, mails.code("verification"))
+    accounts.table.transact(*accounts.registration.register(ADA, PASSWORD, "Ada", request))
+    first, second = (mail.code for mail in mails.all)
+    assert first == second
+    accounts.registration.verify(first or "")
+
+
+def test_without_the_mail_queue_nothing_is_registered_and_the_caller_is_told(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise StateUnavailable("the queue is away")
+
+    monkeypatch.setattr(KeptMails, "send", fail)
+    with pytest.raises(StateUnavailable):
+        register(accounts)
+    assert accounts.users.by_email(ADA) is None
+
+
+@pytest.mark.parametrize("seconds", [24 * 3600 - 1, 24 * 3600])
+def test_a_verification_code_lives_a_day(
+    accounts: Accounts, mails: KeptMails, clock: StandingClock, seconds: int
+) -> None:
+    register(accounts)
+    clock.wait(seconds)
+    if seconds < 24 * 3600:
+        accounts.registration.verify(mails.code("verification"))
+    else:
+        refused(accounts, mails.code("verification"))
+
+
+@pytest.mark.parametrize("seconds", [15 * 60 - 1, 15 * 60])
+def test_a_reset_code_lives_a_quarter_of_an_hour(
+    accounts: Accounts, mails: KeptMails, clock: StandingClock, seconds: int
+) -> None:
+    register(accounts)
+    forgot(accounts)
+    clock.wait(seconds)
+    if seconds < 15 * 60:
+        accounts.recovery.reset(mails.code("reset"), NEW)
+        sign_in(accounts, NEW)
+    else:
+        with pytest.raises(InvalidInput):
+            accounts.recovery.reset(mails.code("reset"), NEW)
+
+
+def test_every_code_that_does_not_work_gets_the_same_words(accounts: Accounts, mails: KeptMails) -> None:
+    register(accounts)
+    forgot(accounts)
+    right = mails.code("verification")
+    wrong = {
+        refused(accounts, code)
+        for code in ("", "x" * 64, "0" * 64, right[:-1] + ("A" if right[-1] != "A" else "B"), mails.code("reset"))
+    }
+    accounts.registration.verify(right)
+    wrong.add(refused(accounts, right))
+    assert len(wrong) == 1
+
+
+def test_a_code_is_dead_after_too_many_tries(accounts: Accounts, mails: KeptMails) -> None:
+    register(accounts)
+    right = mails.code("verification")
+    for _ in range(MOST_TRIES):
+        refused(accounts, right[:32] + "w" * 32)
+    refused(accounts, right)
+    resend(accounts)
+    accounts.registration.verify(mails.code("verification"))
+
+
+def test_parallel_guesses_do_not_pass_the_number_of_tries(accounts: Accounts, mails: KeptMails) -> None:
+    register(accounts)
+    right = mails.code("verification")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: refused(accounts, right[:32] + "w" * 32), range(20)))
+    item = accounts.table.get({"pk": f"USER#{right[:32]}", "sk": "CODE#verification"})
+    assert (item or {})["tries"] == MOST_TRIES
+
+
+@pytest.mark.parametrize("purpose", ["verification", "reset"])
+def test_of_parallel_redemptions_of_a_code_one_happens(accounts: Accounts, mails: KeptMails, purpose: str) -> None:
+    register(accounts)
+    forgot(accounts)
+    code = mails.code(purpose)
+
+    def redeem(n: int) -> bool:
+        try:
+            if purpose == "reset":
+                accounts.recovery.reset(code, f"{NEW} {n}")
+            else:
+                accounts.registration.verify(code)
+        except InvalidInput:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(redeem, range(6))) == 1
+
+
+def test_a_code_never_stands_in_the_table(accounts: Accounts, mails: KeptMails, accounts_table_name: str) -> None:
+    register(accounts)
+    forgot(accounts)
+    stored = repr(client("dynamodb").scan(TableName=accounts_table_name)["Items"])
+    for mail in mails.all:
+        assert (mail.code or "")[32:] not in stored
+    assert PASSWORD not in stored
+
+
+def test_a_reset_ends_every_session_and_makes_other_codes_worthless(
+    accounts: Accounts, mails: KeptMails, accounts_table: Table, clock: StandingClock
+) -> None:
+    register(accounts)
+    signed = sign_in(accounts)
+    user = signed.profile.id
+    forgot(accounts)
+    verification = mails.code("verification")
+    clock.wait(1)
+    accounts.recovery.reset(mails.code("reset"), NEW)
+    assert not Gate(accounts_table, clock).check(user, signed.opened.session_id)
+    assert accounts.sessions.of_user(user) == []
+    with pytest.raises(Unauthenticated):
+        accounts.sessions.rotate(signed.opened.refresh_token, LAPTOP)
+    refused(accounts, verification)
+    with pytest.raises(Unauthenticated):
+        sign_in(accounts)
+    clock.wait(1)
+    assert sign_in(accounts, NEW).profile.is_verified
+    assert mails.kinds == ["verification", "reset", "password_changed"]
+
+
+def test_a_reset_lets_its_user_in_at_once_however_often_others_guessed(
+    accounts: Accounts, mails: KeptMails, clock: StandingClock
+) -> None:
+    register(accounts)
+    for _ in range(5):
+        with pytest.raises(Unauthenticated):
+            sign_in(accounts, "a wrong password")
+    forgot(accounts)
+    accounts.recovery.reset(mails.code("reset"), NEW)
+    clock.wait(1)
+    assert sign_in(accounts, NEW).profile.email == ADA
+
+
+def identity(signed: SignedIn) -> Identity:
+    profile = signed.profile
+    return Identity(profile.id, profile.email, profile.subscription_tier, signed.opened.session_id, True)
+
+
+def test_a_change_ends_every_other_session_and_kills_a_mailed_reset(
+    accounts: Accounts, mails: KeptMails, accounts_table: Table, clock: StandingClock
+) -> None:
+    register(accounts)
+    here = sign_in(accounts)
+    there = accounts.sign_ins.sign_in(ADA, PASSWORD, PHONE)
+    forgot(accounts)
+    clock.wait(1)
+    accounts.recovery.change(identity(here), PASSWORD, NEW)
+    gate = Gate(accounts_table, clock)
+    assert gate.check(here.profile.id, here.opened.session_id)
+    assert not gate.check(here.profile.id, there.opened.session_id)
+    with pytest.raises(InvalidInput):
+        accounts.recovery.reset(mails.code("reset"), "a third horse battery")
+    assert mails.kinds[-1] == "password_changed"
+    assert sign_in(accounts, NEW).profile.id == here.profile.id
+
+
+@pytest.mark.parametrize(
+    ("current", "new", "field"),
+    [
+        ("a wrong password", NEW, "body/current_password"),
+        (PASSWORD, PASSWORD, "body/new_password"),
+        (PASSWORD, "1234567890", "body/new_password"),
+        (PASSWORD, "short", "body/new_password"),
+    ],
+)
+def test_a_change_that_is_refused_names_the_field_and_changes_nothing(
+    accounts: Accounts, mails: KeptMails, current: str, new: str, field: str
+) -> None:
+    register(accounts)
+    here = identity(sign_in(accounts))
+    with pytest.raises(InvalidInput) as error:
+        accounts.recovery.change(here, current, new)
+    assert error.value.field == field
+    assert sign_in(accounts).profile.id == here.user_id
+    assert "password_changed" not in mails.kinds

@@ -1,0 +1,215 @@
+"""Signing in on the emulated Accounts table: counted attempts, equal treatment, three round trips, told devices."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from fusiontrade.accounts.attempts import FREE_ATTEMPTS, PER_ADDRESS
+from fusiontrade.accounts.gate import Gate
+from fusiontrade.accounts.passwords import Passwords
+from fusiontrade.accounts.profiles import email_key
+from fusiontrade.accounts.service import Accounts
+from fusiontrade.accounts.sessions import Device
+from fusiontrade.accounts.sign_ins import SignedIn
+from fusiontrade.cloud.tables import Table, Update
+from fusiontrade.derivation import Derivation
+from fusiontrade.errors import FusionTradeError, StateUnavailable, TooManyRequests, Unauthenticated
+from tests.support.account_parts import (
+    LAPTOP,
+    PASSWORD,
+    PHONE,
+    KeptMails,
+    StandingClock,
+    accounts_on,
+    cheap_passwords,
+    round_trips,
+)
+
+
+@pytest.fixture
+def clock() -> StandingClock:
+    return StandingClock()
+
+
+@pytest.fixture
+def mails() -> KeptMails:
+    return KeptMails()
+
+
+@pytest.fixture
+def accounts(accounts_table: Table, derivation: Derivation, mails: KeptMails, clock: StandingClock) -> Accounts:
+    made = accounts_on(accounts_table, derivation, mails, clock)
+    made.users.create("ada@example.com", PASSWORD, "Ada")
+    return made
+
+
+def sign_in(accounts: Accounts, email: str, password: str = PASSWORD, device: Device = LAPTOP) -> SignedIn:
+    accounts.sign_ins.count_at(device)
+    return accounts.sign_ins.sign_in(email, password, device)
+
+
+def guess(accounts: Accounts, email: str, password: str = "a wrong password") -> FusionTradeError | None:
+    try:
+        accounts.sign_ins.sign_in(email, password, LAPTOP)
+    except FusionTradeError as error:
+        return error
+    return None
+
+
+def test_the_right_password_opens_a_session_under_any_spelling_of_the_address(accounts: Accounts) -> None:
+    signed = sign_in(accounts, " ADA@example.com ")
+    assert signed.profile == accounts.users.by_email("ada@example.com")
+    (session,) = accounts.sessions.of_user(signed.profile.id)
+    assert (session.id, session.user_agent) == (signed.opened.session_id, "Firefox/130")
+
+
+def test_unknown_address_and_wrong_password_get_the_same_words(accounts: Accounts) -> None:
+    known, unknown = guess(accounts, "ada@example.com"), guess(accounts, "nobody@example.com")
+    assert isinstance(known, Unauthenticated)
+    assert isinstance(unknown, Unauthenticated)
+    assert str(known) == str(unknown)
+
+
+@pytest.mark.parametrize("email", ["ada@example.com", "nobody@example.com"])
+def test_after_five_wrong_passwords_every_address_has_to_wait_and_longer_each_time(
+    accounts: Accounts, clock: StandingClock, email: str
+) -> None:
+    for _ in range(FREE_ATTEMPTS):
+        assert isinstance(guess(accounts, email), Unauthenticated)
+    waits = []
+    for _ in range(8):
+        refused = guess(accounts, email)
+        assert isinstance(refused, TooManyRequests)
+        waits.append(refused.retry_after)
+        clock.wait(refused.retry_after)
+        assert isinstance(guess(accounts, email), Unauthenticated)
+    assert waits == [2, 5, 15, 30, 60, 120, 300, 300]
+
+
+def test_the_right_password_works_after_the_wait_and_forgets_the_wrong_ones(
+    accounts: Accounts, clock: StandingClock
+) -> None:
+    for _ in range(FREE_ATTEMPTS):
+        guess(accounts, "ada@example.com")
+    assert isinstance(guess(accounts, "ada@example.com", PASSWORD), TooManyRequests)
+    clock.wait(2)
+    assert guess(accounts, "ada@example.com", PASSWORD) is None
+    for _ in range(FREE_ATTEMPTS):
+        assert isinstance(guess(accounts, "ada@example.com"), Unauthenticated)
+
+
+@pytest.mark.parametrize("email", ["ada@example.com", "nobody@example.com"])
+def test_fifty_parallel_guesses_do_not_pass_the_limit(accounts: Accounts, email: str) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: guess(accounts, email), range(50)))
+    assert sum(isinstance(answer, Unauthenticated) for answer in answers) == FREE_ATTEMPTS
+    assert sum(isinstance(answer, TooManyRequests) for answer in answers) == 50 - FREE_ATTEMPTS
+
+
+def test_one_network_address_slows_down_over_all_accounts_and_no_other_does(
+    accounts: Accounts, clock: StandingClock, accounts_table: Table
+) -> None:
+    for left in range(3):
+        assert accounts.sign_ins.count_at(LAPTOP).remaining == PER_ADDRESS.free - 1 - left
+    window = accounts.sign_ins.count_at(LAPTOP)
+    end = clock.now // 1000 + window.reset_seconds
+    key = {"pk": f"ADDRESS#{LAPTOP.address}", "sk": f"SIGN-IN#{end}"}
+    accounts_table.update(Update(key, assign={"attempts": PER_ADDRESS.free}))
+    waits = []
+    for _ in range(3):
+        with pytest.raises(TooManyRequests) as refused:
+            accounts.sign_ins.count_at(LAPTOP)
+        waits.append(refused.value.retry_after)
+        clock.wait(refused.value.retry_after)
+        assert accounts.sign_ins.count_at(LAPTOP).remaining == 0
+    assert waits == [1, 2, 5]
+    assert accounts.sign_ins.count_at(PHONE).remaining == PER_ADDRESS.free - 1
+    clock.wait(900)
+    assert accounts.sign_ins.count_at(LAPTOP).remaining == PER_ADDRESS.free - 1
+
+
+def test_attempts_on_addresses_without_an_account_expire(
+    accounts: Accounts, accounts_table: Table, clock: StandingClock
+) -> None:
+    guess(accounts, "nobody@example.com")
+    kept = accounts_table.get({"pk": "ATTEMPTS#nobody@example.com", "sk": "ATTEMPTS"})
+    assert kept is not None
+    assert kept["expires_at"] == clock.now // 1000 + 24 * 3600
+    guess(accounts, "ada@example.com")
+    assert accounts_table.get({"pk": "ATTEMPTS#ada@example.com", "sk": "ATTEMPTS"}) is None
+
+
+def test_a_sign_in_takes_three_round_trips_and_a_refusal_three_whoever_it_is(accounts: Accounts) -> None:
+    assert round_trips(lambda: sign_in(accounts, "ada@example.com")) == 3
+    for email in ("ada@example.com", "nobody@example.com"):
+        wrong = [round_trips(lambda: refused(accounts, email)) for _ in range(FREE_ATTEMPTS + 1)]  # noqa: B023
+        assert wrong == [3] * (FREE_ATTEMPTS + 1)
+
+
+def refused(accounts: Accounts, email: str) -> None:
+    with pytest.raises((Unauthenticated, TooManyRequests)):
+        sign_in(accounts, email, "a wrong password")
+
+
+def test_a_password_that_changes_while_it_is_checked_opens_no_session(
+    accounts: Accounts, accounts_table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Passwords.verify
+
+    def verify_and_change(self: Passwords, password: str, stored: str | None) -> bool:
+        answer = real(self, password, stored)
+        fresh = cheap_passwords().hash("set by a reset meanwhile")
+        accounts_table.update(Update(email_key("ada@example.com"), assign={"password_hash": fresh}))
+        return answer
+
+    monkeypatch.setattr(Passwords, "verify", verify_and_change)
+    with pytest.raises(Unauthenticated):
+        sign_in(accounts, "ada@example.com")
+    profile = accounts.users.by_email("ada@example.com")
+    assert profile is not None
+    assert accounts.sessions.of_user(profile.id) == []
+
+
+def test_a_hash_of_weaker_parameters_is_made_anew_when_its_owner_signs_in(
+    accounts: Accounts, accounts_table: Table, derivation: Derivation, mails: KeptMails, clock: StandingClock
+) -> None:
+    stronger = accounts_on(accounts_table, derivation, mails, clock, Passwords(memory_kib=16, iterations=2))
+    for _ in range(2):
+        sign_in(stronger, "ada@example.com")
+        assert "m=16,t=2" in (stronger.users.entry("ada@example.com") or {})["password_hash"]
+
+
+def test_a_sign_in_from_an_unknown_device_is_told_to_the_owner_and_the_first_one_is_not(
+    accounts: Accounts, mails: KeptMails
+) -> None:
+    for device in (LAPTOP, LAPTOP, PHONE, LAPTOP, PHONE, replace(LAPTOP, address="elsewhere")):
+        sign_in(accounts, "ada@example.com", device=device)
+    assert [(mail.kind, mail.to, mail.device) for mail in mails.all] == [
+        ("new_sign_in", "ada@example.com", "Safari/18"),
+        ("new_sign_in", "ada@example.com", "Firefox/130"),
+    ]
+
+
+def test_a_mail_queue_that_fails_refuses_nobody_who_has_the_password(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise StateUnavailable("the queue is away")
+
+    monkeypatch.setattr(KeptMails, "send", fail)
+    sign_in(accounts, "ada@example.com")
+    assert sign_in(accounts, "ada@example.com", device=PHONE).profile.full_name == "Ada"
+
+
+def test_a_dozen_parallel_sign_ins_of_one_user_all_open_sessions_that_live(
+    accounts: Accounts, accounts_table: Table, clock: StandingClock
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        signed = list(pool.map(lambda _: sign_in(accounts, "ada@example.com"), range(12)))
+    user = signed[0].profile.id
+    assert {one.opened.session_id for one in signed} == {session.id for session in accounts.sessions.of_user(user)}
+    gate = Gate(accounts_table, clock)
+    assert all(gate.check(user, one.opened.session_id) for one in signed)

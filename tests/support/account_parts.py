@@ -1,0 +1,99 @@
+"""The accounts of a test: a clock that stands still, mails that are kept, cheap passwords."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fusiontrade.accounts.passwords import Passwords
+from fusiontrade.accounts.registration import Asked
+from fusiontrade.accounts.service import Accounts
+from fusiontrade.accounts.sessions import Device
+from fusiontrade.cloud.tables import Table
+from fusiontrade.derivation import Derivation
+from fusiontrade.mails.outbound import Mail, Outbound
+
+START = 1_750_000_000_000
+PASSWORD = "correct horse battery"
+LAPTOP, PHONE = Device("Firefox/130", "laptop's address"), Device("Safari/18", "phone's address")
+
+
+class StandingClock:
+    """Gives ``now``, ms; moves when it is told to."""
+
+    def __init__(self, now: int = START) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += round(seconds * 1000)
+
+
+class KeptMails:
+    """A mail queue that keeps what is sent, nobody's mails too."""
+
+    def __init__(self) -> None:
+        self.all: list[Mail] = []
+
+    def send(self, body: Mapping[str, Any], *, request_id: str | None = None) -> None:
+        self.all.append(Mail.from_body(body))
+
+    @property
+    def kinds(self) -> list[str]:
+        return [mail.kind for mail in self.all]
+
+    def code(self, kind: str, to: str = "ada@example.com") -> str:
+        """The code of the newest mail of a kind to an address."""
+        return next(mail.code or "" for mail in reversed(self.all) if (mail.kind, mail.to) == (kind, to))
+
+
+def cheap_passwords() -> Passwords:
+    """The least work that argon2id takes: what is tested is not how slow it is."""
+    return Passwords(memory_kib=8, iterations=1)
+
+
+def accounts_on(
+    table: Table, derivation: Derivation, mails: KeptMails, clock: StandingClock, passwords: Passwords | None = None
+) -> Accounts:
+    return Accounts.made(table, passwords or cheap_passwords(), derivation, Outbound(mails), clock)
+
+
+_count = iter(range(1_000_000_000))
+
+
+def asked() -> Asked:
+    """A request that nobody has made before."""
+    number = next(_count)
+    return Asked(f"{number:032x}", f"nonce {number}")
+
+
+def register(accounts: Accounts, email: str = "ada@example.com", password: str = PASSWORD, name: str = "Ada") -> None:
+    accounts.table.transact(*accounts.registration.register(email, password, name, asked()))
+
+
+def forgot(accounts: Accounts, email: str = "ada@example.com") -> None:
+    accounts.table.transact(*accounts.recovery.forgot(email, asked()))
+
+
+def resend(accounts: Accounts, email: str = "ada@example.com") -> None:
+    accounts.table.transact(*accounts.registration.resend(email, asked()))
+
+
+def round_trips(action: Callable[[], object]) -> int:
+    """How many calls of the database ``action`` makes."""
+    from fusiontrade.cloud.session import client
+
+    calls: list[str] = []
+
+    def count(**event: object) -> None:
+        calls.append(str(event["event_name"]))
+
+    dynamodb = client("dynamodb")
+    dynamodb.meta.events.register("before-send.dynamodb.*", count)
+    try:
+        action()
+    finally:
+        dynamodb.meta.events.unregister("before-send.dynamodb.*", count)
+    return len(calls)
