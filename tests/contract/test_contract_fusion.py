@@ -6,7 +6,6 @@ problems, the fusion service, the SageMaker runtime client.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import subprocess
@@ -15,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -25,62 +23,23 @@ import pytest
 
 from fusiontrade.accounts.tokens import Identity
 from fusiontrade.cloud.endpoint import SageMakerEndpoint
-from fusiontrade.cloud.session import forget_clients
 from fusiontrade.errors import ProviderUnavailable, UnknownSymbol
 from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.fusion.service import FusionService
 from fusiontrade.inference.client import InferenceClient
-from fusiontrade.inference.wire import NPY
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from fusiontrade.web.authentication import current_user
-from tests.support.fusion_fakes import NOON, FakeCandles, FakeEndpoint
+from tests.support.fusion_fakes import NOON, FakeCandles
+from tests.support.serving_program import Program, served
 
 APP = Path(__file__).resolve().parents[2] / "functions" / "fusion" / "app.py"
 TRADER = Identity("u1", "trader@example.com", "free", "s1", is_verified=True)
 
 
-@dataclass
-class Program:
-    """What plays the serving program: ``answer`` makes its answer from the request's body."""
-
-    answer: Callable[[bytes], tuple[int, bytes]]
-    paths: list[str] = field(default_factory=list)
-
-
 @pytest.fixture
 def program() -> Iterator[Program]:
-    models = FakeEndpoint()
-    playing = Program(lambda body: (200, models.invoke(body, content_type=NPY, timeout=1)))
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            playing.paths.append(self.path)
-            status, body = playing.answer(self.rfile.read(int(self.headers["Content-Length"])))
-            with contextlib.suppress(ConnectionError):  # the caller may have stopped waiting
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", f"http://127.0.0.1:{server.server_address[1]}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-        forget_clients()
+    with served() as playing:
         yield playing
-    forget_clients()
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.fixture

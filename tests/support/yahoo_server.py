@@ -76,6 +76,8 @@ class YahooServer:
         """Path and query of every request, in order."""
         self.always: Act | None = None
         """How every chart request is met, where there is no script left."""
+        self.of: dict[str, Act] = {}
+        """How chart requests for a symbol are met, whatever the script says."""
         self.needs_crumb = False
         """Answer 401 to who has no crumb."""
         self.crumb = "cr.umb"
@@ -146,7 +148,7 @@ class YahooServer:
 
     def _chart(self, handler: BaseHTTPRequestHandler, symbol: str, query: dict[str, str]) -> None:
         with self._lock:
-            act = self._script.popleft() if self._script else self.always or Act()
+            act = self.of.get(symbol) or (self._script.popleft() if self._script else self.always or Act())
         if self.needs_crumb and query.get("crumb") != "cr.umb":
             act = Act.refusal(401, "Unauthorized", "Invalid Crumb")
         if act.hang:

@@ -19,7 +19,13 @@ FUNCTIONS = sorted(
     if "create_app(" in path.read_text(encoding="utf-8")
 )
 """Those that answer HTTP; the workers of queues and schedules have no application."""
-PATHS = {"auth": "/api/v1/auth/me", "docs": "/api/health", "fusion": "/api/v1/fusion/EURUSD=X"}
+PATHS = {
+    "auth": "/api/v1/auth/me",
+    "docs": "/api/health",
+    "fusion": "/api/v1/fusion/EURUSD=X",
+    "journal": "/api/v1/journal/stats",
+    "ml": "/api/v1/ml/jobs/1",
+}
 
 PACKAGES = {
     "annotated_doc", "annotated_types", "anyio", "aws_lambda_powertools", "botocore", "fastapi", "functions",
