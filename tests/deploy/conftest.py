@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from infra import environment
-from infra.local.template import Template
+from infra.local.template import Template, read_document
 
 ROOT = Path(__file__).resolve().parents[2]
+NESTED = sorted((ROOT / "infra").glob("*.yaml"))
 NO_ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",
@@ -57,3 +58,15 @@ def deployed() -> Resources:
 @pytest.fixture(scope="session")
 def deployed_with_canary() -> Resources:
     return transformed(Canary="true")
+
+
+@pytest.fixture(scope="session")
+def everything(deployed_with_canary: Resources) -> Resources:
+    """The resources of the root and of the nested stacks; those of a nested stack are called file:name."""
+    inner = {f"{path.name}:{name}": r for path in NESTED for name, r in read_document(path)["Resources"].items()}
+    return {**deployed_with_canary, **inner}
+
+
+@pytest.fixture(scope="session")
+def functions(deployed: Resources) -> Resources:
+    return {n: r for n, r in deployed.items() if r["Type"] == "AWS::Lambda::Function"}

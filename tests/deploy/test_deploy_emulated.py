@@ -16,8 +16,9 @@ from fusiontrade.cloud.session import client, forget_clients
 from infra import environment
 from infra.deploy import ensure_signing_keys, main, outputs_of
 from infra.local.template import Template
+from tests.deploy.design import INDEXES, STREAMED, TABLES
+from tests.deploy.reading import keys_of
 from tests.deploy.test_deploy_build import HERE, built, runtime  # noqa: F401 - pytest finds fixtures by name
-from tests.deploy.test_deploy_template import INDEXES, STREAMED, TABLES, keys_of
 from tests.support import emulator
 from tests.support.aws_fixtures import aws, emulator_port  # noqa: F401
 

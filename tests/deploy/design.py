@@ -1,0 +1,115 @@
+"""What the design asks of the template, by name: tables, rights, queues, schedules. Tests compare with this."""
+
+from __future__ import annotations
+
+WITHOUT_RESOURCE_RIGHTS = {
+    ("TracingPolicy", "Tracing"): "X-Ray knows no resources for putting segments",
+    ("RolloutRole", "WatchAlarms"): "CloudWatch lists alarms, it does not name them",
+    ("AlarmKey", "Account"): "a key's policy speaks of the key alone; without the account nobody may change it",
+    ("AlarmKey", "Publishers"): "a key's policy speaks of the key alone",
+    ("AccountsKey", "Account"): "a key's policy speaks of the key alone; without the account nobody may change it",
+    ("endpoint.yaml:Role", "RegistryLogin"): "a registry login is for the account",
+    ("endpoint.yaml:Role", "Metrics"): "CloudWatch takes metrics by namespace, which the condition names",
+}
+BELOW_ONE_RESOURCE = {
+    ("FusionRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
+    ("VerifyRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
+    ("ForecastWorkerRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
+    ("endpoint.yaml:Role", "Bundles"): "objects under the prefix of the bundles of one bucket",
+}
+
+TABLES = {
+    "AccountsTable": ["pk", "sk"],
+    "JournalTable": ["owner", "id"],
+    "ModelsTable": ["pk", "sk"],
+    "SignalsTable": ["pk", "sk"],
+    "CacheTable": ["key"],
+    "ConnectionsTable": ["channel", "connection"],
+}
+INDEXES = {
+    ("JournalTable", "by_symbol"): ["owner_symbol", "id"],
+    ("JournalTable", "pending"): ["pending_shard", "due_at"],
+    ("SignalsTable", "by_symbol"): ["symbol", "sk"],
+    ("ConnectionsTable", "by_connection"): ["connection", "channel"],
+}
+CALL_THE_GATE = {"Gate": ("AccountsTable", "UpdateItem"), "SigningKeys": ("SigningKeys", "GetSecretValue")}
+DERIVE = {"DerivationSecret": ("DerivationSecret", "GetSecretValue")}
+ONCE = {"Once": ("AccountsTable", "DeleteItem GetItem PutItem UpdateItem")}
+READ_CANDLES = {
+    "CandleArchive": ("ArtifactsBucket/candles/*", "GetObject PutObject"),
+    "CandleArchiveMisses": ("ArtifactsBucket", "ListBucket"),
+}
+ASK_MODELS = {
+    "CalibrationStates": ("ModelsTable", "GetItem PutItem"),
+    "Models": ("endpoint/${EndpointName}", "InvokeEndpoint"),
+}
+READ = "DeleteMessage GetQueueAttributes ReceiveMessage"
+RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
+    "Auth": {
+        "Accounts": ("AccountsTable", "ConditionCheckItem DeleteItem GetItem PutItem Query UpdateItem"),
+        "SigningKeys": ("SigningKeys", "GetSecretValue"),
+        "AskForMails": ("MailQueue", "SendMessage"),
+        "SealUsersTokens": ("AccountsKey", "Encrypt"),
+        **DERIVE,
+    },
+    "Fusion": {
+        **CALL_THE_GATE, **DERIVE, **READ_CANDLES, **ASK_MODELS,
+        "Journal": ("JournalTable", "PutItem UpdateItem"),
+    },
+    "Docs": {},
+    "Mail": {
+        "ReadMails": ("MailQueue", READ),
+        "Send": ("identity/${MailIdentity}", "SendEmail SendRawEmail"),
+        "SmtpLogin": ("SmtpSecretArn", "GetSecretValue"),
+    },
+    "ForecastWorker": {
+        **READ_CANDLES, **ASK_MODELS,
+        "ReadChunks": ("ForecastQueue", READ),
+        "ReadJobs": ("JobsQueue", READ),
+        "Journal": ("JournalTable", "GetItem PutItem Query UpdateItem"),
+        "JournalIndexes": ("JournalTable/index/by_symbol", "Query"),
+        "Runs": ("SignalsTable", "GetItem UpdateItem"),
+        "Jobs": ("ModelsTable", "GetItem PutItem UpdateItem"),
+    },
+    "Schedule": {
+        "Runs": ("SignalsTable", "PutItem UpdateItem"),
+        "Subscriptions": ("ConnectionsTable", "Scan"),
+        "SendChunks": ("ForecastQueue", "SendMessage"),
+        "RotateKeys": ("SigningKeys", "GetSecretValue PutSecretValue UpdateSecretVersionStage"),
+        "DeadLetters": ("ScheduleDeadLetters", "SendMessage"),
+    },
+    "Verify": {
+        **READ_CANDLES,
+        "Journal": ("JournalTable", "UpdateItem"),
+        "JournalDue": ("JournalTable/index/pending", "Query"),
+        "DeadLetters": ("ScheduleDeadLetters", "SendMessage"),
+    },
+    "Ml": {
+        **CALL_THE_GATE, **DERIVE, **ONCE,
+        "Jobs": ("ModelsTable", "GetItem PutItem"),
+        "AskForForecasts": ("ForecastQueue", "SendMessage"),
+    },
+}  # fmt: skip
+OWN_ITEMS = [
+    ("Fusion", "Gate", "USER#*"),
+    ("Fusion", "CalibrationStates", "CALIBRATION#*"),
+    ("ForecastWorker", "CalibrationStates", "CALIBRATION#*"),
+    ("ForecastWorker", "Runs", "RUN#*"),
+    ("ForecastWorker", "Jobs", "JOB#*"),
+    ("Schedule", "Runs", "RUN#*"),
+    ("Ml", "Gate", "USER#*"),
+    ("Ml", "Once", "ONCE#*"),
+    ("Ml", "Jobs", "JOB#*"),
+]
+QUEUES = {
+    "Forecast": ("ForecastWorkerFunction", 2),
+    "Jobs": ("ForecastWorkerFunction", 1),
+    "Mail": ("MailFunction", 10),
+}
+SCHEDULES = {
+    ("VerifyFunction", "verify"): "rate(15 minutes)",
+    ("ScheduleFunction", "intraday"): "cron(0 6 * * ? *)",
+    ("ScheduleFunction", "subscribed"): "rate(5 minutes)",
+    ("ScheduleFunction", "rotate-keys"): "cron(30 3 1 * ? *)",
+}
+STREAMED = {"JournalTable", "ModelsTable", "SignalsTable"}

@@ -1,0 +1,85 @@
+"""Queues and schedules, asserted on what CloudFormation gets: nothing is lost in silence."""
+
+from __future__ import annotations
+
+import json
+
+from infra.local.expressions import parse
+from infra.local.template import read_document
+from tests.deploy.conftest import ROOT, Resources
+from tests.deploy.design import QUEUES, SCHEDULES
+from tests.deploy.reading import of_type
+
+
+def test_queue_is_encrypted_and_gives_up_to_dead_letters_that_are_kept(deployed: Resources) -> None:
+    queues = of_type(deployed, "AWS::SQS::Queue")
+    assert set(queues) == {*(f"{n}Queue" for n in QUEUES), *(f"{n}DeadLetters" for n in (*QUEUES, "Schedule"))}
+    for name, queue in queues.items():
+        assert queue["Properties"]["SqsManagedSseEnabled"] is True, name
+        redrive = queue["Properties"].get("RedrivePolicy")
+        if name.endswith("Queue"):
+            dead = name.replace("Queue", "DeadLetters")
+            assert redrive == {"deadLetterTargetArn": {"Fn::GetAtt": [dead, "Arn"]}, "maxReceiveCount": 5}
+        else:
+            assert redrive is None
+            assert queue["Properties"]["MessageRetentionPeriod"] == 14 * 86_400
+            assert (queue["DeletionPolicy"], queue["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_queue_is_watched_for_what_was_given_up_and_for_lag(deployed: Resources) -> None:
+    for name in (*QUEUES, "Schedule"):
+        dead = f"{name}DeadLetters"
+        stack = deployed["ScheduleDeadLettersAlarms" if name == "Schedule" else f"{name}QueueAlarms"]["Properties"]
+        assert stack["TemplateURL"] == "infra/queue_alarms.yaml"
+        assert stack["Parameters"]["DeadLetters"] == {"Fn::GetAtt": [dead, "QueueName"]}
+        queue = stack["Parameters"].get("Queue")
+        assert queue == (None if name == "Schedule" else {"Fn::GetAtt": [f"{name}Queue", "QueueName"]})
+    alarms = of_type(read_document(ROOT / "infra" / "queue_alarms.yaml")["Resources"], "AWS::CloudWatch::Alarm")
+    watched = {name: (a["Properties"]["MetricName"], a["Properties"]["Threshold"]) for name, a in alarms.items()}
+    assert watched == {
+        "GivenUp": ("ApproximateNumberOfMessagesVisible", 0),
+        "Waiting": ("ApproximateAgeOfOldestMessage", {"Ref": "LagSeconds"}),
+    }
+
+
+def test_worker_tells_which_messages_failed_and_is_given_time_to_finish(deployed: Resources) -> None:
+    sources = of_type(deployed, "AWS::Lambda::EventSourceMapping")
+    told = {}
+    for source in sources.values():
+        properties = source["Properties"]
+        assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert properties["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "WorkerConcurrency"}}
+        queue = properties["EventSourceArn"]["Fn::GetAtt"][0]
+        function = properties["FunctionName"]["Ref"].removesuffix("Aliaslive")
+        timeout = deployed[function]["Properties"]["Timeout"]
+        assert deployed[queue]["Properties"]["VisibilityTimeout"] >= 6 * timeout, queue
+        assert deployed[function]["Properties"]["ReservedConcurrentExecutions"] == {"Ref": "WorkerConcurrency"}
+        told[queue] = (function, properties["BatchSize"])
+    assert told == {f"{name}Queue": reader for name, reader in QUEUES.items()}
+
+
+def test_schedules_are_those_of_the_design_and_none_is_lost(deployed: Resources) -> None:
+    made = {}
+    for schedule in of_type(deployed, "AWS::Scheduler::Schedule").values():
+        properties, target = schedule["Properties"], schedule["Properties"]["Target"]
+        # a name of its own would be the same in every stage of one account
+        assert "Name" not in properties
+        assert properties["FlexibleTimeWindow"] == {"Mode": "OFF"}
+        assert target["RoleArn"] == {"Fn::GetAtt": ["SchedulerRole", "Arn"]}
+        assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}}
+        given = json.loads(target["Input"])
+        assert given["scheduled_at"] == "<aws.scheduler.scheduled-time>"
+        made[target["Arn"]["Ref"].removesuffix("Aliaslive"), given["task"]] = properties["ScheduleExpression"]
+        parse(properties["ScheduleExpression"])
+    assert made == SCHEDULES
+
+
+def test_scheduled_run_that_fails_is_repeated_and_then_kept(deployed: Resources) -> None:
+    invoked = of_type(deployed, "AWS::Lambda::EventInvokeConfig")
+    functions = {config["Properties"]["FunctionName"]["Ref"] for config in invoked.values()}
+    assert functions == {name for name, _ in SCHEDULES}
+    for config in invoked.values():
+        assert config["Properties"]["MaximumRetryAttempts"] == 2
+        assert config["Properties"]["Qualifier"] == "live"
+        destination = config["Properties"]["DestinationConfig"]["OnFailure"]["Destination"]
+        assert destination == {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}
