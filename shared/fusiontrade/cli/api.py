@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 from fusiontrade.errors import InvalidInput, UnknownSymbol
@@ -60,48 +62,62 @@ class Api:
     def login(self, email: str, password: str) -> dict[str, Any]:
         """Return ``access_token``, ``expires_in`` and ``user`` of an account."""
         body = {"email": email, "password": password}
-        return self._asked("POST", "/api/v1/auth/login", json=body, holds=("access_token", "expires_in"))
+        return self.asked("POST", "/api/v1/auth/login", json=body, holds=("access_token", "expires_in"))
 
     def me(self, token: str) -> dict[str, Any]:
         """Return the profile that ``token`` speaks for."""
-        return self._asked("GET", "/api/v1/auth/me", token=token, holds=("email", "subscription_tier"))
+        return self.asked("GET", "/api/v1/auth/me", token=token, holds=("email", "subscription_tier"))
 
     def health(self) -> dict[str, Any]:
         """Return what the API says about itself."""
-        return self._asked("GET", "/api/health")
+        return self.asked("GET", "/api/health")
 
     def fusion(self, symbol: str, *, token: str, as_of: str | None = None) -> dict[str, Any]:
         """Return the *FusionResponse* of ``symbol``."""
         _check_symbol(symbol)
         params = {"as_of": as_of} if as_of else {}
         path = f"/api/v1/fusion/{quote(symbol, safe='')}"
-        return self._asked("GET", path, token=token, params=params, holds=("verdict", "timeframes", "targets"))
+        return self.asked("GET", path, token=token, params=params, holds=("verdict", "timeframes", "targets"))
 
-    def _asked(
+    def asked(
         self, method: str, path: str, *, token: str | None = None, holds: tuple[str, ...] = (), **arguments: Any
     ) -> dict[str, Any]:
-        """Return the answer's object, which has at least the keys that it ``holds``."""
+        """Return the answer's object, which has at least the keys that it ``holds``; raises `CommandFailure`."""
+        with self._answering(method, path, token, **arguments) as answer:
+            answer.read()
+            body = _json_of(answer)
+            if answer.is_success and body is not None and body.keys() >= set(holds):
+                return body
+            raise _failure(answer, body, self.url)
+
+    def download(self, path: str, into: BinaryIO, *, token: str, **arguments: Any) -> int:
+        """Write the answer's body to ``into`` as it comes and return its bytes; raises `CommandFailure`."""
+        with self._answering("GET", path, token, **arguments) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise _failure(answer, _json_of(answer), self.url)
+            return sum(into.write(part) for part in answer.iter_bytes())
+
+    @contextmanager
+    def _answering(self, method: str, path: str, token: str | None, **arguments: Any) -> Iterator[httpx.Response]:
         import httpx
 
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = arguments.pop("headers", {}) | ({"Authorization": f"Bearer {token}"} if token else {})
         try:
-            answer = httpx.request(
+            with httpx.stream(
                 method,
                 self.url + path,
                 headers=headers,
                 timeout=self._timeout,
                 trust_env=not self.is_local,
                 **arguments,
-            )
+            ) as answer:
+                yield answer
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             remedy = "start it with: make run" if self.is_local else "check --api and the network"
             raise CommandFailure(
                 f"{self.url} does not answer ({type(error).__name__}); {remedy}", UNAVAILABLE
             ) from None
-        body = _json_of(answer)
-        if answer.is_success and body is not None and body.keys() >= set(holds):
-            return body
-        raise _failure(answer, body, self.url)
 
 
 def _host_of(url: str) -> str | None:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 import fusiontrade
-from fusiontrade.cli.api import NOT_SIGNED_IN, Api, CommandFailure
+from fusiontrade.cli import accounts, journal, mail
+from fusiontrade.cli.api import Api
+from fusiontrade.cli.common import (
+    LOCAL_STACK,
+    ApiUrl,
+    AsJson,
+    failures_are_exits,
+    print_json,
+    sessions_here,
+    signed_in,
+    waiting,
+)
 from fusiontrade.cli.elsewhere import WithCommandsOfOthers
-from fusiontrade.cli.sessions import Sessions, folder_of, sign_in, token_for
+from fusiontrade.cli.sessions import sign_in
 
 __all__ = ["app"]
 
@@ -28,11 +36,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Answer = TypeVar("Answer")
-ApiUrl = Annotated[str, typer.Option("--api", envvar="FUSIONTRADE_API", help="Root of the stack to talk to.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON and nothing else.")]
-LOCAL_STACK = "http://127.0.0.1:2001"
 
 
 def _version(asked: bool) -> None:
@@ -57,8 +60,8 @@ def login(
     api: ApiUrl = LOCAL_STACK,
 ) -> None:
     """Sign in and keep the session for the other commands."""
-    with _failures_are_exits():
-        sessions = _sessions()
+    with failures_are_exits():
+        sessions = sessions_here()
         session = sign_in(Api(api), sessions, email, password, now=time.time())
         minutes = round((session.expires_at - time.time()) / 60)
         typer.echo(f"signed in as {email} at {api} for {minutes} minutes; kept in {sessions.file}")
@@ -74,12 +77,12 @@ def signal(
     api: ApiUrl = LOCAL_STACK,
 ) -> None:
     """Show the fused forecast of a symbol."""
-    with _failures_are_exits():
+    with failures_are_exits():
         stack = Api(api)
-        with _waiting(f"asking for {symbol}"):
-            forecast = _signed_in(stack, lambda token: stack.fusion(symbol, token=token, as_of=as_of))
+        with waiting(f"asking for {symbol}"):
+            forecast = signed_in(stack, lambda token: stack.fusion(symbol, token=token, as_of=as_of))
         if as_json:
-            _print_json(forecast)
+            print_json(forecast)
             return
         from fusiontrade.cli.render import forecast_view
 
@@ -91,37 +94,21 @@ def doctor(as_json: AsJson = False, api: ApiUrl = "") -> None:
     """Check this installation and say what to do; exits with 1 if something has to be put right."""
     from fusiontrade.cli.doctor import Level, Place, examine
 
-    with _failures_are_exits():
+    with failures_are_exits():
         place = Place.of(os.environ, Path(fusiontrade.__file__).parent)
         stack = Api(api or f"http://127.0.0.1:{place.port}")
         console, findings = Console(), []
         colours = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
-        for finding in examine(place, stack, lambda: _signed_in(stack, lambda token: _proven(stack, token))):
+        for finding in examine(place, stack, lambda: signed_in(stack, lambda token: _proven(stack, token))):
             findings.append(finding)
             if not as_json:
                 remedy = f"\n       → {finding.remedy}" if finding.remedy else ""
                 console.print(f"[{colours[finding.level]}]{finding.level:5}[/]", end=" ")
                 console.print(f"{finding.check}: {finding.told}{remedy}", markup=False, highlight=False)
         if as_json:
-            _print_json([{**vars(finding), "level": finding.level.value} for finding in findings])
+            print_json([{**vars(finding), "level": finding.level.value} for finding in findings])
         if any(finding.level is Level.FAIL for finding in findings):
             raise typer.Exit(1)
-
-
-def _signed_in(stack: Api, call: Callable[[str], Answer]) -> Answer:
-    """Return ``call`` with a good token; a demo session that a restarted stack no longer knows is made anew."""
-    sessions = _sessions()
-
-    def tell(text: str) -> None:
-        typer.echo(text, err=True)
-
-    token = token_for(stack, sessions, now=time.time(), tell=tell)
-    try:
-        return call(token)
-    except CommandFailure as failure:
-        if failure.code != NOT_SIGNED_IN:
-            raise
-    return call(token_for(stack, sessions, now=time.time(), tell=tell, refused=token))
 
 
 def _proven(stack: Api, token: str) -> str:
@@ -130,32 +117,6 @@ def _proven(stack: Api, token: str) -> str:
     return token
 
 
-def _sessions() -> Sessions:
-    return Sessions(folder_of(os.environ))
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-@contextmanager
-def _waiting(text: str) -> Iterator[None]:
-    """Show that work goes on, where a person is looking."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(text):
-        yield
-
-
-@contextmanager
-def _failures_are_exits() -> Iterator[None]:
-    try:
-        yield
-    except CommandFailure as failure:
-        typer.echo(f"fusiontrade: {failure}", err=True)
-        raise typer.Exit(failure.code) from None
-    except OSError as error:
-        typer.echo(f"fusiontrade: {error}", err=True)
-        raise typer.Exit(1) from None
+app.add_typer(journal.app, name="journal")
+app.add_typer(accounts.app, name="accounts")
+app.command("mail")(mail.mail)
