@@ -8,8 +8,9 @@ from decimal import Decimal
 import pytest
 
 from fusiontrade.cloud.session import client
-from fusiontrade.cloud.tables import Check, Condition, ConditionFailed, Delete, Put, Table, Update
-from fusiontrade.errors import StateUnavailable
+from fusiontrade.cloud.tables import Check, Condition, ConditionFailed, Delete, Put, Table, Update, transact
+from fusiontrade.errors import Conflict, StateUnavailable
+from tests.support.round_trips import round_trips
 
 KEY = {"pk": "USER#1", "sk": "PROFILE"}
 NEW = Condition("attribute_not_exists(pk)")
@@ -99,6 +100,69 @@ def test_a_transaction_sent_twice_with_one_token_happens_once(accounts_table: Ta
     for _ in range(2):
         accounts_table.transact(Update(KEY, add={"n": 1}), token="the-same-token-of-a-retry")
     assert accounts_table.get(KEY) == {**KEY, "n": 1}
+
+
+def test_a_transaction_over_two_tables_happens_in_both_or_in_none(
+    accounts_table: Table, models_table_name: str
+) -> None:
+    models = Table(models_table_name)
+    both = [accounts_table.placed(Put({**KEY, "n": 1}, NEW)), models.placed(Put({**KEY, "n": 2}, NEW))]
+    with round_trips() as sent:
+        transact(*both)
+    assert sent == ["TransactWriteItems"]
+    assert [table.get(KEY) for table in (accounts_table, models)] == [{**KEY, "n": 1}, {**KEY, "n": 2}]
+    accounts_table.delete(KEY)
+    with pytest.raises(ConditionFailed) as refused:
+        accounts_table.transact(Put({**KEY, "n": 3}, NEW), models.placed(Put({**KEY, "n": 4}, NEW)))
+    assert (refused.value.indexes, refused.value.item) == ((1,), {**KEY, "n": 2})
+    assert accounts_table.get(KEY) is None
+
+
+def test_a_transaction_names_every_write_whose_condition_failed(accounts_table: Table) -> None:
+    keys = [{"pk": f"USER#{n}", "sk": "PROFILE"} for n in range(4)]
+    for taken in (keys[1], keys[3]):
+        accounts_table.put({**taken, "n": 7})
+    with pytest.raises(ConditionFailed) as refused:
+        accounts_table.transact(*[Put(dict(key), NEW) for key in keys])
+    assert (refused.value.index, refused.value.indexes) == (1, (1, 3))
+
+
+def test_of_parallel_transactions_on_one_item_one_wins_and_the_others_are_told(accounts_table: Table) -> None:
+    def take(number: int) -> bool:
+        try:
+            accounts_table.transact(Put({**KEY, "by": number}, NEW), Put({"pk": f"LOG#{number}", "sk": "LOG"}, NEW))
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(take, range(16)))
+    assert sum(taken) == 1
+    logged = [item["pk"] for item in accounts_table.scan().items if item["sk"] == "LOG"]
+    assert logged == [f"LOG#{taken.index(True)}"]
+
+
+def test_an_update_adds_to_sets_and_decimals(accounts_table: Table) -> None:
+    accounts_table.update(Update(KEY, add={"done": frozenset({"a"}), "pips": Decimal("1.5")}))
+    changed = accounts_table.update(Update(KEY, add={"done": frozenset({"a", "b"}), "pips": Decimal("-0.3")}))
+    assert (changed["done"], changed["pips"]) == (frozenset({"a", "b"}), Decimal("1.2"))
+
+
+def test_a_query_leaves_out_what_the_filter_does_not_fit_and_names_what_is_wanted(accounts_table: Table) -> None:
+    for n in range(6):
+        accounts_table.put({"pk": "USER#1", "sk": f"S#{n}", "n": n, "more": "x"})
+    mine = Condition("pk = :pk", {"pk": "USER#1"})
+    page = accounts_table.query(mine, limit=4, filter=Condition("#n >= :least", {"least": 2}), names=["n"])
+    assert page.items == [{"n": 2}, {"n": 3}]
+    assert page.next_key == {"pk": "USER#1", "sk": "S#3"}
+
+
+def test_a_scan_gives_every_item_that_fits(accounts_table: Table) -> None:
+    for n in range(6):
+        accounts_table.put({"pk": f"USER#{n}", "sk": "S", "n": n})
+    found = accounts_table.scan(condition=Condition("#n < :most", {"most": 3}), names=["pk"])
+    assert sorted(item["pk"] for item in found.items) == ["USER#0", "USER#1", "USER#2"]
+    assert found.next_key is None
 
 
 @pytest.mark.parametrize("count", [0, 101])

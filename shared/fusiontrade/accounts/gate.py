@@ -158,17 +158,25 @@ class Gate:
         living = [name for name in item if name.startswith(_REVOKED) and name not in stale]
         if len(stale) <= MOST_STALE and len(living) <= MOST_REVOKED:
             return
-        if len(living) <= MOST_REVOKED:
-            self._table.update(Update(gate_key(user_id), remove=stale))
-            return
-        change: dict[str, int | str] = {"valid_after": now}
-        gone = [*stale, *living]
-        if session_id is None:
-            gone += ["kept"] if "kept" in item else []
-        else:
-            change["kept"] = session_id
-        with suppress(ConditionFailed):  # somebody ended all sessions in between; that says more
-            self._table.update(Update(gate_key(user_id), assign=change, remove=gone, condition=_as_read(item)))
+        ended = living if len(living) > MOST_REVOKED else []
+        with suppress(Conflict, StateUnavailable):  # this request was counted and is good; the next one can tidy
+            self._table.update(_tidied(user_id, item, [*stale, *ended], now if ended else None, session_id))
+
+
+def _tidied(user_id: str, item: Item, gone: list[str], ended_at: int | None, session_id: str | None) -> Update:
+    """Return the write that removes ``gone``; with ``ended_at`` it ends all sessions up to then but ``session_id``.
+
+    It does nothing where somebody else ended all sessions since ``item`` was read: that says more.
+    """
+    if ended_at is None:
+        return Update(gate_key(user_id), remove=gone)
+    if session_id is None:
+        forgotten = ["kept"] if "kept" in item else []
+        return Update(
+            gate_key(user_id), assign={"valid_after": ended_at}, remove=[*gone, *forgotten], condition=_as_read(item)
+        )
+    change = {"valid_after": ended_at, "kept": session_id}
+    return Update(gate_key(user_id), assign=change, remove=gone, condition=_as_read(item))
 
 
 def _as_read(item: Item) -> Condition:
