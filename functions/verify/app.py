@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
 from fusiontrade.deadline import Deadline
 from fusiontrade.figures import Figures
+from fusiontrade.logs import logger_of, take_over
 from fusiontrade.settings import Settings
 
 SECONDS_TO_SPARE = 5.0
 
 settings = Settings.from_environment(os.environ)
-logger = Logger(service="verify", level=settings.log_level)
+logger = logger_of("verify", settings.log_level)
 figures = Figures("verify", settings.stage)
 
 
@@ -23,9 +21,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Settle what is due; ``{"shards": ["00", "01"]}`` names parts of the journal, anything else means all of it."""
     from fusiontrade.journal.verification import ALL_SHARDS, verification_of
 
-    for each in logging.getLogger().handlers:  # the runtime's own: libraries' records get the same form
-        each.setFormatter(logger.registered_formatter)
-    logging.getLogger("fusiontrade").setLevel(settings.log_level)
+    take_over(logger, settings.log_level)
     seconds = context.get_remaining_time_in_millis() / 1000 - SECONDS_TO_SPARE
     asked = event.get("shards") or ALL_SHARDS
     report = verification_of(settings).run(Deadline.after(seconds), [each for each in ALL_SHARDS if each in asked])

@@ -56,7 +56,7 @@ def test_another_bar_symbol_interval_or_bundle_is_another_entry(journal: Journal
     different = [
         buy(), buy(opened_at=NOON + HOUR), buy(symbol="GBPUSD=X"), buy(interval="4h"), buy(models=()),
     ]  # fmt: skip
-    assert journal.add_many(different) == 5
+    assert len(journal.add_many(different)) == 5
 
 
 def test_nobody_reads_what_is_somebody_elses(journal: Journal) -> None:

@@ -192,7 +192,8 @@ class Entry:
         if not 0 <= self.opened_at <= _LAST_INSTANT:
             raise InvalidInput("opened_at", f"opened_at is {self.opened_at}: milliseconds since 1970 are meant")
         Timeframe.parse(self.interval, field="interval")
-        parse_symbol(self.symbol)
+        if parse_symbol(self.symbol).code != self.symbol:
+            raise InvalidInput("symbol", f"{self.symbol!r} is written {parse_symbol(self.symbol).code!r} here")
         if not self.bundle:
             object.__setattr__(self, "bundle", bundle_of(self.models))
         if self.probability is not None and not 0 <= self.probability <= 1:

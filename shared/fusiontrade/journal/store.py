@@ -126,12 +126,12 @@ class Journal:
         StateUnavailable
             If the database does not answer, or others keep writing the same day's digest.
         """
-        return self.add_many([entry]) == 1
+        return len(self.add_many([entry])) == 1
 
-    def add_many(self, entries: Iterable[Entry]) -> int:
-        """Write entries, and return how many were not there yet; raises as `add`, what is written by then stays."""
+    def add_many(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Write entries and return those that were not there yet; raises as `add`, what is written by then stays."""
         different = {(entry.owner, entry.id): entry for entry in entries}
-        return len(self._commit([_addition(entry) for entry in different.values()]))
+        return self._commit([_addition(entry) for entry in different.values()])
 
     def writes_to_add(self, entry: Entry) -> list[Write]:
         """Return what adds an entry, for a transaction with other writes; the first has to find it new."""

@@ -52,6 +52,7 @@ ALL_SHARDS: tuple[str, ...] = tuple(f"{number:02d}" for number in range(SHARDS))
 
 _DAY = 86_400_000
 _PAGE = 1000
+_MOST_AT_ONCE = 5000  # entries of a shard that are held at the same time: a symbol's are fetched for together
 _SPAN_BARS = 3000  # of one fetch: a month of quarters of an hour
 _MARGIN_BARS = 16
 _AFTER_EXPIRY = (
@@ -199,16 +200,24 @@ class Verification:
     def _read(
         self, pool: ThreadPoolExecutor, starts: Mapping[str, dict[str, Any] | None]
     ) -> tuple[list[Entry], dict[str, dict[str, Any] | None]]:
-        """Return the next page of every shard, and where the following ones start."""
+        """Return what is due next in every shard, and where to go on in those that have more."""
         now = self._clock()
-        pages = pool.map(lambda one: (one[0], self._journal.due(one[0], now, _PAGE, one[1])), starts.items())
-        entries: list[Entry] = []
+        parts = list(pool.map(lambda one: self._read_shard(one[0], now, one[1]), starts.items()))
         following: dict[str, dict[str, Any] | None] = {}
-        for shard, page in pages:
+        following |= {shard: key for shard, (_, key) in zip(starts, parts, strict=True) if key is not None}
+        return [entry for entries, _ in parts for entry in entries], following
+
+    def _read_shard(
+        self, shard: str, now: int, start: dict[str, Any] | None
+    ) -> tuple[list[Entry], dict[str, Any] | None]:
+        entries: list[Entry] = []
+        while len(entries) < _MOST_AT_ONCE:
+            page = self._journal.due(shard, now, _PAGE, start)
             entries += page.entries
-            if page.next_key is not None:
-                following[shard] = page.next_key
-        return entries, following
+            start = page.next_key
+            if start is None:
+                break
+        return entries, start
 
     def _settle_all(
         self, pool: ThreadPoolExecutor, entries: Iterable[Entry], deadline: Deadline, report: Report
