@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
 from fusiontrade.accounts.identity import Identity
@@ -38,12 +39,9 @@ REPLAYED = "Idempotent-Replayed"
 """Header of an answer that was given before."""
 
 Key = Annotated[
-    str | None,
+    Annotated[str, StringConstraints(min_length=8, max_length=128, pattern=r"^[!-~]+$")] | SkipJsonSchema[None],
     Header(
         alias="Idempotency-Key",
-        min_length=8,
-        max_length=128,
-        pattern=r"^[\x21-\x7e]+$",
         description="Makes a repeated request harmless: the same key and body get the first answer.",
         examples=["7f0c2a5e-2c5b-4f0e-9a41-0f6f2d2f8f11"],
     ),
