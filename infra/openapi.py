@@ -27,8 +27,10 @@ INTRODUCTION = (
 )
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 TAGS = {
-    "auth": "Signing in, and the keys that access tokens verify with.",
+    "auth": "Accounts: registering, signing in, sessions, machine keys, and what access tokens verify with.",
     "fusion": "One forecast from all models over four timeframes.",
+    "journal": "Your forecasts, each settled against the market, and what they were worth.",
+    "ml": "Forecasts in the background, and the jobs that work asked for becomes.",
     "docs": "This document, and health.",
 }
 METHODS = ("get", "put", "post", "delete", "patch")

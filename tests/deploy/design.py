@@ -46,14 +46,14 @@ ASK_MODELS = {
 READ = "DeleteMessage GetQueueAttributes ReceiveMessage"
 RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     "Auth": {
-        "Accounts": ("AccountsTable", "ConditionCheckItem DeleteItem GetItem PutItem Query UpdateItem"),
+        "Accounts": ("AccountsTable", "DeleteItem GetItem PutItem Query UpdateItem"),
         "SigningKeys": ("SigningKeys", "GetSecretValue"),
         "AskForMails": ("MailQueue", "SendMessage"),
         "SealUsersTokens": ("AccountsKey", "Encrypt"),
         **DERIVE,
     },
     "Fusion": {
-        **CALL_THE_GATE, **DERIVE, **READ_CANDLES, **ASK_MODELS,
+        **CALL_THE_GATE, **READ_CANDLES, **ASK_MODELS,
         "Journal": ("JournalTable", "PutItem UpdateItem"),
     },
     "Docs": {},
@@ -78,6 +78,13 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "RotateKeys": ("SigningKeys", "GetSecretValue PutSecretValue UpdateSecretVersionStage"),
         "DeadLetters": ("ScheduleDeadLetters", "SendMessage"),
     },
+    "Journal": {
+        **CALL_THE_GATE, **DERIVE, **ONCE,
+        "Journal": ("JournalTable", "DeleteItem GetItem PutItem Query UpdateItem"),
+        "JournalOfSymbol": ("JournalTable/index/by_symbol", "Query"),
+        "Jobs": ("ModelsTable", "GetItem PutItem"),
+        "AskForJobs": ("JobsQueue", "SendMessage"),
+    },
     "Verify": {
         **READ_CANDLES,
         "Journal": ("JournalTable", "UpdateItem"),
@@ -91,12 +98,16 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }  # fmt: skip
 OWN_ITEMS = [
+    ("Auth", "Accounts", "ADDRESS#* ATTEMPTS#* EMAIL#* MAILS#* NOBODY#* ONCE#* USER#*"),
     ("Fusion", "Gate", "USER#*"),
     ("Fusion", "CalibrationStates", "CALIBRATION#*"),
     ("ForecastWorker", "CalibrationStates", "CALIBRATION#*"),
     ("ForecastWorker", "Runs", "RUN#*"),
     ("ForecastWorker", "Jobs", "JOB#*"),
     ("Schedule", "Runs", "RUN#*"),
+    ("Journal", "Gate", "USER#*"),
+    ("Journal", "Once", "ONCE#*"),
+    ("Journal", "Jobs", "JOB#*"),
     ("Ml", "Gate", "USER#*"),
     ("Ml", "Once", "ONCE#*"),
     ("Ml", "Jobs", "JOB#*"),

@@ -16,7 +16,7 @@ from fusiontrade.cloud.session import client, forget_clients
 from infra import environment
 from infra.deploy import ensure_signing_keys, main, outputs_of
 from infra.local.template import Template
-from tests.deploy.design import INDEXES, STREAMED, TABLES
+from tests.deploy.design import INDEXES, QUEUES, RIGHTS, SCHEDULES, STREAMED, TABLES
 from tests.deploy.reading import keys_of
 from tests.deploy.test_deploy_build import HERE, built, runtime  # noqa: F401 - pytest finds fixtures by name
 from tests.support import emulator
@@ -25,6 +25,7 @@ from tests.support.aws_fixtures import aws, emulator_port  # noqa: F401
 pytestmark = pytest.mark.timeout(600)
 
 STACK = "fusiontrade-test"
+TABLE_VARIABLES = {f"{name.removesuffix('Table').upper()}_TABLE": name for name in TABLES}
 
 
 @pytest.fixture(scope="module")
@@ -61,30 +62,80 @@ def test_deployed_tables_have_their_keys_indexes_and_streams(stack: dict[str, st
         assert bool(table.get("StreamSpecification", {}).get("StreamEnabled")) == (name in STREAMED)
 
 
-def test_deployed_functions_have_role_layers_logs_and_variables(stack: dict[str, str]) -> None:
-    for name, layers in {"AuthFunction": 2, "FusionFunction": 3, "DocsFunction": 2}.items():
-        made: Any = client("lambda").get_function(FunctionName=stack[name])["Configuration"]
-        assert (made["Runtime"], made["Architectures"]) == ("python3.13", [HERE])
-        assert stack[name.replace("Function", "Role")] in made["Role"]
-        assert len(made["Layers"]) == layers
-        assert made["Environment"]["Variables"]["STAGE"] == "dev"
-        alias = client("lambda").get_alias(FunctionName=stack[name], Name="live")
-        assert alias["FunctionVersion"] == "1"
-    variables = client("lambda").get_function(FunctionName=stack["AuthFunction"])["Configuration"]["Environment"]
-    assert variables["Variables"]["ACCOUNTS_TABLE"] == stack["AccountsTable"]
-    variables = client("lambda").get_function(FunctionName=stack["FusionFunction"])["Configuration"]["Environment"]
-    assert variables["Variables"]["MODELS_TABLE"] == stack["ModelsTable"]
+@pytest.mark.parametrize("name", RIGHTS)
+def test_deployed_function_has_role_layers_logs_and_variables(
+    stack: dict[str, str], template: Template, name: str
+) -> None:
+    declared = template.functions[f"{name}Function"]
+    made: Any = client("lambda").get_function(FunctionName=stack[f"{name}Function"])["Configuration"]
+    assert (made["Runtime"], made["Architectures"]) == ("python3.13", [HERE])
+    assert (made["Timeout"], made["MemorySize"]) == (declared.timeout, declared.memory)
+    assert stack[f"{name}Role"] in made["Role"]
+    assert len(made["Layers"]) == len(declared.layers)
+    variables = made["Environment"]["Variables"]
+    assert variables["STAGE"] == "dev"
+    assert set(variables) == set(declared.environment)
+    for variable, logical_id in TABLE_VARIABLES.items():
+        assert variables.get(variable, stack[logical_id]) == stack[logical_id]
+    alias = client("lambda").get_alias(FunctionName=stack[f"{name}Function"], Name="live")
+    assert alias["FunctionVersion"] == "1"
 
 
-def test_deployed_alarms_are_there_for_each_function(stack: dict[str, str]) -> None:
+def test_deployed_alarms_are_there_for_each_function_and_queue(stack: dict[str, str]) -> None:
     alarms: Any = client("cloudwatch").describe_alarms()["MetricAlarms"]
-    for name in ("AuthFunction", "FusionFunction", "DocsFunction"):
-        watched = {
-            alarm["MetricName"]
-            for alarm in alarms
-            if {"Name": "FunctionName", "Value": stack[name]} in alarm.get("Dimensions", [])
-        }
-        assert watched == {"Errors", "Throttles", "Duration"}, name
+
+    def watched(dimension: str, value: str) -> set[str]:
+        wanted = {"Name": dimension, "Value": value}
+        return {alarm["MetricName"] for alarm in alarms if wanted in alarm.get("Dimensions", [])}
+
+    for name in RIGHTS:
+        assert watched("FunctionName", stack[f"{name}Function"]) == {"Errors", "Throttles", "Duration"}, name
+    for name in (*QUEUES, "Schedule"):
+        dead = stack[f"{name}DeadLetters"].rpartition("/")[2]
+        assert watched("QueueName", dead) == {"ApproximateNumberOfMessagesVisible"}, name
+    for name in QUEUES:
+        queue = stack[f"{name}Queue"].rpartition("/")[2]
+        assert watched("QueueName", queue) == {"ApproximateAgeOfOldestMessage"}, name
+
+
+def test_deployed_queues_give_up_to_their_dead_letters_and_reach_their_workers(stack: dict[str, str]) -> None:
+    mappings: Any = client("lambda").list_event_source_mappings()["EventSourceMappings"]
+    readers = {mapping["EventSourceArn"]: mapping for mapping in mappings}
+    for name, (function, batch_size) in QUEUES.items():
+        told: Any = client("sqs").get_queue_attributes(QueueUrl=stack[f"{name}Queue"], AttributeNames=["All"])
+        attributes = told["Attributes"]
+        redrive = json.loads(attributes["RedrivePolicy"])
+        assert redrive["deadLetterTargetArn"].endswith(stack[f"{name}DeadLetters"].rpartition("/")[2])
+        assert int(redrive["maxReceiveCount"]) == 5
+        mapping = readers[attributes["QueueArn"]]
+        assert stack[function] in mapping["FunctionArn"]
+        assert mapping["FunctionArn"].endswith(":live")
+        assert mapping["BatchSize"] == batch_size
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_deployed_schedules_call_the_live_functions_with_their_tasks(stack: dict[str, str]) -> None:
+    scheduler: Any = client("scheduler")
+    made = {}
+    for summary in scheduler.list_schedules()["Schedules"]:
+        schedule = scheduler.get_schedule(Name=summary["Name"])
+        target = schedule["Target"]
+        assert target["Arn"].endswith(":live")
+        function = next(name for name, _ in SCHEDULES if stack[name] in target["Arn"])
+        made[function, json.loads(target["Input"])["task"]] = schedule["ScheduleExpression"]
+        assert stack["SchedulerRole"] in target["RoleArn"]
+        assert target["DeadLetterConfig"]["Arn"].endswith(stack["ScheduleDeadLetters"].rpartition("/")[2])
+    assert made == SCHEDULES
+
+
+def test_deployed_key_seals_and_the_derivation_secret_was_generated(stack: dict[str, str]) -> None:
+    variables: Any = client("lambda").get_function(FunctionName=stack["AuthFunction"])["Configuration"]["Environment"]
+    arn = variables["Variables"]["ACCOUNTS_KEY_ARN"]
+    context = {"user_id": "u", "purpose": "hf_token"}
+    sealed = client("kms").encrypt(KeyId=arn, Plaintext=b"x", EncryptionContext=context)["CiphertextBlob"]
+    assert client("kms").decrypt(KeyId=arn, CiphertextBlob=sealed, EncryptionContext=context)["Plaintext"] == b"x"
+    secret = Secrets().read(variables["Variables"]["DERIVATION_SECRET_ARN"])
+    assert len(secret) == 64
 
 
 def test_deployed_roles_allow_only_their_own_table(stack: dict[str, str]) -> None:

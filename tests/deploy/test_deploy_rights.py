@@ -70,18 +70,15 @@ def test_function_that_shares_a_table_reaches_its_own_items_of_it(everything: Re
         for name, s in statements(everything)
         if "dynamodb:LeadingKeys" in s.get("Condition", {}).get("ForAllValues:StringLike", {})
     }
-    assert keys == {(f"{name}Role", sid): [prefix] for name, sid, prefix in OWN_ITEMS}
-    # without such a condition: the owner of a table, and the journal, whose keys are users' ids
+    assert keys == {(f"{name}Role", sid): prefixes.split() for name, sid, prefixes in OWN_ITEMS}
+    # without such a condition: the journal, whose keys are users' ids, and what has no key
     whole = {
         (name.removesuffix("Role"), named_by(s["Resource"]).partition("/")[0])
         for name, s in statements(everything)
         if s["Effect"] == "Allow" and any(action.startswith("dynamodb:") for action in as_list(s["Action"]))
         if (name, s["Sid"]) not in keys
     }
-    assert {(name, table) for name, table in whole if table != "JournalTable"} == {
-        ("Auth", "AccountsTable"),
-        ("Schedule", "ConnectionsTable"),
-    }
+    assert {(name, table) for name, table in whole if table != "JournalTable"} == {("Schedule", "ConnectionsTable")}
 
 
 def test_schedules_may_reach_the_scheduled_functions_and_their_dead_letters(everything: Resources) -> None:

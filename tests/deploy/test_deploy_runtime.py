@@ -89,7 +89,15 @@ def test_unknown_path_is_a_problem(template: Template, packages: dict[str, Path]
     assert answer["headers"]["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize(("title", "target"), [("auth", "/api/v1/auth/me"), ("fusion", "/api/v1/fusion/EURUSD=X")])
+@pytest.mark.parametrize(
+    ("title", "target"),
+    [
+        ("auth", "/api/v1/auth/me"),
+        ("fusion", "/api/v1/fusion/EURUSD=X"),
+        ("journal", "/api/v1/journal"),
+        ("ml", "/api/v1/ml/jobs/0123"),
+    ],
+)
 def test_request_without_a_token_is_a_problem_with_its_request_id(
     template: Template, packages: dict[str, Path], title: str, target: str
 ) -> None:
