@@ -83,7 +83,8 @@ def list_entries(
             return
         from fusiontrade.cli.journal_views import entries_view
 
-        Console().print(entries_view(items))
+        console = Console()
+        console.print(entries_view(items, console.width))
         if following:
             tell(f"there are more: fusiontrade journal list --cursor {following}")
 

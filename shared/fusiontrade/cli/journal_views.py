@@ -19,20 +19,22 @@ _WHOLE = (
     "expires_at", "data_source", "models",
 )  # fmt: skip
 _MOST_ERRORS = 20
+_WIDE = 110
 
 
-def entries_view(entries: Sequence[Entry]) -> RenderableType:
-    """Return a table, one row an entry."""
+def entries_view(entries: Sequence[Entry], width: int) -> RenderableType:
+    """Return a table, one row an entry; prices stand in it where ``width`` columns have room for them."""
     if not entries:
         return Text("no entries; a forecast is kept with journal=true, an older log is taken over with import")
-    table = Table(show_edge=False, pad_edge=False)
+    prices = ("entry_price", "tp1", "stop_loss") if width >= _WIDE else ()
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("opened", "symbol", "tf", "signal"):
         table.add_column(name, no_wrap=True)
-    for name in ("chance", "entry", "tp1", "stop"):
+    for name in ("chance", *(price.removesuffix("_price").replace("_loss", "") for price in prices)):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     table.add_column("pips", justify="right", no_wrap=True)
-    table.add_column("id", overflow="fold")
+    table.add_column("id", overflow="fold", min_width=15)
     for each in entries:
         table.add_row(
             _minute(each["opened_at"]),
@@ -40,7 +42,7 @@ def entries_view(entries: Sequence[Entry]) -> RenderableType:
             each["interval"],
             _coloured(each["signal"]),
             _share(each["probability"]),
-            *(_price(each[name]) for name in ("entry_price", "tp1", "stop_loss")),
+            *(_price(each[name]) for name in prices),
             _coloured(each["status"]),
             _number(each["pips"], 1),
             each["id"],

@@ -82,6 +82,8 @@ def outbox_of(environ: Mapping[str, str], package: Path) -> Path:
 
 def letters_in(folder: Path, *, to: str | None = None, kind: str | None = None) -> list[Letter]:
     """Return the mails of a folder, newest first; one that vanishes while it is read is left out."""
+    from fusiontrade.clock import parse_iso
+
     found = []
     for file in folder.glob("*.eml"):
         try:
@@ -91,7 +93,7 @@ def letters_in(folder: Path, *, to: str | None = None, kind: str | None = None) 
         letter = _letter(file.name, content)
         if to in (None, letter.to) and kind in (None, letter.kind):
             found.append((written, letter))
-    return [letter for _, letter in sorted(found, key=lambda each: (each[1].at, each[0], each[1].file), reverse=True)]
+    return [letter for _, letter in sorted(found, key=lambda each: (parse_iso(each[1].at), each[0]), reverse=True)]
 
 
 def _letter(name: str, content: bytes) -> Letter:

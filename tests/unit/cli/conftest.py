@@ -20,6 +20,64 @@ from fusiontrade.fusion.examples import FUSION_EXAMPLE
 ACCOUNTS = {"devtest@fusiontrade.ai": "DevTest123!", "trader@example.com": "correct horse battery"}
 
 
+@dataclass(frozen=True)
+class Call:
+    """One request as the loopback API got it."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def token(self) -> str:
+        return self.headers.get("authorization", "").removeprefix("Bearer ")
+
+
+@dataclass
+class PlayedJournal:
+    """A journal of one user, and a job that is done after ``turns`` looks."""
+
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    statistics: dict[str, Any] = field(default_factory=dict)
+    content: bytes = b"id,symbol\r\n"
+    report: dict[str, Any] = field(default_factory=lambda: {"imported": 0, "errors": []})
+    outcome: dict[str, Any] = field(default_factory=lambda: {"status": "SUCCEEDED", "result": {"settled": 3}})
+    turns: int = 2
+    calls: list[Call] = field(default_factory=list)
+
+    def answer(self, call: Call) -> tuple[int, Any, Any]:
+        self.calls.append(call)
+        last = unquote(call.path.rpartition("/")[2])
+        if call.path.startswith("/api/v1/ml/jobs/"):
+            self.turns -= 1
+            return 200, self._job(**(self.outcome if self.turns <= 0 else {"status": "RUNNING"})), {}
+        if (call.method, last) == ("POST", "verify-now"):
+            return 202, self._job(), {}
+        if (call.method, last) == ("POST", "import"):
+            return 200, self.report, {}
+        if last == "journal":
+            return 200, self._page(call.query), {}
+        if last == "stats":
+            return 200, self.statistics, {}
+        if last == "export":
+            return 200, self.content, {"Content-Type": "text/csv"}
+        found = [each for each in self.entries if each["id"] == last]
+        return (200, found[0], {}) if found else (404, {"detail": "no such entry", "request_id": "r7"}, {})
+
+    def _page(self, query: dict[str, str]) -> dict[str, Any]:
+        start, limit = int(query.get("cursor", "0")), int(query.get("limit", "50"))
+        assert 1 <= limit <= 200
+        there = [each for each in self.entries if query.get("status") in (None, each["status"])]
+        following = str(start + limit) if start + limit < len(there) else None
+        return {"items": there[start : start + limit], "next_cursor": following}
+
+    def _job(self, **changes: Any) -> dict[str, Any]:
+        job = {"id": "job-1", "kind": "verify-now", "status": "QUEUED", "progress": 0.0, "result": None, "error": None}
+        return job | {"created_at": "2025-07-31T12:00:00Z", "finished_at": None} | changes
+
+
 @dataclass
 class Platform:
     """What the loopback API answers, and what it was asked."""
@@ -31,20 +89,26 @@ class Platform:
     tokens: dict[str, str] = field(default_factory=dict)
     logins: list[str] = field(default_factory=list)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    journal: PlayedJournal = field(default_factory=PlayedJournal)
 
-    def answer(self, path: str, query: dict[str, str], body: dict[str, Any], token: str) -> tuple[int, Any, Any]:
+    def answer(self, call: Call) -> tuple[int, Any, Any]:
+        path, token = call.path, call.token
         if path == "/api/health":
             return 200, {"status": "healthy", "version": "0.1.0", "service": "FusionTrade AI"}, {}
         if path == "/api/v1/auth/login":
-            return self._login(body)
+            return self._login(json.loads(call.body))
         if path == "/models" and self.models is not None:
             return 200, self.models, {}
         if token not in self.tokens:
             return 401, {"detail": "sign in first", "request_id": "r1"}, {}
         if path == "/api/v1/auth/me":
             return 200, {"email": self.tokens[token], "subscription_tier": "pro"}, {}
-        self.asked.append((unquote(path.rpartition("/")[2]), query))
-        return self.refusal or (200, self.forecast, {})
+        self.asked.append((unquote(path.rpartition("/")[2]), call.query))
+        if self.refusal:
+            return self.refusal
+        if path.startswith(("/api/v1/journal", "/api/v1/ml/jobs/")):
+            return self.journal.answer(call)
+        return 200, self.forecast, {}
 
     def _login(self, body: dict[str, Any]) -> tuple[int, Any, Any]:
         if ACCOUNTS.get(body["email"]) != body["password"]:
@@ -61,11 +125,11 @@ def platform() -> Iterator[Platform]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            length = int(self.headers.get("Content-Length", 0))
-            body = json.loads(self.rfile.read(length)) if length else {}
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             parts = urlsplit(self.path)
-            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            status, answer, headers = played.answer(parts.path, dict(parse_qsl(parts.query)), body, token)
+            told = {name.lower(): value for name, value in self.headers.items()}
+            call = Call(self.command, parts.path, dict(parse_qsl(parts.query)), told, body)
+            status, answer, headers = played.answer(call)
             content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             for name, value in (

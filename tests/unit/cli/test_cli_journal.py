@@ -1,0 +1,228 @@
+"""``fusiontrade journal`` against a loopback API."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def cells(line: str) -> list[str]:
+    return line.replace("│", " ").split()
+
+
+def entry(number: int, **changes: Any) -> dict[str, Any]:
+    made = {
+        "id": f"{1_750_000_000_000 - number}-{number:016x}", "user_id": "u1", "source": "manual",
+        "symbol": "EURUSD=X", "interval": "1h", "signal": "BUY", "lstm_signal": "BUY", "patchtst_signal": "N/A",
+        "fusion_score": 61.9, "probability": 0.41, "entry_price": 1.1488, "tp1": 1.1544, "tp2": 1.1572, "tp3": 1.16,
+        "stop_loss": 1.1446, "status": "PENDING", "outcome_price": None, "outcome_at": None, "pips": None,
+        "opened_at": "2025-07-31T12:00:00Z", "expires_at": "2025-07-31T16:00:00Z",
+        "models": [{"timeframe": "1h", "id": "lstm-1h", "version": "abc"}], "data_source": "yahoo",
+    }  # fmt: skip
+    return made | changes
+
+
+STATISTICS = {
+    "total": 12, "pending": 2, "wins": 6, "losses": 3, "expired": 1, "holds": 0, "win_rate": 2 / 3,
+    "profit_factor": 999.0, "total_pips": 1234.5, "average_pips": 123.45, "expectancy": 123.45, "max_drawdown": 42.0,
+    "by_symbol": {
+        "EURUSD=X": {"total": 12, "pending": 2, "wins": 6, "losses": 3, "expired": 1, "win_rate": None,
+                     "profit_factor": None, "total_pips": 1234.5},
+    },
+    "equity_curve": [], "brier": 0.2134,
+    "calibration": [
+        {"from": 0.3, "to": 0.4, "count": 0, "predicted": None, "won": None},
+        {"from": 0.4, "to": 0.5, "count": 9, "predicted": 0.44, "won": 0.5556},
+    ],
+}  # fmt: skip
+
+
+def test_list_shows_what_became_of_each_forecast(command: Any, platform: Any) -> None:
+    won = entry(1, status="WIN", pips=56.0, outcome_price=1.1544, outcome_at="2025-07-31T14:00:00Z")
+    hold = entry(2, signal="HOLD", status=None, probability=None, entry_price=None, tp1=None, stop_loss=None)
+    platform.journal.entries = [won, hold]
+    result = command.run("journal", "list")
+    assert result.exit_code == 0
+    first, second = [cells(line) for line in result.stdout.splitlines() if line.startswith("2025-07-31")]
+    assert first[2:] == ["EURUSD=X", "1h", "BUY", "41", "%", "1.1488", "1.1544", "1.1446", "WIN", "56.0", won["id"]]
+    assert second[2:] == ["EURUSD=X", "1h", "HOLD", "-", "-", "-", "-", "-", "-", hold["id"]]
+
+
+def test_list_on_a_narrow_terminal_leaves_prices_out_and_keeps_the_whole_id(command: Any, platform: Any) -> None:
+    platform.journal.entries = [entry(1)]
+    told = command.run("journal", "list", COLUMNS="80").stdout
+    assert "1.1488" not in told
+    assert all(len(line) <= 80 for line in told.splitlines())
+    row, folded = told.splitlines()[1:3]
+    assert row.split()[-1] + folded.strip() == entry(1)["id"]
+
+
+def test_list_of_nothing_says_how_entries_come_about(command: Any) -> None:
+    result = command.run("journal", "list")
+    assert result.exit_code == 0
+    assert "no entries; a forecast is kept with journal=true" in result.stdout
+
+
+def test_list_passes_its_filters_on(command: Any, platform: Any) -> None:
+    command.run(
+        "journal", "list", "--status", "win", "--symbol", "GC=F", "--interval", "4h", "--limit", "7",
+        "--from", "2025-07-01T00:00:00Z", "--to", "2025-08-01T00:00:00Z",
+    )  # fmt: skip
+    assert platform.journal.calls[-1].query == {
+        "status": "WIN", "symbol": "GC=F", "interval": "4h", "limit": "7",
+        "from": "2025-07-01T00:00:00Z", "to": "2025-08-01T00:00:00Z",
+    }  # fmt: skip
+
+
+def test_list_reads_as_many_pages_as_it_takes_and_says_where_it_ended(command: Any, platform: Any) -> None:
+    platform.journal.entries = [entry(number) for number in range(470)]
+    result = command.run("journal", "list", "--limit", "450", "--json")
+    told = json.loads(result.stdout)
+    assert [each["id"] for each in told["items"]] == [entry(number)["id"] for number in range(450)]
+    assert told["next_cursor"] == "450"
+    assert [call.query["limit"] for call in platform.journal.calls] == ["200", "200", "50"]
+    rest = command.run("journal", "list", "--limit", "450", "--cursor", "450", "--json")
+    assert len(json.loads(rest.stdout)["items"]) == 20
+    assert json.loads(rest.stdout)["next_cursor"] is None
+    assert (
+        "there are more: fusiontrade journal list --cursor 5" in command.run("journal", "list", "--limit", "5").stderr
+    )
+
+
+def test_show_tells_every_field(command: Any, platform: Any) -> None:
+    platform.journal.entries = [entry(1, verdict="MODERATE BUY")]
+    result = command.run("journal", "show", entry(1)["id"])
+    assert result.exit_code == 0
+    for told in ("stop loss", "1.1446", "patchtst signal", "N/A", "timeframe 1h, id lstm-1h", "MODERATE BUY"):
+        assert told in result.stdout
+    assert json.loads(command.run("journal", "show", entry(1)["id"], "--json").stdout) == platform.journal.entries[0]
+
+
+def test_show_of_what_is_not_there_is_no_such_thing(command: Any, platform: Any) -> None:
+    result = command.run("journal", "show", "../../auth/me")
+    assert result.exit_code == 4
+    assert "no such entry [request r7]" in result.stderr
+    assert platform.journal.calls[-1].path == "/api/v1/journal/..%2F..%2Fauth%2Fme"
+
+
+def test_stats_shows_figures_and_how_true_the_chances_were(command: Any, platform: Any) -> None:
+    platform.journal.statistics = STATISTICS
+    result = command.run("journal", "stats", "--symbol", "EURUSD=X")
+    assert result.exit_code == 0
+    told = [cells(line) for line in result.stdout.splitlines()]
+    for row in ("win rate 66.7 %", "profit factor 999.00", "pips in all 1,234.5", "Brier score 0.2134"):
+        assert row.split() in told
+    assert ["40", "%", "to", "50", "%", "9", "44.0", "%", "55.6", "%"] in told
+    assert "30 %" not in result.stdout
+    assert platform.journal.calls[-1].query == {"symbol": "EURUSD=X"}
+    assert json.loads(command.run("journal", "stats", "--json").stdout) == STATISTICS
+
+
+def test_stats_of_nothing_settled_are_dashes_and_no_zeros(command: Any, platform: Any) -> None:
+    nothing = dict.fromkeys(("win_rate", "profit_factor", "average_pips", "expectancy", "brier"))
+    platform.journal.statistics = STATISTICS | nothing | {"by_symbol": {}, "calibration": []}
+    result = command.run("journal", "stats")
+    assert result.exit_code == 0
+    assert ["win", "rate", "-"] in [cells(line) for line in result.stdout.splitlines()]
+
+
+def test_verify_waits_until_the_job_is_done(command: Any, platform: Any) -> None:
+    result = command.run("journal", "verify")
+    assert result.exit_code == 0
+    assert result.stdout.strip() == "job job-1: SUCCEEDED; settled 3"
+    posts = [call for call in platform.journal.calls if call.method == "POST"]
+    assert len(posts) == 1
+    assert len(posts[0].headers["idempotency-key"]) == 32
+
+
+def test_verify_that_fails_is_a_failure(command: Any, platform: Any) -> None:
+    platform.journal.outcome = {"status": "FAILED", "error": "no market data"}
+    result = command.run("journal", "verify", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"] == "no market data"
+
+
+def test_verify_that_takes_too_long_says_that_it_goes_on(command: Any, platform: Any) -> None:
+    platform.journal.turns = 1000
+    result = command.run("journal", "verify", "--timeout", "1")
+    assert result.exit_code == 5
+    assert "job-1 is not done yet; it goes on without this command" in result.stderr
+
+
+def test_verify_without_waiting_asks_once(command: Any, platform: Any) -> None:
+    result = command.run("journal", "verify", "--no-wait")
+    assert result.stdout.strip() == "job job-1: QUEUED"
+    assert [call.method for call in platform.journal.calls] == ["POST"]
+
+
+def test_export_writes_the_bytes_as_they_come(command: Any, platform: Any, tmp_path: Path) -> None:
+    platform.journal.content = "id,symbol\r\n1,ü\r\n".encode() * 50_000
+    file = tmp_path / "journal.csv"
+    result = command.run("journal", "export", "--output", str(file))
+    assert result.exit_code == 0
+    assert file.read_bytes() == platform.journal.content
+    assert f"850,000 bytes are in {file}" in result.stderr
+    assert platform.journal.calls[-1].query == {"format": "csv"}
+    assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["journal.csv"]
+
+
+def test_export_goes_to_the_terminal_where_no_file_is_named(command: Any, platform: Any) -> None:
+    result = command.run("journal", "export", "--format", "json")
+    assert result.stdout_bytes == platform.journal.content
+    assert platform.journal.calls[-1].query == {"format": "json"}
+
+
+def test_export_writes_over_nothing_unless_told_to(command: Any, platform: Any, tmp_path: Path) -> None:
+    file = tmp_path / "journal.csv"
+    file.write_text("mine")
+    refused = command.run("journal", "export", "-o", str(file))
+    assert (refused.exit_code, file.read_text()) == (2, "mine")
+    assert "write over it with --force" in refused.stderr
+    assert command.run("journal", "export", "-o", str(file), "--force").exit_code == 0
+    assert file.read_bytes() == platform.journal.content
+
+
+def test_export_that_is_refused_leaves_no_file(command: Any, platform: Any, tmp_path: Path) -> None:
+    platform.refusal = (503, {"detail": "the database did not answer"}, {"Retry-After": "5"})
+    file = tmp_path / "journal.csv"
+    result = command.run("journal", "export", "-o", str(file))
+    assert result.exit_code == 5
+    assert "try again in 5 s" in result.stderr
+    assert [each for each in tmp_path.iterdir() if each.is_file()] == []
+
+
+def test_import_sends_the_file_and_shows_the_report(command: Any, platform: Any, tmp_path: Path) -> None:
+    file = tmp_path / "predictions_log.csv"
+    file.write_bytes(b"timestamp,symbol\r\n2024-01-01,EURUSD=X\r\n")
+    platform.journal.report = {"imported": 1, "skipped": 2, "errors": []}
+    result = command.run("journal", "import", str(file))
+    assert result.exit_code == 0
+    assert "imported 1, skipped 2" in result.stdout
+    call = platform.journal.calls[-1]
+    assert (call.method, call.path, call.body) == ("POST", "/api/v1/journal/import", file.read_bytes())
+    assert call.headers["content-type"] == "text/csv; charset=utf-8"
+
+
+def test_import_of_wrong_rows_names_them(command: Any, platform: Any, tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text("x")
+    wrong = [{"pointer": "/rows/3/symbol", "message": "no source knows it"}]
+    platform.refusal = (422, {"detail": "nothing was imported", "errors": wrong}, {})
+    result = command.run("journal", "import", str(file))
+    assert result.exit_code == 2
+    assert "nothing was imported\n/rows/3/symbol: no source knows it" in result.stderr
+
+
+def test_import_of_a_file_that_is_not_there_asks_nobody(command: Any, platform: Any) -> None:
+    assert command.run("journal", "import", "/no/such/file.csv").exit_code == 2
+    assert platform.journal.calls == []
+
+
+@pytest.mark.parametrize("words", [("list",), ("stats",), ("verify",), ("export",), ("show", "x")])
+def test_nobody_signed_in_elsewhere_is_told_how(command: Any, words: tuple[str, ...]) -> None:
+    result = command.run("journal", *words, "--api", "https://api.example.com")
+    assert result.exit_code == 3
+    assert "run: fusiontrade login --api https://api.example.com" in result.stderr
