@@ -1,0 +1,353 @@
+"""Accounts against a model of their rules: requests in any order, by the right and the wrong clients, at any time.
+
+In-process, on moto's table in memory. ``ACCOUNTS_MACHINE_STEPS=2000`` runs that many steps; fewer are run by default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from fusiontrade.accounts.attempts import seconds_to_wait
+from fusiontrade.accounts.codes import LIFE_SECONDS, MOST_TRIES
+from fusiontrade.accounts.gate import Gate
+from fusiontrade.accounts.identity import Identity
+from fusiontrade.accounts.mailings import MOST_MAILS, WINDOW_SECONDS
+from fusiontrade.accounts.sessions import FAMILY_SECONDS, GRACE_SECONDS, REFRESH_SECONDS, Device
+from fusiontrade.cloud.session import forget_clients
+from fusiontrade.cloud.tables import Table
+from fusiontrade.derivation import Derivation
+from fusiontrade.errors import InvalidInput, TooManyRequests, Unauthenticated
+from tests.support import account_parts as parts
+from tests.support.aws_fixtures import DERIVATION_SECRET
+from tests.support.emulator import make_table
+
+STEPS = int(os.environ.get("ACCOUNTS_MACHINE_STEPS", "200"))
+STEPS_A_RUN = 50
+
+EMAILS = ("ada@example.com", "bob@example.com", "eve@example.com")
+PASSWORDS = ("correct horse battery", "another horse battery", "a third horse battery")
+DEVICES = (parts.LAPTOP, parts.PHONE)
+TOO_LONG = "x" * 129
+
+emails, passwords, devices = st.sampled_from(EMAILS), st.sampled_from(PASSWORDS), st.sampled_from(DEVICES)
+picks = st.integers(0, 1_000_000)
+
+
+@dataclass
+class ModelCode:
+    """A code that was mailed: good until it is used, replaced, too old or tried too often."""
+
+    text: str
+    until: int
+    tries: int = 0
+
+
+@dataclass
+class ModelSession:
+    """A family of refresh tokens, the newest last."""
+
+    id: str
+    opened_at: int
+    used_at: int
+    rotated_by: Device
+    tokens: list[str]
+    is_over: bool = False
+
+
+@dataclass
+class ModelUser:
+    """What the rules say of one address."""
+
+    password: str
+    is_verified: bool = False
+    attempts: int = 0
+    attempted_at: int = 0
+    codes: dict[str, ModelCode] = field(default_factory=dict)
+    dead_codes: list[str] = field(default_factory=list)
+    sessions: list[ModelSession] = field(default_factory=list)
+
+
+class AccountsMachine(RuleBasedStateMachine):
+    """Every rule does one thing to the accounts and to the model, and compares what came of it."""
+
+    @initialize()
+    def begin(self) -> None:
+        name = f"Accounts-{next(_numbers)}"
+        make_table("AccountsTable", name)
+        self.table = Table(name)
+        self.clock, self.mails = parts.StandingClock(), parts.KeptMails()
+        self.accounts = parts.accounts_on(self.table, Derivation(lambda: DERIVATION_SECRET), self.mails, self.clock)
+        self.gate = Gate(self.table, self.clock)
+        self.users: dict[str, ModelUser] = {}
+        self.sent: dict[tuple[str, str, int], int] = {}
+
+    # --- what the model says -------------------------------------------------------------------------------------
+
+    def may_mail(self, occasion: str, email: str) -> bool:
+        window = (occasion, email, self.clock.now // 1000 // WINDOW_SECONDS)
+        self.sent[window] = self.sent.get(window, 0) + 1
+        return self.sent[window] <= MOST_MAILS
+
+    def expect_code(self, email: str, kind: str) -> None:
+        user, mail = self.users[email], self.mails.all[-1]
+        assert (mail.kind, mail.to) == (kind, email)
+        if kind in user.codes:
+            user.dead_codes.append(user.codes[kind].text)
+        life = LIFE_SECONDS["reset" if kind == "reset" else "verification"]
+        user.codes[kind] = ModelCode(mail.code or "", self.clock.now // 1000 + life)
+
+    def code_works(self, email: str, kind: str, text: str) -> bool:
+        """Whether a code works now; counts the try as the rules do."""
+        code = self.users[email].codes.get(kind)
+        if code is None or self.clock.now // 1000 >= code.until or code.tries >= MOST_TRIES:
+            return False
+        code.tries += 1
+        return text == code.text
+
+    def spend(self, email: str, kind: str) -> None:
+        code = self.users[email].codes.pop(kind, None)
+        if code is not None:
+            self.users[email].dead_codes.append(code.text)
+
+    def attempt_allowed(self, user: ModelUser) -> bool:
+        since = (self.clock.now - user.attempted_at) / 1000
+        if seconds_to_wait(user.attempts, since) > 0:
+            return False
+        user.attempts, user.attempted_at = user.attempts + 1, self.clock.now
+        return True
+
+    def lives(self, session: ModelSession) -> bool:
+        seconds = self.clock.now // 1000
+        ends = min(session.used_at // 1000 + REFRESH_SECONDS, session.opened_at // 1000 + FAMILY_SECONDS)
+        return not session.is_over and seconds < ends
+
+    def living(self) -> list[tuple[str, ModelSession]]:
+        return [(email, session) for email, user in self.users.items() for session in user.sessions]
+
+    def end_all(self, email: str, keep: str | None = None) -> None:
+        for session in self.users[email].sessions:
+            session.is_over = session.is_over or session.id != keep
+
+    def user_id(self, email: str) -> str:
+        profile = self.accounts.users.by_email(email)
+        assert profile is not None
+        return profile.id
+
+    # --- rules ---------------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0.001, 1, 2, 5, 11, 60, 300, 16 * 60, 3600, 25 * 3600, 8 * 24 * 3600]))
+    def wait(self, seconds: float) -> None:
+        self.clock.wait(seconds)
+
+    @rule(email=emails, password=passwords)
+    def register(self, email: str, password: str) -> None:
+        parts.register(self.accounts, email, password)
+        may = self.may_mail("register", email)
+        is_new = email not in self.users
+        user = self.users.setdefault(email, ModelUser(password))
+        if not may:
+            assert self.mails.kinds[-1] == "nobody"
+            if is_new:  # a code was written, and nobody has it
+                user.codes["verification"] = ModelCode("nobody has it", self.clock.now // 1000 + 24 * 3600)
+        elif user.is_verified:
+            assert (self.mails.kinds[-1], self.mails.all[-1].to) == ("already_registered", email)
+        else:
+            self.expect_code(email, "verification")
+
+    @rule(email=emails, occasion=st.sampled_from(["resend", "forgot"]))
+    def ask_for_a_code(self, email: str, occasion: str) -> None:
+        (parts.resend if occasion == "resend" else parts.forgot)(self.accounts, email)
+        may, user = self.may_mail(occasion, email), self.users.get(email)
+        if not may or user is None or (occasion == "resend" and user.is_verified):
+            assert self.mails.kinds[-1] == "nobody"
+        else:
+            self.expect_code(email, "reset" if occasion == "forgot" else "verification")
+
+    @precondition(lambda self: self.users)
+    @rule(pick=picks, kind=st.sampled_from(["verification", "reset"]), which=st.sampled_from(["good", "dead", "wrong"]))
+    def redeem(self, pick: int, kind: str, which: str) -> None:
+        email = _picked(sorted(self.users), pick)
+        user = self.users[email]
+        known = {"good": [code.text for code in user.codes.values()], "dead": user.dead_codes, "wrong": []}[which]
+        text = _picked(known, pick) if known else self.user_id(email) + "w" * 32
+        works = self.code_works(email, kind, text)
+        try:
+            if kind == "reset":
+                self.accounts.recovery.reset(text, PASSWORDS[pick % 3])
+            else:
+                self.accounts.registration.verify(text)
+        except InvalidInput:
+            assert not works
+            return
+        assert works
+        self.spend(email, kind)
+        user.is_verified = True
+        if kind == "reset":
+            self.spend(email, "verification")
+            user.password, user.attempts = PASSWORDS[pick % 3], 0
+            self.end_all(email)
+            assert self.mails.kinds[-1] == "password_changed"
+            self.clock.wait(0.001)  # a session opened in the same millisecond would be over
+
+    @rule(email=emails, password=st.sampled_from([*PASSWORDS, TOO_LONG]), device=devices)
+    def login(self, email: str, password: str, device: Device) -> None:
+        self.clock.wait(0.001)
+        user = self.users.get(email)
+        allowed = user is None or self.attempt_allowed(user)
+        is_right = user is not None and allowed and password == user.password
+        try:
+            signed = self.accounts.sign_ins.sign_in(email, password, device)
+        except TooManyRequests:
+            assert not allowed or user is None
+            return
+        except Unauthenticated:
+            assert allowed
+            assert not is_right
+            return
+        assert is_right
+        assert user is not None
+        assert signed.profile.is_verified is user.is_verified
+        user.attempts = 0
+        now = self.clock.now
+        opened = signed.opened
+        user.sessions.append(ModelSession(opened.session_id, now, now, device, [opened.refresh_token]))
+
+    @precondition(lambda self: self.living())
+    @rule(pick=picks, device=devices, age=st.sampled_from([0, 0, 0, 1, 2]))
+    def refresh(self, pick: int, device: Device, age: int) -> None:
+        """Use the newest token of a session, or one that was used before: a replay."""
+        _, session = _picked(self.living(), pick)
+        age = min(age, len(session.tokens) - 1)
+        lives, now = self.lives(session), self.clock.now
+        is_retry = age == 1 and now - session.used_at <= GRACE_SECONDS * 1000 and device == session.rotated_by
+        try:
+            rotated = self.accounts.sessions.rotate(session.tokens[-1 - age], device)
+        except Unauthenticated:
+            assert not lives or (age > 0 and not is_retry)
+            session.is_over = True
+            return
+        assert lives
+        assert age == 0 or is_retry
+        assert rotated.session_id == session.id
+        if is_retry:
+            assert rotated.refresh_token == session.tokens[-1]
+        else:
+            session.tokens.append(rotated.refresh_token)
+            session.used_at, session.rotated_by = now, device
+
+    @rule(text=st.sampled_from(["", "x.y.z", f"{'0' * 32}.s{'0' * 32}.0.{'A' * 43}"]), device=devices)
+    def forge(self, text: str, device: Device) -> None:
+        with pytest.raises(Unauthenticated):
+            self.accounts.sessions.rotate(text, device)
+
+    @precondition(lambda self: self.living())
+    @rule(pick=picks)
+    def logout(self, pick: int) -> None:
+        email, session = _picked(self.living(), pick)
+        self.accounts.sign_out(self.identity(email, session))
+        session.is_over = True
+
+    @precondition(lambda self: self.living())
+    @rule(pick=picks, current=passwords, new=passwords)
+    def change_password(self, pick: int, current: str, new: str) -> None:
+        email, session = _picked(self.living(), pick)
+        user = self.users[email]
+        if not self.lives(session):
+            return  # the gate refuses it before; see `access_tokens_live_as_long_as_their_sessions`
+        allowed = self.attempt_allowed(user)
+        is_right = allowed and current == user.password and new != current
+        try:
+            self.accounts.recovery.change(self.identity(email, session), current, new)
+        except TooManyRequests:
+            assert not allowed
+            return
+        except InvalidInput:
+            assert allowed
+            assert not is_right
+            return
+        assert is_right
+        user.password, user.attempts = new, 0
+        self.spend(email, "reset")
+        self.end_all(email, keep=session.id)
+        self.clock.wait(0.001)
+
+    def identity(self, email: str, session: ModelSession) -> Identity:
+        verified = self.users[email].is_verified
+        return Identity(self.user_id(email), email, "free", session.id, verified, session.used_at // 1000)
+
+    # --- what holds after every step -----------------------------------------------------------------------------
+
+    @invariant()
+    def access_tokens_live_as_long_as_their_sessions(self) -> None:
+        for email, user in getattr(self, "users", {}).items():
+            user_id = self.user_id(email)
+            for session in user.sessions:
+                assert self.gate.check(user_id, session.id) is (not session.is_over)
+
+    @invariant()
+    def the_sessions_listed_are_those_that_live(self) -> None:
+        for email, user in getattr(self, "users", {}).items():
+            listed = {session.id for session in self.accounts.sessions.of_user(self.user_id(email))}
+            assert listed == {session.id for session in user.sessions if self.lives(session)}
+
+    @invariant()
+    def the_profile_and_its_copy_agree(self) -> None:
+        for email, user in getattr(self, "users", {}).items():
+            profile, entry = self.accounts.users.by_email(email), self.accounts.users.entry(email)
+            assert profile is not None
+            assert entry is not None
+            assert profile.is_verified is entry["is_verified"] is user.is_verified
+            assert entry["attempts"] == user.attempts
+
+
+_numbers = iter(range(1_000_000))
+
+
+def _picked(things: list[Any], pick: int) -> Any:
+    return things[pick % len(things)]
+
+
+@contextmanager
+def memory() -> Iterator[None]:
+    """Moto in place of AWS, for as long as it lasts."""
+    from moto import mock_aws
+
+    forget_clients()
+    with mock_aws(), pytest.MonkeyPatch.context() as environment:
+        environment.delenv("AWS_ENDPOINT_URL", raising=False)
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        yield
+    forget_clients()
+
+
+def test_accounts_and_the_model_of_their_rules_never_disagree() -> None:
+    runs = max(1, STEPS // STEPS_A_RUN)
+    with memory():
+        run_state_machine_as_test(
+            AccountsMachine,
+            settings=settings(
+                max_examples=runs,
+                stateful_step_count=STEPS_A_RUN,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
