@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
 from fusiontrade.clock import parse_iso, system_clock
 from fusiontrade.forecasts.scheduling import Scheduler
+from fusiontrade.logs import logger_of, take_over
 from fusiontrade.settings import Settings
 from fusiontrade.snapshots import after_restore
 
 settings = Settings.from_environment(os.environ)
-logger = Logger(service="schedule", level=settings.log_level)
+logger = logger_of("schedule", settings.log_level)
 
 
 @cache
@@ -55,9 +53,7 @@ TASKS: Mapping[str, Callable[[Mapping[str, Any], str | None], dict[str, Any]]] =
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Do the event's ``task``; raises where it has to be tried again."""
-    for each in logging.getLogger().handlers:  # the runtime's own: libraries' records get the same form
-        each.setFormatter(logger.registered_formatter)
-    logging.getLogger("fusiontrade").setLevel(settings.log_level)
+    take_over(logger, settings.log_level)
     task = str(event.get("task"))
     if task not in TASKS:
         raise ValueError(f"there is no task {task!r}: use one of {', '.join(TASKS)}")
