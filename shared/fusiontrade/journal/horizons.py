@@ -34,7 +34,10 @@ def walked(symbol: Symbol, interval: Timeframe, opened_at: int) -> Timeframe:
 
 
 def expiry(symbol: Symbol, interval: Timeframe, opened_at: int, horizon_bars: int) -> int:
-    """Return the close (ms) of the last of ``horizon_bars`` bars of ``interval`` that open at or after ``opened_at``.
+    """Return when (ms) a horizon of ``horizon_bars`` bars of ``interval`` from ``opened_at`` ends.
+
+    That is the close of the last of so many bars that open from then on; for a moment within a bar, the same moment
+    within the bar that is so many bars later.
 
     Raises
     ------
@@ -45,6 +48,10 @@ def expiry(symbol: Symbol, interval: Timeframe, opened_at: int, horizon_bars: in
     """
     if horizon_bars < 1:
         raise ValueError(f"horizon_bars is {horizon_bars}: a horizon has at least one bar")
+    began = int(grid_of(symbol).opens(np.array([opened_at], np.int64), interval)[0])
+    opens = _opens_from(symbol, interval, began, horizon_bars + 1)
+    if began < opened_at and opens[0] == began:
+        return opens[horizon_bars] + opened_at - began
     return _close_of(symbol, interval, opened_at, horizon_bars)
 
 
@@ -55,10 +62,15 @@ def due(symbol: Symbol, interval: Timeframe, opened_at: int) -> int:
 
 def _close_of(symbol: Symbol, step: Timeframe, start: int, count: int) -> int:
     """Return the close of the ``count``-th bar of ``step`` that opens at or after ``start``."""
+    return _opens_from(symbol, step, start, count)[-1] + step.milliseconds
+
+
+def _opens_from(symbol: Symbol, step: Timeframe, start: int, count: int) -> list[int]:
+    """Return when the first ``count`` bars of ``step`` open that do so at or after ``start``."""
     calendar = calendar_of(symbol)
     reach = count * step.milliseconds + 4 * _DAY
     while True:
         opens = calendar.bar_opens(step, start, start + reach)
         if len(opens) >= count:
-            return int(opens[count - 1]) + step.milliseconds
+            return [int(each) for each in opens[:count]]
         reach *= 2
