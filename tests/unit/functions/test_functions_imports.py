@@ -55,6 +55,7 @@ TELL = dedent(
         "botocore": sorted(m for m in loaded if m.startswith("botocore")),
         "status": status,
         "by_the_first_answer": sorted({{m.split(".")[0] for m in set(sys.modules) - loaded}}),
+        "first_pydantic": sorted(m for m in sys.modules if m.startswith("pydantic.v1.")),
         "built": [model.__name__ for model in (OpenAPI, PathItem) if model.__pydantic_complete__],
     }}
     print(json.dumps(told))
@@ -98,6 +99,10 @@ def test_the_first_answer_without_credentials_loads_no_cryptography_and_no_clien
 
 def test_the_models_of_openapi_documents_are_not_built(start: Any) -> None:
     assert start["built"] == []
+
+
+def test_pydantics_first_version_is_not_loaded(start: Any) -> None:
+    assert start["first_pydantic"] == []
 
 
 def test_one_client_brings_botocore_and_neither_boto3_nor_tracing() -> None:
