@@ -117,6 +117,13 @@ QUEUES = {
     "Jobs": ("ForecastWorkerFunction", 1),
     "Mail": ("MailFunction", 10),
 }
+MOST_AT_ONCE = {"Forecast": "ChunkConcurrency", "Jobs": "JobConcurrency", "Mail": "WorkerConcurrency"}
+RESERVED = {
+    "MailFunction": "WorkerConcurrency",
+    "VerifyFunction": "WorkerConcurrency",
+    "ScheduleFunction": "WorkerConcurrency",
+    "ForecastWorkerFunction": "ForecastConcurrency",
+}
 SCHEDULES = {
     ("VerifyFunction", "verify"): "rate(15 minutes)",
     ("ScheduleFunction", "intraday"): "cron(0 6 * * ? *)",

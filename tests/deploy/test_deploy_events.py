@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import tomllib
 
 from infra.local.expressions import parse
-from infra.local.template import read_document
+from infra.local.template import Template, read_document
 from tests.deploy.conftest import ROOT, Resources
-from tests.deploy.design import QUEUES, SCHEDULES
+from tests.deploy.design import MOST_AT_ONCE, QUEUES, RESERVED, SCHEDULES
 from tests.deploy.reading import of_type
 
 
@@ -48,14 +49,33 @@ def test_worker_tells_which_messages_failed_and_is_given_time_to_finish(deployed
     for source in sources.values():
         properties = source["Properties"]
         assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-        assert properties["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "WorkerConcurrency"}}
         queue = properties["EventSourceArn"]["Fn::GetAtt"][0]
+        most = MOST_AT_ONCE[queue.removesuffix("Queue")]
+        assert properties["ScalingConfig"] == {"MaximumConcurrency": {"Ref": most}}
         function = properties["FunctionName"]["Ref"].removesuffix("Aliaslive")
         timeout = deployed[function]["Properties"]["Timeout"]
         assert deployed[queue]["Properties"]["VisibilityTimeout"] >= 6 * timeout, queue
-        assert deployed[function]["Properties"]["ReservedConcurrentExecutions"] == {"Ref": "WorkerConcurrency"}
         told[queue] = (function, properties["BatchSize"])
     assert told == {f"{name}Queue": reader for name, reader in QUEUES.items()}
+
+
+def test_as_much_concurrency_is_reserved_as_the_queues_of_a_worker_use(
+    functions: Resources, template: Template
+) -> None:
+    reserved = {
+        name: function["Properties"]["ReservedConcurrentExecutions"]["Ref"]
+        for name, function in functions.items()
+        if "ReservedConcurrentExecutions" in function["Properties"]
+    }
+    assert reserved == RESERVED
+    # a poll beyond what is reserved is throttled, and counts as a delivery of its messages
+    stages = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    for stage in ("dev", "staging", "prod"):
+        chosen = dict(each.split("=", 1) for each in stages[stage]["deploy"]["parameters"]["parameter_overrides"])
+        values = {**template.parameters, **chosen}
+        for function, limit in RESERVED.items():
+            used = [int(values[MOST_AT_ONCE[queue]]) for queue, (reader, _) in QUEUES.items() if reader == function]
+            assert sum(used) <= int(values[limit]), (stage, function)
 
 
 def test_schedules_are_those_of_the_design_and_none_is_lost(deployed: Resources) -> None:

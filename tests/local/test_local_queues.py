@@ -21,6 +21,7 @@ from infra.local.queues import QueueWorker, event_of, failed_of
 from infra.local.slots import Outcome
 from infra.local.sources import QueueSource
 from infra.local.template import Function
+from infra.redrive import counts, redrive
 from tests.support.aws_fixtures import aws, emulator_port  # noqa: F401 - pytest finds fixtures by name
 
 HERE = Path(__file__).parent
@@ -125,19 +126,20 @@ def test_only_the_failed_record_comes_again_and_then_lies_in_the_dead_letters(be
     assert any("failed 2 times: it goes to the dead letters" in notice for notice in bench.notices)
 
 
-def test_dead_letter_is_worked_on_after_a_redrive(bench: Bench) -> None:
+def test_dead_letters_are_worked_on_again_after_a_redrive(bench: Bench) -> None:
     async def scenario() -> None:
-        bench.send({"id": "sick", "do": "raise"})
+        bench.send({"id": "sick", "do": "until healed"}, {"id": "ill", "do": "until healed"})
         async with working(bench):
-            await until(lambda: bench.waiting(bench.dead) == 1)
-            (message,) = bench.sqs.receive_message(QueueUrl=bench.dead)["Messages"]
-            healed = {**json.loads(message["Body"]), "do": "nothing"}
-            bench.send(healed)
-            bench.sqs.delete_message(QueueUrl=bench.dead, ReceiptHandle=message["ReceiptHandle"])
+            await until(lambda: bench.waiting(bench.dead) == 2)
+            bench.diary.with_name("healed").touch()
+            assert counts({"dead": bench.dead}) == {"dead": 2}
+            assert redrive(bench.dead, bench.url, most=2) == 2
             await until(lambda: bench.waiting(bench.url) == 0)
 
     run(scenario)
-    assert [entry["received"] for entry in bench.done()] == [1, 2, 1]
+    assert bench.count() == Counter({"sick": 3, "ill": 3})
+    assert counts({"dead": bench.dead}) == {"dead": 0}
+    assert redrive(bench.dead, bench.url, most=2) == 0
 
 
 def test_worker_that_dies_in_the_middle_of_a_batch_costs_no_message(bench: Bench) -> None:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -125,7 +126,15 @@ def token(stack: Stack) -> str:
 
 
 def test_console_names_addresses_account_market_and_models(stack: Stack) -> None:
-    for part in (f"{stack.url}/docs", DEMO["email"], DEMO["password"], "invented prices", "lstm-1h", "patchtst-4h"):
+    for part in (
+        f"{stack.url}/docs",
+        DEMO["email"],
+        DEMO["password"],
+        "invented prices",
+        "lstm-1h",
+        "patchtst-4h",
+        "/state/outbox",
+    ):
         assert part in stack.console
 
 
@@ -143,6 +152,30 @@ def test_demo_user_gets_a_forecast_marked_as_simulated(stack: Stack, token: str)
     assert set(forecast["timeframes"]) == {"15m", "30m", "1h", "4h"}
     assert all(frame["lstm"] != "N/A" for frame in forecast["timeframes"].values())
     assert any("invented prices" in warning for warning in forecast["warnings"])
+
+
+def test_what_is_sent_to_a_new_address_lies_in_the_outbox(stack: Stack) -> None:
+    given = {"email": "new@example.com", "password": "a long enough sentence", "full_name": "New"}
+    answer = httpx.post(f"{stack.url}/api/v1/auth/register", json=given, timeout=30)
+    assert answer.status_code == 202, answer.text
+    outbox = stack.folder / "state" / "outbox"
+    wait_until(lambda: any(outbox.glob("*.eml")), stack)
+    (mail,) = outbox.glob("*.eml")
+    assert "new@example.com" in mail.read_text()
+
+
+def test_forecast_in_the_background_is_worked_off_by_the_queue(stack: Stack, token: str) -> None:
+    headers = {"authorization": f"Bearer {token}"}
+    asked = {"symbol": "EURUSD=X", "interval": "1h"}
+    accepted = httpx.post(f"{stack.url}/api/v1/ml/predict/trigger", json=asked, headers=headers, timeout=30)
+    assert accepted.status_code == 202, accepted.text
+
+    def job() -> dict[str, Any]:
+        told: dict[str, Any] = stack.get(accepted.headers["location"], token).json()
+        return told
+
+    wait_until(lambda: job()["status"] not in ("QUEUED", "RUNNING"), stack)
+    assert job()["status"] == "SUCCEEDED"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ def handler(event, context):
         asked = json.loads(record["body"])
         _note({"id": asked["id"], "received": int(record["attributes"]["ApproximateReceiveCount"]), "pid": os.getpid()})
         match asked.get("do"):
-            case "fail":
+            case "until healed" if DIARY.with_name("healed").exists():
+                pass
+            case "fail" | "until healed":
                 failures.append({"itemIdentifier": record["messageId"]})
             case "die once" if int(record["attributes"]["ApproximateReceiveCount"]) == 1:
                 os._exit(9)
