@@ -39,7 +39,7 @@ REPLAYED = "Idempotent-Replayed"
 """Header of an answer that was given before."""
 
 Key = Annotated[
-    Annotated[str, StringConstraints(min_length=8, max_length=128, pattern=r"^[!-~]+$")] | SkipJsonSchema[None],
+    Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[!-~]+$")] | SkipJsonSchema[None],
     Header(
         alias="Idempotency-Key",
         description="Makes a repeated request harmless: the same key and body get the first answer.",
