@@ -46,6 +46,7 @@ DEVICES = (parts.LAPTOP, parts.PHONE)
 TOO_LONG = "x" * 129
 
 emails, passwords, devices = st.sampled_from(EMAILS), st.sampled_from(PASSWORDS), st.sampled_from(DEVICES)
+kinds = st.sampled_from(["verification", "reset"])
 picks = st.integers(0, 1_000_000)
 
 
@@ -96,6 +97,8 @@ class AccountsMachine(RuleBasedStateMachine):
         self.gate = Gate(self.table, self.clock)
         self.users: dict[str, ModelUser] = {}
         self.sent: dict[tuple[str, str, int], int] = {}
+        self.register(EMAILS[0], PASSWORDS[0])
+        self.login(EMAILS[0], PASSWORDS[0], parts.LAPTOP)
 
     # --- what the model says -------------------------------------------------------------------------------------
 
@@ -179,13 +182,31 @@ class AccountsMachine(RuleBasedStateMachine):
         else:
             self.expect_code(email, "reset" if occasion == "forgot" else "verification")
 
-    @precondition(lambda self: self.users)
-    @rule(pick=picks, kind=st.sampled_from(["verification", "reset"]), which=st.sampled_from(["good", "dead", "wrong"]))
-    def redeem(self, pick: int, kind: str, which: str) -> None:
-        email = _picked(sorted(self.users), pick)
+    @precondition(lambda self: any(user.codes for user in self.users.values()))
+    @rule(pick=picks)
+    def redeem_the_newest(self, pick: int) -> None:
+        email, kind = _picked([(email, kind) for email, user in self.users.items() for kind in user.codes], pick)
+        self.redeem(email, kind, self.users[email].codes[kind].text, pick)
+
+    @precondition(lambda self: any(user.dead_codes for user in self.users.values()))
+    @rule(pick=picks, kind=kinds)
+    def redeem_a_dead_one(self, pick: int, kind: str) -> None:
+        email, text = _picked([(email, text) for email, user in self.users.items() for text in user.dead_codes], pick)
+        self.redeem(email, kind, text, pick)
+
+    @precondition(lambda self: any(user.codes for user in self.users.values()))
+    @rule(pick=picks, other=kinds, times=st.sampled_from([1, 3, MOST_TRIES]))
+    def guess_a_code(self, pick: int, other: str, times: int) -> None:
+        """Send wrong codes of a user whom a right one belongs to, or the right one to the wrong place."""
+        email, kind = _picked([(email, kind) for email, user in self.users.items() for kind in user.codes], pick)
+        text = self.users[email].codes[kind].text
+        for _ in range(times):
+            self.redeem(email, kind, self.user_id(email) + "w" * 32, pick)
+        if other != kind:
+            self.redeem(email, other, text, pick)
+
+    def redeem(self, email: str, kind: str, text: str, pick: int) -> None:
         user = self.users[email]
-        known = {"good": [code.text for code in user.codes.values()], "dead": user.dead_codes, "wrong": []}[which]
-        text = _picked(known, pick) if known else self.user_id(email) + "w" * 32
         works = self.code_works(email, kind, text)
         try:
             if kind == "reset":
@@ -205,7 +226,17 @@ class AccountsMachine(RuleBasedStateMachine):
             assert self.mails.kinds[-1] == "password_changed"
             self.clock.wait(0.001)  # a session opened in the same millisecond would be over
 
-    @rule(email=emails, password=st.sampled_from([*PASSWORDS, TOO_LONG]), device=devices)
+    @precondition(lambda self: self.users)
+    @rule(pick=picks, device=devices)
+    def login_with_the_right_password(self, pick: int, device: Device) -> None:
+        email = _picked(sorted(self.users), pick)
+        self.login(email, self.users[email].password, device)
+
+    @rule(email=emails, password=st.sampled_from([*PASSWORDS, TOO_LONG]), times=st.sampled_from([1, 2, 5, 8]))
+    def login_with_a_guess(self, email: str, password: str, times: int) -> None:
+        for _ in range(times):
+            self.login(email, password, parts.PHONE)
+
     def login(self, email: str, password: str, device: Device) -> None:
         self.clock.wait(0.001)
         user = self.users.get(email)
@@ -229,7 +260,7 @@ class AccountsMachine(RuleBasedStateMachine):
         user.sessions.append(ModelSession(opened.session_id, now, now, device, [opened.refresh_token]))
 
     @precondition(lambda self: self.living())
-    @rule(pick=picks, device=devices, age=st.sampled_from([0, 0, 0, 1, 2]))
+    @rule(pick=picks, device=devices, age=st.sampled_from([0, 0, 1, 1, 2]))
     def refresh(self, pick: int, device: Device, age: int) -> None:
         """Use the newest token of a session, or one that was used before: a replay."""
         _, session = _picked(self.living(), pick)
