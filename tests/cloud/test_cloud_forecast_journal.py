@@ -11,9 +11,10 @@ import pytest
 
 from fusiontrade.cloud.session import client, forget_clients
 from fusiontrade.cloud.tables import Table
+from fusiontrade.deadline import Deadline
 from fusiontrade.errors import StateUnavailable
 from fusiontrade.fusion.calibration_store import TableCalibrationStates
-from fusiontrade.fusion.journaling import NOT_WRITTEN, STALE, JournalOfForecasts
+from fusiontrade.fusion.journaling import NOT_WRITTEN, SECONDS_TO_WRITE, STALE, JournalOfForecasts
 from fusiontrade.fusion.service import FusionService
 from fusiontrade.inference.client import InferenceClient
 from fusiontrade.journal.entries import PLATFORM, Entry
@@ -175,3 +176,12 @@ def test_what_could_not_be_written_is_written_by_the_next_request(
     forget_clients()
     assert NOT_WRITTEN not in process.ask()
     assert len(entries(journal)) == 1
+
+
+def test_a_request_without_time_to_write_is_answered_and_writes_nothing(tables: Tables, journal: Journal) -> None:
+    process = Process(tables)
+    assert NOT_WRITTEN in process.ask(deadline=Deadline(at=SECONDS_TO_WRITE - 0.1, clock=lambda: 0.0))
+    assert process.missed == 1
+    with pytest.raises(StateUnavailable, match="no time is left"):
+        process.ask("u1", deadline=Deadline(at=SECONDS_TO_WRITE - 0.1, clock=lambda: 0.0))
+    assert entries(journal) == entries(journal, "u1") == []

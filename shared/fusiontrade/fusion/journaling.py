@@ -21,12 +21,16 @@ from fusiontrade.journal.horizons import due, expiry
 from fusiontrade.journal.outcomes import HORIZON_BARS
 
 if TYPE_CHECKING:
+    from fusiontrade.deadline import Deadline
     from fusiontrade.fusion.ports import Forecast
     from fusiontrade.fusion.response import FusionResponse
     from fusiontrade.journal.store import Journal
     from fusiontrade.market.symbols import Symbol
 
-__all__ = ["NOT_WRITTEN", "STALE", "JournalOfForecasts", "entry_of"]
+__all__ = ["NOT_WRITTEN", "SECONDS_TO_WRITE", "STALE", "JournalOfForecasts", "entry_of"]
+
+SECONDS_TO_WRITE = 2.0
+"""The most that one entry may take: a second to connect and one to write. With less left, none is begun."""
 
 NOT_WRITTEN = "this forecast could not be written to the platform's journal now and will not count in its statistics"
 STALE = (
@@ -95,19 +99,20 @@ class JournalOfForecasts:
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def note(self, forecast: Forecast, *, user_id: str | None) -> tuple[str, ...]:
+    def note(self, forecast: Forecast, *, user_id: str | None, deadline: Deadline) -> tuple[str, ...]:
         """Write ``forecast`` for the platform, and for the user where one asked; return what the reader should know.
 
         Raises
         ------
         StateUnavailable
-            If the user's own entry cannot be written.
+            If the user's own entry cannot be written, or no time is left to.
         """
         if forecast.is_stale:
             return (STALE,) if user_id else ()
-        notes = self._noted_for_the_platform(forecast)
+        notes = self._noted_for_the_platform(forecast, deadline)
         if user_id:
             try:
+                _check_time(deadline)
                 self.write(forecast, owner=user_id, source="manual")
             except StateUnavailable:
                 raise
@@ -138,14 +143,20 @@ class JournalOfForecasts:
                 self._known.popitem(last=False)
         return added
 
-    def _noted_for_the_platform(self, forecast: Forecast) -> tuple[str, ...]:
+    def _noted_for_the_platform(self, forecast: Forecast, deadline: Deadline) -> tuple[str, ...]:
         try:
+            _check_time(deadline)
             self.write(forecast, source="manual")
         except FusionTradeError as error:
             logger.warning("the forecast of %s is missing from the journal: %s", forecast.symbol.code, error)
             self._missed()
             return (NOT_WRITTEN,)
         return ()
+
+
+def _check_time(deadline: Deadline) -> None:
+    if deadline.remaining() < SECONDS_TO_WRITE:
+        raise StateUnavailable("no time is left to write to the journal", retry_after=5)
 
 
 def _decimal(number: float | None) -> Decimal | None:

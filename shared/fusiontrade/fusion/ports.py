@@ -101,7 +101,7 @@ class CalibrationStates(Protocol):
 class ForecastJournal(Protocol):
     """Writes forecasts of the present down before their outcomes."""
 
-    def note(self, forecast: Forecast, *, user_id: str | None) -> tuple[str, ...]:
+    def note(self, forecast: Forecast, *, user_id: str | None, deadline: Deadline) -> tuple[str, ...]:
         """Write ``forecast`` for the platform, and for the user where one asked; return what the reader should know.
 
         Raises
@@ -131,6 +131,6 @@ class NoAnalyst:
 class NoJournal:
     """No journal is configured: says so to who asked for an entry."""
 
-    def note(self, forecast: Forecast, *, user_id: str | None) -> tuple[str, ...]:  # noqa: ARG002
+    def note(self, forecast: Forecast, *, user_id: str | None, deadline: Deadline) -> tuple[str, ...]:  # noqa: ARG002
         """Return the reason why nothing was written, where somebody waits for it."""
         return ("journal=true had no effect: no journal is configured",) if user_id else ()

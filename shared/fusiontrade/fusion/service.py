@@ -159,7 +159,7 @@ class FusionService:
         question = self._question(parsed, instant, deadline)
         told = self._inference.forecast(ForecastRequest(items=question.items), timeout=deadline.remaining())
         forecast = self._forecast(question, told.items, instant, deadline)
-        journaled = self._journal.note(forecast, user_id=journal_for) if instant is None else ()
+        journaled = self._journal.note(forecast, user_id=journal_for, deadline=deadline) if instant is None else ()
         response = forecast.response
         if include_sentiment:
             response = self._with_sentiment(response, parsed, deadline)
