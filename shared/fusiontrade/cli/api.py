@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from fusiontrade.errors import InvalidInput, UnknownSymbol
 
@@ -33,11 +33,12 @@ _ANSWER_SECONDS = 35.0
 
 
 class CommandFailure(Exception):
-    """The command cannot do what it was asked; ``code`` is its exit code."""
+    """The command cannot do what it was asked; ``code`` is its exit code, ``retry_after`` when to ask again (s)."""
 
-    def __init__(self, message: str, code: int = FAILED) -> None:
+    def __init__(self, message: str, code: int = FAILED, *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.retry_after = retry_after
 
 
 class Api:
@@ -90,13 +91,14 @@ class Api:
                 return body
             raise _failure(answer, body, self.url)
 
-    def download(self, path: str, into: BinaryIO, *, token: str, **arguments: Any) -> int:
-        """Write the answer's body to ``into`` as it comes and return its bytes; raises `CommandFailure`."""
+    def download(self, path: str, *, token: str, **arguments: Any) -> tuple[bytes, dict[str, str] | None]:
+        """Return the answer's body, and the query of the part that follows it, None at the end."""
         with self._answering("GET", path, token, **arguments) as answer:
+            content = answer.read()
             if not answer.is_success:
-                answer.read()
                 raise _failure(answer, _json_of(answer), self.url)
-            return sum(into.write(part) for part in answer.iter_bytes())
+            following = answer.links.get("next", {}).get("url")
+            return content, None if following is None else dict(parse_qsl(urlsplit(following).query))
 
     @contextmanager
     def _answering(self, method: str, path: str, token: str | None, **arguments: Any) -> Iterator[httpx.Response]:
@@ -165,4 +167,5 @@ def _failure(answer: httpx.Response, body: dict[str, Any] | None, url: str) -> C
         told += f" (try again in {retry} s)"
     if request_id := body.get("request_id"):
         told += f" [request {request_id}]"
-    return CommandFailure(told, _CODE_OF.get(answer.status_code, fallback))
+    again = int(retry) if retry and retry.isdecimal() else None
+    return CommandFailure(told, _CODE_OF.get(answer.status_code, fallback), retry_after=again)

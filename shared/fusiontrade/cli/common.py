@@ -21,6 +21,7 @@ __all__ = [
     "ApiUrl",
     "AsJson",
     "failures_are_exits",
+    "patiently",
     "print_json",
     "sessions_here",
     "signed_in",
@@ -54,6 +55,22 @@ def signed_in(stack: Api, call: Callable[[str], Answer]) -> Answer:
         if failure.code != NOT_SIGNED_IN:
             raise
     return call(token_for(stack, sessions, now=time.time(), tell=tell, refused=token))
+
+
+def patiently(stack: Api, call: Callable[[str], Answer], *, until: float) -> Answer:
+    """Return ``call`` signed in; where the API says when to ask again, and that is before ``until``, ask again.
+
+    ``until`` is an instant of `time.monotonic`.
+    """
+    while True:
+        try:
+            return signed_in(stack, call)
+        except CommandFailure as failure:
+            wait = failure.retry_after
+            if wait is None or time.monotonic() + wait > until:
+                raise
+            tell(f"{failure}; waiting {wait} s")
+            time.sleep(wait)
 
 
 def print_json(value: Any) -> None:

@@ -22,11 +22,13 @@ from fusiontrade.cli.common import (
     ApiUrl,
     AsJson,
     failures_are_exits,
+    patiently,
     print_json,
     signed_in,
     tell,
     waiting,
 )
+from fusiontrade.cli.journal_files import joined_csv, joined_json
 
 __all__ = ["app"]
 
@@ -35,7 +37,9 @@ app = typer.Typer(help="The journal: forecasts written down before the outcome, 
 PATH = "/api/v1/journal"
 _MOST_OF_A_PAGE = 200
 _MOST_BYTES = 5 * 1024 * 1024
-_LOOK_AGAIN_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 1.0
+_PATIENCE_SECONDS = 120.0
+"""For a part of an export after the first one: a large journal takes more calls than a minute allows."""
 
 
 class Status(StrEnum):
@@ -165,22 +169,24 @@ def verify(
 
 @app.command()
 def export(
+    *,
     form: Annotated[Form, typer.Option("--format", help="What to write.")] = Form.CSV,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; without it, this terminal.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    symbol: Symbol = None,
+    interval: Interval = None,
+    since: Since = None,
+    until: Until = None,
     api: ApiUrl = LOCAL_STACK,
 ) -> None:
-    """Write your whole journal into a file."""
+    """Write your journal, newest entries first, into a file."""
     with failures_are_exits():
-        stack = Api(api)
+        stack, filters = Api(api), _filters(symbol, interval, since, until, format=form.value)
         if output is not None and output.exists() and not force:
             raise CommandFailure(f"{output} is there already; write over it with --force", USAGE)
+        join = joined_csv if form is Form.CSV else joined_json
         with waiting("exporting"), _target(output) as into:
-
-            def download(token: str) -> int:
-                return stack.download(f"{PATH}/export", into, token=token, params={"format": form.value})
-
-            size = signed_in(stack, download)
+            size = sum(into.write(part) for part in join(_parts(stack, filters)))
         if output is not None:
             tell(f"{size:,} bytes are in {output}")
 
@@ -197,17 +203,21 @@ def import_entries(
         if len(content) > _MOST_BYTES:
             raise CommandFailure(f"{file} has {len(content):,} bytes, at most {_MOST_BYTES:,} go in one import", USAGE)
         headers = {"Content-Type": "text/csv; charset=utf-8", "Idempotency-Key": uuid.uuid4().hex}
+
+        def send(token: str) -> dict[str, Any]:
+            sent = {"headers": headers, "content": content}
+            return stack.asked("POST", f"{PATH}/import", token=token, holds=("imported", "errors"), **sent)
+
         with waiting(f"importing {file.name}"):
-            report = signed_in(
-                stack,
-                lambda token: stack.asked("POST", f"{PATH}/import", token=token, headers=headers, content=content),
-            )
+            report = signed_in(stack, send)
         if as_json:
             print_json(report)
-            return
-        from fusiontrade.cli.journal_views import import_view
+        else:
+            from fusiontrade.cli.journal_views import import_view
 
-        Console().print(import_view(report))
+            Console().print(import_view(report))
+        if report["errors"]:
+            raise typer.Exit(FAILED)
 
 
 def _filters(
@@ -245,8 +255,22 @@ def _finished(stack: Api, job: dict[str, Any], seconds: float) -> dict[str, Any]
         if time.monotonic() >= until:
             raise CommandFailure(f"the job {job['id']} is not done yet; it goes on without this command", UNAVAILABLE)
         time.sleep(_LOOK_AGAIN_SECONDS)
-        job = signed_in(stack, ask)
+        job = patiently(stack, ask, until=until)
     return job
+
+
+def _parts(stack: Api, query: dict[str, str]) -> Iterator[bytes]:
+    """Give the parts of an export as they come, each a whole file of its own."""
+    following: dict[str, str] | None = query
+    patience = 0.0
+
+    def ask(token: str) -> tuple[bytes, dict[str, str] | None]:
+        return stack.download(f"{PATH}/export", token=token, params=following)
+
+    while following is not None:
+        content, following = patiently(stack, ask, until=time.monotonic() + patience)
+        yield content
+        patience = _PATIENCE_SECONDS
 
 
 @contextmanager

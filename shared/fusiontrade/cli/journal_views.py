@@ -18,7 +18,7 @@ _WHOLE = (
     "entry_price", "tp1", "tp2", "tp3", "stop_loss", "status", "outcome_price", "outcome_at", "pips", "opened_at",
     "expires_at", "data_source", "models",
 )  # fmt: skip
-_MOST_ERRORS = 20
+_MOST_FAULTS = 20
 _WIDE = 110
 
 
@@ -122,13 +122,14 @@ def job_line(job: Entry) -> str:
 
 
 def import_view(report: Entry) -> RenderableType:
-    """Return what was taken over and which rows were wrong."""
-    counts = {name: value for name, value in report.items() if isinstance(value, int)}
-    lines = [", ".join(f"{name} {value}" for name, value in counts.items()) or "done"]
-    rows = [each for each in report.get("errors") or report.get("rows") or [] if isinstance(each, dict)]
-    lines += [", ".join(f"{name} {_told(value)}" for name, value in each.items()) for each in rows[:_MOST_ERRORS]]
-    if len(rows) > _MOST_ERRORS:
-        lines.append(f"and {len(rows) - _MOST_ERRORS} more; --json names them all")
+    """Return what was taken over, or why nothing was."""
+    faults = report["errors"]
+    if not faults:
+        return Text(f"{report['imported']} entries were imported, {report.get('skipped', 0)} were there already")
+    lines = [f"nothing was imported, for there are {len(faults)} faults:"]
+    lines += [_told(f"row {each['row']}, {each.get('field')}: {each['message']}") for each in faults[:_MOST_FAULTS]]
+    if len(faults) > _MOST_FAULTS:
+        lines.append(f"and {len(faults) - _MOST_FAULTS} more; --json names them all")
     return Text("\n".join(lines))
 
 

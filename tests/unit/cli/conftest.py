@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -41,7 +41,9 @@ class PlayedJournal:
 
     entries: list[dict[str, Any]] = field(default_factory=list)
     statistics: dict[str, Any] = field(default_factory=dict)
-    content: bytes = b"id,symbol\r\n"
+    content: list[bytes] = field(default_factory=lambda: [b"id,symbol\r\n"])
+    breaks_at: int | None = None
+    mends: bool = False
     report: dict[str, Any] = field(default_factory=lambda: {"imported": 0, "errors": []})
     outcome: dict[str, Any] = field(default_factory=lambda: {"status": "SUCCEEDED", "result": {"settled": 3}})
     turns: int = 2
@@ -62,9 +64,18 @@ class PlayedJournal:
         if last == "stats":
             return 200, self.statistics, {}
         if last == "export":
-            return 200, self.content, {"Content-Type": "text/csv"}
+            return self._part(call.query)
         found = [each for each in self.entries if each["id"] == last]
         return (200, found[0], {}) if found else (404, {"detail": "no such entry", "request_id": "r7"}, {})
+
+    def _part(self, query: dict[str, str]) -> tuple[int, Any, Any]:
+        number = int(query.get("cursor", "0"))
+        if number == self.breaks_at:
+            self.breaks_at = None if self.mends else number
+            return 503, {"detail": "the database did not answer"}, {"Retry-After": "1"} if self.mends else {}
+        following = urlencode(query | {"cursor": str(number + 1)})
+        more = {"Link": f'<?{following}>; rel="next"'} if number + 1 < len(self.content) else {}
+        return 200, self.content[number], {"Content-Type": "text/csv"} | more
 
     def _page(self, query: dict[str, str]) -> dict[str, Any]:
         start, limit = int(query.get("cursor", "0")), int(query.get("limit", "50"))

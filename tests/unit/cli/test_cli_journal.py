@@ -159,20 +159,66 @@ def test_verify_without_waiting_asks_once(command: Any, platform: Any) -> None:
 
 
 def test_export_writes_the_bytes_as_they_come(command: Any, platform: Any, tmp_path: Path) -> None:
-    platform.journal.content = "id,symbol\r\n1,ü\r\n".encode() * 50_000
+    platform.journal.content = ["id,symbol\r\n1,ü\r\n".encode()]
     file = tmp_path / "journal.csv"
-    result = command.run("journal", "export", "--output", str(file))
+    result = command.run("journal", "export", "--output", str(file), "--symbol", "GC=F", "--from", "2025-07-31")
     assert result.exit_code == 0
-    assert file.read_bytes() == platform.journal.content
-    assert f"850,000 bytes are in {file}" in result.stderr
-    assert platform.journal.calls[-1].query == {"format": "csv"}
+    assert file.read_bytes() == platform.journal.content[0]
+    assert f"17 bytes are in {file}" in result.stderr
+    assert platform.journal.calls[-1].query == {"format": "csv", "symbol": "GC=F", "from": "2025-07-31"}
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["journal.csv"]
 
 
+def test_export_of_many_parts_is_one_csv_with_one_head(command: Any, platform: Any) -> None:
+    head = b"id,verdict\r\n"
+    platform.journal.content = [head + b"1,a\r\n2,b\r\n", head, head + b'3,"c\nd"\r\n']
+    result = command.run("journal", "export", "--interval", "1h")
+    assert result.stdout_bytes == head + b'1,a\r\n2,b\r\n3,"c\nd"\r\n'
+    assert [call.query for call in platform.journal.calls] == [
+        {"format": "csv", "interval": "1h"},
+        {"format": "csv", "interval": "1h", "cursor": "1"},
+        {"format": "csv", "interval": "1h", "cursor": "2"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        ([b"[]"], []),
+        ([b'[{"id":"1"},{"id":"2"}]'], ["1", "2"]),
+        ([b'[{"id":"1"}]', b"[]", b'[{"id":"2"},{"id":"3"}]'], ["1", "2", "3"]),
+        ([b"[]", b'[{"id":"1"}]'], ["1"]),
+        ([b"[]", b" [ ] \n"], []),
+    ],
+)
+def test_export_of_many_parts_is_one_json_array(
+    command: Any, platform: Any, parts: list[bytes], whole: list[str]
+) -> None:
+    platform.journal.content = parts
+    told = json.loads(command.run("journal", "export", "--format", "json").stdout)
+    assert [each["id"] for each in told] == whole
+
+
+def test_export_goes_on_where_it_is_told_to_wait(command: Any, platform: Any) -> None:
+    platform.journal.content = [b"id\r\n1\r\n", b"id\r\n2\r\n"]
+    platform.journal.breaks_at, platform.journal.mends = 1, True
+    result = command.run("journal", "export")
+    assert result.stdout_bytes == b"id\r\n1\r\n2\r\n"
+    assert "waiting 1 s" in result.stderr
+
+
+def test_export_that_is_refused_half_way_leaves_no_file(command: Any, platform: Any, tmp_path: Path) -> None:
+    platform.journal.content = [b"id\r\n1\r\n", b"never"]
+    platform.journal.breaks_at = 1
+    file = tmp_path / "journal.csv"
+    assert command.run("journal", "export", "-o", str(file)).exit_code == 5
+    assert [each for each in tmp_path.iterdir() if each.is_file()] == []
+
+
 def test_export_goes_to_the_terminal_where_no_file_is_named(command: Any, platform: Any) -> None:
-    result = command.run("journal", "export", "--format", "json")
-    assert result.stdout_bytes == platform.journal.content
-    assert platform.journal.calls[-1].query == {"format": "json"}
+    result = command.run("journal", "export")
+    assert result.stdout_bytes == platform.journal.content[0]
+    assert platform.journal.calls[-1].query == {"format": "csv"}
 
 
 def test_export_writes_over_nothing_unless_told_to(command: Any, platform: Any, tmp_path: Path) -> None:
@@ -182,7 +228,7 @@ def test_export_writes_over_nothing_unless_told_to(command: Any, platform: Any, 
     assert (refused.exit_code, file.read_text()) == (2, "mine")
     assert "write over it with --force" in refused.stderr
     assert command.run("journal", "export", "-o", str(file), "--force").exit_code == 0
-    assert file.read_bytes() == platform.journal.content
+    assert file.read_bytes() == platform.journal.content[0]
 
 
 def test_export_that_is_refused_leaves_no_file(command: Any, platform: Any, tmp_path: Path) -> None:
@@ -197,23 +243,35 @@ def test_export_that_is_refused_leaves_no_file(command: Any, platform: Any, tmp_
 def test_import_sends_the_file_and_shows_the_report(command: Any, platform: Any, tmp_path: Path) -> None:
     file = tmp_path / "predictions_log.csv"
     file.write_bytes(b"timestamp,symbol\r\n2024-01-01,EURUSD=X\r\n")
-    platform.journal.report = {"imported": 1, "skipped": 2, "errors": []}
+    platform.journal.report = {"rows": 3, "imported": 1, "skipped": 2, "errors": []}
     result = command.run("journal", "import", str(file))
     assert result.exit_code == 0
-    assert "imported 1, skipped 2" in result.stdout
+    assert result.stdout == "1 entries were imported, 2 were there already\n"
     call = platform.journal.calls[-1]
     assert (call.method, call.path, call.body) == ("POST", "/api/v1/journal/import", file.read_bytes())
     assert call.headers["content-type"] == "text/csv; charset=utf-8"
 
 
-def test_import_of_wrong_rows_names_them(command: Any, platform: Any, tmp_path: Path) -> None:
+def test_import_of_wrong_rows_names_them_and_is_a_failure(command: Any, platform: Any, tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
     file.write_text("x")
-    wrong = [{"pointer": "/rows/3/symbol", "message": "no source knows it"}]
-    platform.refusal = (422, {"detail": "nothing was imported", "errors": wrong}, {})
+    faults = [{"row": row, "field": "symbol", "message": "no source knows it"} for row in range(1, 26)]
+    platform.journal.report = {"rows": 25, "imported": 0, "skipped": 0, "errors": faults}
     result = command.run("journal", "import", str(file))
-    assert result.exit_code == 2
-    assert "nothing was imported\n/rows/3/symbol: no source knows it" in result.stderr
+    assert result.exit_code == 1
+    assert "nothing was imported, for there are 25 faults:\nrow 1, symbol: no source knows it\n" in result.stdout
+    assert "row 20," in result.stdout
+    assert "row 21," not in result.stdout
+    assert "and 5 more; --json names them all" in result.stdout
+    told = command.run("journal", "import", str(file), "--json")
+    assert (told.exit_code, json.loads(told.stdout)) == (1, platform.journal.report)
+
+
+def test_import_that_is_no_log_is_wrong_usage(command: Any, platform: Any, tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text("x")
+    platform.refusal = (422, {"detail": "the file is no CSV"}, {})
+    assert command.run("journal", "import", str(file)).exit_code == 2
 
 
 def test_import_of_a_file_that_is_not_there_asks_nobody(command: Any, platform: Any) -> None:
