@@ -146,7 +146,7 @@ class Entry:
     data_source
         Whose prices it was made from, and is settled by.
     due_at
-        From when on it is worth looking at, ms; None where it is settled or makes no claim.
+        From when on it is worth looking at, ms: its expiry where nothing is said. None where it is settled or a HOLD.
     verdict, lstm_signal, patchtst_signal, fusion_score
         The fused verdict's words, each model's vote, and the score, 0 to 100.
     probability
@@ -196,7 +196,7 @@ class Entry:
             raise InvalidInput("symbol", f"{self.symbol!r} is written {parse_symbol(self.symbol).code!r} here")
         if not self.bundle:
             object.__setattr__(self, "bundle", bundle_of(self.models))
-        if self.probability is not None and not 0 <= self.probability <= 1:
+        if self.probability is not None and not (self.probability.is_finite() and 0 <= self.probability <= 1):
             raise InvalidInput("probability", f"probability is {self.probability}: it lies between 0 and 1")
         if self.signal == HOLD:
             self._check_hold()
@@ -221,6 +221,8 @@ class Entry:
             raise InvalidInput("expires_at", "expires_at has to lie after opened_at")
         if (self.status is Status.PENDING) != (self.outcome_at is None):
             raise InvalidInput("outcome_at", f"an entry that is {self.status} says when exactly if it is settled")
+        if self.is_pending and self.due_at is None:
+            object.__setattr__(self, "due_at", self.expires_at)
 
     @property
     def id(self) -> str:
@@ -234,7 +236,7 @@ class Entry:
 
     def _price(self, name: str) -> Decimal:
         price: Decimal | None = getattr(self, name)
-        if price is None or not _LEAST_PRICE <= price <= _MOST_PRICE:
+        if price is None or not price.is_finite() or not _LEAST_PRICE <= price <= _MOST_PRICE:
             raise InvalidInput(name, f"{name} is {price}: a {self.signal} needs a positive price")
         return price
 
@@ -294,8 +296,7 @@ def item_of(entry: Entry) -> dict[str, Any]:
     item |= {"id": entry.id, "owner_symbol": f"{entry.owner}#{entry.symbol}", "status": entry.status.value}
     item["models"] = [list(model) for model in entry.models]
     if entry.is_pending:
-        item |= {"pending_shard": shard_of(entry.symbol)}
-        item["due_at"] = entry.expires_at if entry.due_at is None else entry.due_at
+        item |= {"pending_shard": shard_of(entry.symbol), "due_at": entry.due_at}
     return item
 
 
