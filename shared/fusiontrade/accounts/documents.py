@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fusiontrade.accounts.api_keys import ApiKey as StoredKey
 from fusiontrade.accounts.codes import LENGTH
@@ -116,18 +115,11 @@ class ChangeOfProfile(BaseModel):
         json_schema_extra={"examples": [{"full_name": "Ada King", "segment": "investor"}, {"hf_token": None}]}
     )
 
-    full_name: Name | SkipJsonSchema[None] = None
+    full_name: Name = Field(default_factory=str, description="What is left out stays.")
     segment: Segment | None = None
     hf_token: Annotated[str, Field(min_length=8, max_length=500, pattern=r"^[\x21-\x7e]+$")] | None = Field(
         None, description="Encrypted and never given back; null removes it.", json_schema_extra={"writeOnly": True}
     )
-
-    @field_validator("full_name", mode="before")
-    @classmethod
-    def _named(cls, value: object) -> object:
-        if value is None:
-            raise ValueError("a name is text, not null")
-        return value
 
 
 class NewApiKey(BaseModel):
