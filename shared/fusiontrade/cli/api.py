@@ -73,10 +73,10 @@ class Api:
         """Return what the API says about itself."""
         return self.asked("GET", "/api/health")
 
-    def fusion(self, symbol: str, *, token: str, as_of: str | None = None) -> dict[str, Any]:
-        """Return the *FusionResponse* of ``symbol``."""
+    def fusion(self, symbol: str, *, token: str, as_of: str | None = None, journal: bool = False) -> dict[str, Any]:
+        """Return the *FusionResponse* of ``symbol``; with ``journal`` it is an entry of the caller's journal too."""
         _check_symbol(symbol)
-        params = {"as_of": as_of} if as_of else {}
+        params = ({"as_of": as_of} if as_of else {}) | ({"journal": "true"} if journal else {})
         path = f"/api/v1/fusion/{quote(symbol, safe='')}"
         return self.asked("GET", path, token=token, params=params, holds=("verdict", "timeframes", "targets"))
 

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 import fusiontrade
-from fusiontrade.cli import accounts, journal, mail
+from fusiontrade.cli import accounts, mail
+from fusiontrade.cli import journal as journal_commands
 from fusiontrade.cli.api import Api
 from fusiontrade.cli.common import (
     LOCAL_STACK,
@@ -73,6 +74,7 @@ def signal(
     as_of: Annotated[
         str | None, typer.Option(help="A past instant with a zone, e.g. 2025-07-31T12:00:00Z: as it was then.")
     ] = None,
+    journal: Annotated[bool, typer.Option("--journal", help="Write it into your journal, to be settled.")] = False,
     as_json: AsJson = False,
     api: ApiUrl = LOCAL_STACK,
 ) -> None:
@@ -80,7 +82,7 @@ def signal(
     with failures_are_exits():
         stack = Api(api)
         with waiting(f"asking for {symbol}"):
-            forecast = signed_in(stack, lambda token: stack.fusion(symbol, token=token, as_of=as_of))
+            forecast = signed_in(stack, lambda token: stack.fusion(symbol, token=token, as_of=as_of, journal=journal))
         if as_json:
             print_json(forecast)
             return
@@ -117,6 +119,6 @@ def _proven(stack: Api, token: str) -> str:
     return token
 
 
-app.add_typer(journal.app, name="journal")
+app.add_typer(journal_commands.app, name="journal")
 app.add_typer(accounts.app, name="accounts")
 app.command("mail")(mail.mail)

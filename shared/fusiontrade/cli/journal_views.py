@@ -43,7 +43,9 @@ def entries_view(entries: Sequence[Entry], width: int) -> RenderableType:
             _coloured(each["signal"]),
             _share(each["probability"]),
             *(_price(each[name]) for name in prices),
-            _coloured(each["status"]),
+            _coloured(
+                "-" if each["signal"] == "HOLD" else each["status"]
+            ),  # a HOLD claims nothing that could be settled
             _number(each["pips"], 1),
             each["id"],
         )
@@ -66,9 +68,9 @@ def statistics_view(told: Entry) -> RenderableType:
     table = Table(show_header=False, show_edge=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(justify="right")
-    counts = ("total", "pending", "wins", "losses", "expired")
-    for name in counts:
-        table.add_row(name, str(told[name]))
+    for name in ("total", "pending", "wins", "losses", "expired", "holds"):
+        if name in told:
+            table.add_row(name, str(told[name]))
     table.add_row("win rate", _share(told["win_rate"], 1))
     table.add_row("profit factor", _number(told["profit_factor"], 2))
     table.add_row("pips in all", _number(told["total_pips"], 1))
@@ -117,7 +119,8 @@ def job_line(job: Entry) -> str:
     if job.get("error"):
         told += f": {job['error']}"
     if isinstance(job.get("result"), dict):
-        told += "; " + ", ".join(f"{name.replace('_', ' ')} {_told(value)}" for name, value in job["result"].items())
+        figures = {name: value for name, value in job["result"].items() if value not in ({}, [], None)}
+        told += "; " + ", ".join(f"{name.replace('_', ' ')} {_told(value)}" for name, value in figures.items())
     return told
 
 
@@ -142,6 +145,8 @@ def _told(value: Any) -> str:
         return ", ".join(f"{name} {_told(each)}" for name, each in value.items())
     if isinstance(value, list):
         return "; ".join(_told(each) for each in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     text = "-" if value is None else str(value)
     return "".join(each if each.isprintable() else " " for each in text)
 

@@ -42,7 +42,7 @@ STATISTICS = {
 
 def test_list_shows_what_became_of_each_forecast(command: Any, platform: Any) -> None:
     won = entry(1, status="WIN", pips=56.0, outcome_price=1.1544, outcome_at="2025-07-31T14:00:00Z")
-    hold = entry(2, signal="HOLD", status=None, probability=None, entry_price=None, tp1=None, stop_loss=None)
+    hold = entry(2, signal="HOLD", status="EXPIRED", probability=None, entry_price=None, tp1=None, stop_loss=None)
     platform.journal.entries = [won, hold]
     result = command.run("journal", "list")
     assert result.exit_code == 0
@@ -113,7 +113,14 @@ def test_stats_shows_figures_and_how_true_the_chances_were(command: Any, platfor
     result = command.run("journal", "stats", "--symbol", "EURUSD=X")
     assert result.exit_code == 0
     told = [cells(line) for line in result.stdout.splitlines()]
-    for row in ("win rate 66.7 %", "profit factor 999.00", "pips in all 1,234.5", "Brier score 0.2134"):
+    for row in (
+        "expired 1",
+        "holds 0",
+        "win rate 66.7 %",
+        "profit factor 999.00",
+        "pips in all 1,234.5",
+        "Brier score 0.2134",
+    ):
         assert row.split() in told
     assert ["40", "%", "to", "50", "%", "9", "44.0", "%", "55.6", "%"] in told
     assert "30 %" not in result.stdout
@@ -136,6 +143,14 @@ def test_verify_waits_until_the_job_is_done(command: Any, platform: Any) -> None
     posts = [call for call in platform.journal.calls if call.method == "POST"]
     assert len(posts) == 1
     assert len(posts[0].headers["idempotency-key"]) == 32
+
+
+def test_verify_tells_what_the_job_came_to(command: Any, platform: Any) -> None:
+    result = {"checked": 3, "settled": 2, "complete": True, "failures": {}}
+    platform.journal.outcome = {"status": "SUCCEEDED", "result": result}
+    assert command.run("journal", "verify").stdout == "job job-1: SUCCEEDED; checked 3, settled 2, complete yes\n"
+    platform.journal.turns, result["failures"] = 1, {"GC=F": "no bars"}
+    assert command.run("journal", "verify").stdout.endswith("complete yes, failures GC=F no bars\n")
 
 
 def test_verify_that_fails_is_a_failure(command: Any, platform: Any) -> None:

@@ -39,6 +39,11 @@ def test_signal_as_json_is_the_answer_itself_and_nothing_else(command: Any, plat
     assert platform.asked == [("EURUSD=X", {"as_of": "2025-07-31T12:00:00Z"})]
 
 
+def test_signal_is_written_into_the_journal_where_that_is_asked_for(command: Any, platform: Any) -> None:
+    assert command.run("signal", "EURUSD=X", "--journal").exit_code == 0
+    assert platform.asked == [("EURUSD=X", {"journal": "true"})]
+
+
 def test_signal_marks_a_simulated_market_plainly(command: Any, platform: Any) -> None:
     platform.forecast["data_source"] = "simulated"
     assert "SIMULATED MARKET, invented prices" in command.run("signal", "EURUSD=X").stdout
