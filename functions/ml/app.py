@@ -31,7 +31,7 @@ class PredictionWanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    symbol: Annotated[str, Field(min_length=1, max_length=20, examples=["EURUSD=X"])]
+    symbol: Annotated[str, Field(min_length=1, max_length=64, examples=["EURUSD=X"])]
     interval: Annotated[
         Literal["15m", "30m", "1h", "4h"], Field(description="The timeframe that the job's result is about.")
     ]

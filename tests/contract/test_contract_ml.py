@@ -19,6 +19,7 @@ from fusiontrade.clock import system_clock
 from fusiontrade.cloud.batches import work_through
 from fusiontrade.cloud.session import client
 from fusiontrade.settings import Settings
+from tests.contract import test_contract_problems as generated
 from tests.contract.conftest import EMAIL, PASSWORD, Function, function
 from tests.support import emulator
 from tests.support.emulator import free_port
@@ -230,3 +231,14 @@ def test_every_status_seen_here_is_documented(ml: Function) -> None:
     assert {"200", "401", "403", "404", "422", "429", "500", "503"} <= set(get["responses"])
     assert post["responses"]["202"]["content"]["application/json"]["schema"]["$ref"].endswith("/Job")
     assert post["security"] == get["security"] == [{"bearer": []}]
+
+
+@generated.needs_schemathesis
+def test_generated_requests_find_no_fault_and_nothing_of_another_user(
+    ml: Function, mine: dict[str, str], theirs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generated, "ONCE", {"triggerPrediction"})  # not every text is a symbol
+    ml.app.state.limits = {}
+    first = trigger(ml, mine).headers["location"]
+    assert generated.attack(ml.app, lambda: theirs) >= 2 * generated.EXAMPLES
+    assert ml("GET", first, headers=theirs).status == 404
