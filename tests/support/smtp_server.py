@@ -75,7 +75,8 @@ class Taken:
 
 @dataclass
 class SmtpServer:
-    """What it does and what it saw.
+    """What it does and what it saw; ``injected`` is said in plain text behind the answer to STARTTLS.
+    With ``hangs_after`` it takes so many messages and answers the next one's content no more.
 
     ``faults`` maps a moment (``banner``, ``EHLO``, ``STARTTLS``, ``AUTH``, ``MAIL``, ``RCPT``, ``DATA``, ``content``)
     to a reply such as ``"451 4.3.0 later"``, or to one of ``hang``, ``drip`` and ``drop``.
@@ -85,11 +86,14 @@ class SmtpServer:
     login: tuple[str, str] | None = None
     starttls: bool = True
     smtputf8: bool = False
+    injected: str = ""
     faults: dict[str, str] = field(default_factory=dict)
     host: str = "127.0.0.1"
     port: int = 0
     taken: list[Taken] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
+    hangs_after: int | None = None
+    hanging: bool = False
     closing: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -164,7 +168,8 @@ class _Conversation:
         self.reply("EHLO", "\r\n".join(f"250{'-' if at < len(lines) - 1 else ' '}{it}" for at, it in enumerate(lines)))
 
     def upgrade(self, line: str) -> None:
-        if not self.reply("STARTTLS", "220 go ahead"):
+        go_ahead = "220 go ahead" + (f"\r\n{self.server.injected}" if self.server.injected else "")
+        if not self.reply("STARTTLS", go_ahead):
             return
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.server.certificate.certificate, self.server.certificate.key)
@@ -197,8 +202,13 @@ class _Conversation:
         if self.server.faults.get("content") == "drop after taking":
             self.take(content)
             raise _Dropped
-        if self.reply("content", "250 2.0.0 taken"):
+        if self.server.hangs_after is not None and len(self.server.taken) >= self.server.hangs_after:
+            self.server.hanging = True
+            self.server.closing.wait(30)
+            raise _Dropped
+        if "content" not in self.server.faults:
             self.take(content)
+        self.reply("content", "250 2.0.0 taken")
 
     def take(self, content: list[bytes]) -> None:
         taken = Taken(self.sender, tuple(self.recipients), b"".join(content), self.encrypted, self.options)

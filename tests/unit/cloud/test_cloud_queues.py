@@ -68,6 +68,17 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     forget_clients()
 
 
+def test_one_message_goes_with_its_request_and_its_delay(serve: Serve) -> None:
+    server = serve(lambda call: (200, {"MessageId": "m", "MD5OfMessageBody": _md5(call)}))
+    Queue(URL).send({"text": "ü"}, request_id="the-request", delay_seconds=30)
+    Queue(URL).send({"text": "ü"})
+    first, second = server.calls
+    assert (first["QueueUrl"], first["DelaySeconds"]) == (URL, 30)
+    assert json.loads(first["MessageBody"]) == {"request_id": "the-request", "body": {"text": "ü"}}
+    assert second["DelaySeconds"] == 0
+    assert len(json.loads(second["MessageBody"])["request_id"]) == 32
+
+
 def test_messages_go_ten_a_call_in_order(serve: Serve) -> None:
     server = serve(answer)
     Queue(URL).send_many([{"number": number} for number in range(23)], request_id="the-request")

@@ -80,6 +80,14 @@ def test_a_starttls_that_is_refused_ends_the_conversation(serve: Serve) -> None:
     assert not any(line.startswith(("AUTH", "MAIL")) for line in server.seen)
 
 
+def test_what_is_said_in_plain_text_behind_the_answer_to_starttls_is_not_believed(serve: Serve) -> None:
+    injected = "250-loopback\r\n250-AUTH PLAIN\r\n250 SMTPUTF8"  # no such thing is offered on the encrypted line
+    server = serve(injected=injected)
+    with pytest.raises((StateUnavailable, MailRefused)):
+        delivery(server).send(letter(Address("Ada", username="adä", domain="example.com")))
+    assert server.taken == []
+
+
 def test_a_certificate_that_nobody_signed_is_not_believed(serve: Serve) -> None:
     server = serve()
     stranger = SmtpDelivery(server.host, server.port, context=ssl.create_default_context(), seconds=5)
