@@ -74,11 +74,15 @@ def asked_of(
     ] = None,
 ) -> Asked:  # fmt: skip
     """Return which entries the query asks for: a FastAPI dependency."""
+    begins = None if since is None else _instant(since, "query/from")
+    ends = None if until is None else _instant(until, "query/to")
+    if begins is not None and ends is not None and begins >= ends:
+        raise InvalidInput("query/to", "to has to lie after from: nothing can be in between")
     return Asked(
         symbol=None if symbol is None else _symbol(symbol),
         interval=None if interval is None else Timeframe.parse(interval, field="query/interval").value,
-        since=None if since is None else _instant(since, "query/from"),
-        until=None if until is None else _instant(until, "query/to"),
+        since=begins,
+        until=ends,
     )
 
 

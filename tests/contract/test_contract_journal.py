@@ -116,6 +116,8 @@ def test_a_list_is_filtered(journal: Journal, alice: Caller, query: str, expecte
         ("?from=yesterday", "/query/from"),
         ("?to=2025-07-31T12:00:00", "/query/to"),
         ("/stats?from=2025-13-01", "/query/from"),
+        ("?from=2025-08-02&to=2025-08-01", "/query/to"),
+        ("/stats?from=2025-08-01&to=2025-08-01T02:00:00%2B02:00", "/query/to"),
         ("/export?format=xls", "/query/format"),
     ],
 )

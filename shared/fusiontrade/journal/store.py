@@ -63,6 +63,10 @@ class Asked:
     since: int | None = None
     until: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise ValueError(f"until is {self.until}: nothing is opened before it and from {self.since} on")
+
     def filter(self) -> Condition | None:
         """Return what is asked of entries beyond their key, which holds symbol and time."""
         wanted = {"status": self.status and self.status.value, "interval": self.interval}
