@@ -15,7 +15,7 @@ from fusiontrade.deadline import Deadline
 from fusiontrade.errors import StateUnavailable
 from fusiontrade.fusion.calibration_store import TableCalibrationStates
 from fusiontrade.fusion.journaling import NOT_WRITTEN, SECONDS_TO_WRITE, STALE, JournalOfForecasts
-from fusiontrade.fusion.service import FusionService
+from fusiontrade.fusion.service import NEVER_JOURNALED, FusionService
 from fusiontrade.inference.client import InferenceClient
 from fusiontrade.journal.entries import PLATFORM, Entry
 from fusiontrade.journal.store import Asked, Journal
@@ -92,7 +92,7 @@ def test_a_hold_is_written_and_settled_as_nothing(tables: Tables, journal: Journ
 
 def test_a_forecast_of_the_past_is_never_written(tables: Tables, journal: Journal) -> None:
     process = Process(tables)
-    assert process.ask("u1", as_of="2025-07-31T11:00:00Z") == []
+    assert process.ask("u1", as_of="2025-07-31T11:00:00Z") == [NEVER_JOURNALED]
     assert process.ask(as_of="2025-07-31T12:00:00Z") == []
     assert entries(journal) == entries(journal, "u1") == []
 

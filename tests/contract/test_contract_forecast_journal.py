@@ -113,7 +113,7 @@ def test_a_warm_forecast_takes_at_most_three_round_trips(process: Process, mine:
         assert taken(warm, EURUSD + "&journal=true") == [gate, states, journal]
         assert taken(warm, EURUSD + "&journal=true") == [gate, states]
         assert taken(process(), EURUSD) == [gate, states, journal]
-        assert taken(warm, EURUSD + "&as_of=2025-07-31T11:00:00Z&journal=true") == [gate]
+        assert taken(warm, EURUSD + "&as_of=2025-07-31T11:00:00Z") == [gate]
 
 
 def test_a_journal_that_is_away_is_a_warning_and_a_503_only_to_who_asked_for_an_entry(

@@ -46,6 +46,7 @@ BUDGET_SECONDS = 25.0
 MODELS_SECONDS = 5.0
 MODELS_SHARE = 0.25
 MOST_SYMBOLS = 40
+NEVER_JOURNALED = "journal=true had no effect: a forecast of a past moment is never journaled"
 _AT_ONCE = 8  # symbols of a batch that candles and states are fetched of at the same time
 
 T = TypeVar("T")
@@ -159,7 +160,10 @@ class FusionService:
         question = self._question(parsed, instant, deadline)
         told = self._inference.forecast(ForecastRequest(items=question.items), timeout=deadline.remaining())
         forecast = self._forecast(question, told.items, instant, deadline)
-        journaled = self._journal.note(forecast, user_id=journal_for, deadline=deadline) if instant is None else ()
+        if instant is None:
+            journaled = self._journal.note(forecast, user_id=journal_for, deadline=deadline)
+        else:
+            journaled = (NEVER_JOURNALED,) if journal_for else ()
         response = forecast.response
         if include_sentiment:
             response = self._with_sentiment(response, parsed, deadline)
