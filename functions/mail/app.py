@@ -13,10 +13,11 @@ from functools import cache
 from fusiontrade.cloud.batches import Record
 from fusiontrade.cloud.deliveries import delivery_of
 from fusiontrade.cloud.mail import Delivery, MailRefused
-from fusiontrade.mails import Mail
+from fusiontrade.cloud.session import read_ahead
+from fusiontrade.mails.outbound import KINDS, WITH_CODE, Mail
 from fusiontrade.mails.rendering import Letterhead, Unaddressable, render
 from fusiontrade.settings import Settings
-from fusiontrade.snapshots import after_restore
+from fusiontrade.snapshots import after_restore, before_snapshot
 from fusiontrade.workers import queue_handler
 
 SECONDS_FOR_ONE = 12.0
@@ -24,6 +25,7 @@ SECONDS_FOR_ONE = 12.0
 
 logger = logging.getLogger("fusiontrade.mails")
 settings = Settings.from_environment(os.environ)
+letterhead = Letterhead(settings.site_origin.rstrip("/"), settings.mail_from)
 
 
 @cache
@@ -32,23 +34,27 @@ def delivery() -> Delivery:
     return delivery_of(settings)
 
 
-@cache
-def letterhead() -> Letterhead:
-    """Return whom mails are from and where they lead."""
-    return Letterhead(settings.site_origin, settings.mail_from)
-
-
 def work(record: Record) -> None:
     """Send the mail of one record."""
     mail = Mail.from_body(record.body)
     if mail.kind == "nobody":
         return
     try:
-        delivery().send(render(mail, letterhead()))
+        delivery().send(render(mail, letterhead))
     except (MailRefused, Unaddressable) as refused:
         logger.warning("a mail of kind %s is refused for good: %s", mail.kind, refused)
     else:
         logger.info("a mail of kind %s was taken", mail.kind)
+
+
+@before_snapshot
+def ahead() -> None:
+    """Do before a snapshot what the first mail would do: every template is compiled, nothing is sent."""
+    for kind in KINDS:
+        if kind != "nobody":
+            render(Mail(kind, "ahead@example.com", "", "ahead" if kind in WITH_CODE else None, 0), letterhead)
+    if settings.mail_delivery == "ses":
+        read_ahead("sesv2")
 
 
 after_restore(delivery.cache_clear)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, get_args
 
-__all__ = ["KINDS", "BadMail", "Kind", "Mail", "Outbound", "Sends"]
+__all__ = ["KINDS", "WITH_CODE", "BadMail", "Kind", "Mail", "Outbound", "Sends"]
 
 Kind = Literal["verification", "reset", "password_changed", "new_sign_in", "already_registered", "nobody"]
 """``nobody`` is for requests about addresses that get nothing: they send one message like all others, so that neither

@@ -37,6 +37,36 @@ def test_the_worker_starts_light_and_loads_what_a_mail_needs_with_the_first_one(
     assert len(list((tmp_path / "outbox").glob("*.eml"))) == 1
 
 
+AHEAD = """
+import sys
+import functions.mail.app as app
+
+app.ahead()
+print(app.delivery.cache_info().currsize, "jinja2" in sys.modules, "botocore.session" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("way", "told"), [("ses", "0 True True"), ("smtp", "0 True False")])
+def test_before_a_snapshot_templates_are_compiled_and_no_way_out_is_opened(way: str, told: str) -> None:
+    environment = {
+        "PATH": os.environ["PATH"], "STAGE": "prod", "MAIL_DELIVERY": way, "SITE_ORIGIN": "https://app.example.com/",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}",
+    }  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-c", AHEAD], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split("\n")[-2] == told
+
+
+def test_an_origin_that_is_none_stops_the_worker_at_its_start() -> None:
+    environment = {"PATH": os.environ["PATH"], "STAGE": "prod", "SITE_ORIGIN": "app.example.com"}
+    environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'shared'}"
+    words = [sys.executable, "-c", "import functions.mail.app"]
+    ran = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "SITE_ORIGIN is 'app.example.com': write scheme and host" in ran.stderr
+
+
 @pytest.mark.parametrize("folder", ["shared/fusiontrade", "functions"])
 def test_a_template_engine_is_imported_inside_functions_that_render_and_nowhere_else(folder: str) -> None:
     at_the_top = []
