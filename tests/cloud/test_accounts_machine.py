@@ -282,6 +282,17 @@ class AccountsMachine(RuleBasedStateMachine):
             session.tokens.append(rotated.refresh_token)
             session.used_at, session.rotated_by = now, device
 
+    @precondition(lambda self: self.living())
+    @rule(pick=picks, first=devices, second=devices, seconds=st.sampled_from([0, GRACE_SECONDS, GRACE_SECONDS + 1]))
+    def refresh_and_replay(self, pick: int, first: Device, second: Device, seconds: int) -> None:
+        """Use a token, and the same one again: a retry, or a thief."""
+        self.use_newest(pick, first)
+        self.clock.wait(seconds)
+        self.refresh(pick, second, age=1)
+
+    def use_newest(self, pick: int, device: Device) -> None:
+        self.refresh(pick, device, age=0)
+
     @rule(text=st.sampled_from(["", "x.y.z", f"{'0' * 32}.s{'0' * 32}.0.{'A' * 43}"]), device=devices)
     def forge(self, text: str, device: Device) -> None:
         with pytest.raises(Unauthenticated):
