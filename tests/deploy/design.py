@@ -34,7 +34,7 @@ INDEXES = {
 }
 CALL_THE_GATE = {"Gate": ("AccountsTable", "UpdateItem"), "SigningKeys": ("SigningKeys", "GetSecretValue")}
 DERIVE = {"DerivationSecret": ("DerivationSecret", "GetSecretValue")}
-ONCE = {"Once": ("AccountsTable", "DeleteItem GetItem PutItem UpdateItem")}
+ONCE = {"Once": ("AccountsTable", "DeleteItem PutItem")}
 READ_CANDLES = {
     "CandleArchive": ("ArtifactsBucket/candles/*", "GetObject PutObject"),
     "CandleArchiveMisses": ("ArtifactsBucket", "ListBucket"),
@@ -67,9 +67,8 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "ReadChunks": ("ForecastQueue", READ),
         "ReadJobs": ("JobsQueue", READ),
         "Journal": ("JournalTable", "GetItem PutItem Query UpdateItem"),
-        "JournalIndexes": ("JournalTable/index/by_symbol", "Query"),
         "Runs": ("SignalsTable", "GetItem UpdateItem"),
-        "Jobs": ("ModelsTable", "GetItem PutItem UpdateItem"),
+        "Jobs": ("ModelsTable", "PutItem UpdateItem"),
     },
     "Schedule": {
         "Runs": ("SignalsTable", "PutItem UpdateItem"),
@@ -82,7 +81,7 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         **CALL_THE_GATE, **DERIVE, **ONCE,
         "Journal": ("JournalTable", "DeleteItem GetItem PutItem Query UpdateItem"),
         "JournalOfSymbol": ("JournalTable/index/by_symbol", "Query"),
-        "Jobs": ("ModelsTable", "GetItem PutItem"),
+        "Jobs": ("ModelsTable", "PutItem"),
         "AskForJobs": ("JobsQueue", "SendMessage"),
     },
     "Verify": {

@@ -1,0 +1,363 @@
+"""Each role against what its function really asks for, while every route, queue and schedule is used once.
+
+The functions run as on a laptop, from the template, with a door before the emulated AWS that writes their calls down;
+what a call needs is looked for in the role that the template gives the function. A right that is missing would be an
+outage in the cloud; one that nothing used must not be there, or be named here with its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fusiontrade.clock import system_clock
+from fusiontrade.cloud.session import client, forget_clients
+from fusiontrade.cloud.tables import Table
+from fusiontrade.journal.store import Journal
+from infra.local import resources
+from infra.local.functions import Pool, process_environment
+from infra.local.gateway import Gateway
+from infra.local.queues import QueueWorker
+from infra.local.sources import sources_of
+from infra.local.template import Template
+from infra.local.timers import TimerWorker
+from tests.deploy.conftest import ROOT
+from tests.deploy.design import RIGHTS
+from tests.deploy.reading import as_list
+from tests.support.aws_fixtures import aws, emulator_port  # noqa: F401 - pytest finds fixtures by name
+from tests.support.journal_entries import DAY, HOUR, buy
+from tests.support.recorded_aws import Call, Door, door_before
+from tests.support.serving_program import served
+
+pytestmark = pytest.mark.timeout(600)
+
+EMAIL, FIRST, SECOND, THIRD = "walk@example.com", "words that nobody guesses", "other words nobody has", "and the last"
+DONE_BY_OTHERS = {
+    "sqs:ReceiveMessage": "Lambda receives for the function",
+    "sqs:DeleteMessage": "Lambda deletes what was worked off",
+    "sqs:GetQueueAttributes": "Lambda looks at the queue it polls",
+    "logs:CreateLogStream": "Lambda writes the function's lines",
+    "logs:PutLogEvents": "Lambda writes the function's lines",
+    "sagemaker:InvokeEndpoint": "the models' program has a door of its own on a laptop",
+    "s3:GetObject": "an invented market is kept in no archive",
+    "s3:PutObject": "an invented market is kept in no archive",
+    "s3:ListBucket": "an invented market is kept in no archive",
+    "ses:SendEmail": "mail lies in the outbox here",
+    "ses:SendRawEmail": "mail lies in the outbox here",
+}
+
+NOT_IN_THIS_WALK = {
+    ("Journal", "Journal", "dynamodb:DeleteItem"): "an import that the database fails in the middle is taken back",
+    ("ForecastWorker", "CalibrationStates", "dynamodb:PutItem"): "here the states were written by the fusion function",
+    ("Schedule", "DeadLetters", "sqs:SendMessage"): "Lambda sends what was given up, by the function's role",
+    ("Verify", "DeadLetters", "sqs:SendMessage"): "Lambda sends what was given up, by the function's role",
+}
+USES_AWS = sorted(RIGHTS.keys() - {"Docs", "Mail"})
+
+
+class Walk:
+    """All functions behind the gateway, a user's browser before it, and what was asked for."""
+
+    def __init__(self, template: Template, door: Door, folder: Path, program: str) -> None:
+        self.template, self.door, self.folder = template, door, folder
+        self.lines: list[str] = []
+        self.called: set[tuple[str, str]] = set()
+        self.token = ""
+        self._common = {
+            "STAGE": "local",
+            "AWS_ENDPOINT_URL": door.url,
+            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": program,
+            "MAIL_DELIVERY": "outbox",
+            "MAIL_OUTBOX": str(folder / "outbox"),
+            "MARKET_DATA": "simulated",
+        }
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[Walk]:
+        async with AsyncExitStack() as ending:
+            self.pools = {name: self._pool(name) for name in self.template.functions}
+            for pool in self.pools.values():
+                ending.push_async_callback(pool.close)
+            self.sources = sources_of(self.template, 2)
+            sqs = client("sqs", read_seconds=20.0)
+            for source in self.sources.queues:
+                worker = QueueWorker(source, self.pools[source.function], sqs, self.lines.append, self._say)
+                worker.start()
+                ending.push_async_callback(worker.stop, 5)
+            gateway = Gateway(self.template, self.pools, "127.0.0.1")
+            transport = httpx.ASGITransport(gateway)  # type: ignore[arg-type]
+            self.http = await ending.enter_async_context(
+                httpx.AsyncClient(transport=transport, base_url="https://127.0.0.1", timeout=60)
+            )
+            yield self
+
+    def _pool(self, name: str) -> Pool:
+        function = self.template.functions[name]
+        given = {**self._common, "AWS_ACCESS_KEY_ID": name}
+        environment = process_environment(function, ROOT / "shared", given, os.environ)
+        return Pool(function, environment, limit=1, log=self.lines.append, say=self._say)
+
+    def _say(self, part: str, text: str) -> None:
+        self.lines.append(f"{part}: {text}")
+
+    async def ask(self, method: str, path: str, expected: int, **more: Any) -> Any:
+        """Send a request, signed in where there is a token; return what the answer's body says."""
+        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        headers |= more.pop("headers", {})
+        answer = await self.http.request(method, path, headers=headers, **more)
+        assert answer.status_code == expected, (method, path, answer.text, self.lines[-15:])
+        self.called.add((method, path.partition("?")[0]))
+        is_json = answer.content and "json" in answer.headers.get("content-type", "")
+        return answer.json() if is_json else answer.text
+
+    async def auth(self, path: str, expected: int, **body: str) -> Any:
+        return await self.ask("POST", f"/api/v1/auth/{path}", expected, json=body)
+
+    async def code(self, kind: str) -> str:
+        """Return the code of the newest mail of ``kind``, and take the mail away."""
+        async with asyncio.timeout(30):
+            while not (found := sorted((self.folder / "outbox").glob(f"*.{kind}.*"))):
+                await asyncio.sleep(0.05)
+        message = email.message_from_bytes(found[-1].read_bytes(), policy=email.policy.default)
+        for path in found:
+            path.unlink()
+        text = message.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+        return re.search(r"code=([\w-]+)", text)[1]  # type: ignore[index]
+
+    async def sign_in(self, password: str) -> None:
+        self.token = ""
+        self.token = (await self.auth("login", 200, email=EMAIL, password=password))["access_token"]
+
+    async def job(self, identity: str) -> None:
+        async with asyncio.timeout(60):
+            while (told := await self.ask("GET", f"/api/v1/ml/jobs/{identity}", 200))["status"] != "SUCCEEDED":
+                assert told["status"] != "FAILED", told
+                await asyncio.sleep(0.1)
+
+    async def fire(self, name: str) -> None:
+        (timer,) = [timer for timer in self.sources.timers if timer.name == name]
+        worker = TimerWorker(timer, self.pools[timer.function], None, self.lines.append, self._say)
+        outcome_lines = len(self.lines)
+        await worker.fire(datetime.now(UTC).replace(second=0, microsecond=0))
+        assert any("done" in line for line in self.lines[outcome_lines:]), self.lines[outcome_lines:]
+
+
+async def account(walk: Walk) -> None:
+    await walk.auth("register", 202, email=EMAIL, password=FIRST, full_name="Walk")
+    await walk.code("verification")
+    await walk.auth("resend-verification", 202, email=EMAIL)
+    await walk.auth("verify-email", 200, code=await walk.code("verification"))
+    await walk.auth("login", 401, email=EMAIL, password="not this one")
+    await walk.auth("login", 401, email="nobody@example.com", password="not this one")
+    await walk.auth("register", 202, email=EMAIL, password=FIRST, full_name="Walk")
+    await walk.sign_in(FIRST)
+    await walk.ask("GET", "/api/v1/auth/me", 200)
+    await walk.ask("PUT", "/api/v1/auth/me", 200, json={"full_name": "Walker", "hf_token": "hf_abcdefghijklmnop"})
+    key = {"name": "machine", "scopes": ["read"]}
+    made = await walk.ask(
+        "POST", "/api/v1/auth/api-keys", 201, json=key, headers={"idempotency-key": "the-first-machine"}
+    )
+    await walk.ask("GET", "/api/v1/auth/api-keys", 200)
+    await walk.ask("DELETE", f"/api/v1/auth/api-keys/{made['id']}", 204)
+    other = walk.token
+    await walk.sign_in(FIRST)
+    sessions = (await walk.ask("GET", "/api/v1/auth/sessions", 200))["items"]
+    gone = next(each["id"] for each in sessions if not each["is_current"])
+    await walk.ask("DELETE", f"/api/v1/auth/sessions/{gone}", 204)
+    assert other != walk.token
+    await walk.auth("change-password", 200, current_password=FIRST, new_password=SECOND)
+    await walk.ask("POST", "/api/v1/auth/refresh", 200, json={}, headers={"authorization": ""})
+    await walk.auth("logout", 200)
+    walk.token = ""
+    await walk.auth("forgot-password", 202, email=EMAIL)
+    await walk.auth("reset-password", 200, code=await walk.code("reset"), new_password=THIRD)
+    await walk.sign_in(THIRD)
+    await walk.ask("GET", "/.well-known/jwks.json", 200)
+
+
+async def journal(walk: Walk) -> None:
+    user = (await walk.ask("GET", "/api/v1/auth/me", 200))["id"]
+    await walk.ask("GET", "/api/v1/fusion/EURUSD%3DX?journal=true", 200)
+    await walk.ask("POST", "/api/v1/fusion/analyze", 200, json={"symbol": "BTC-USD"})
+    page = await walk.ask("GET", "/api/v1/journal?limit=1", 200)
+    await walk.ask("GET", f"/api/v1/journal/{page['items'][0]['id']}", 200)
+    await walk.ask("GET", "/api/v1/journal?symbol=EURUSD%3DX", 200)
+    await walk.ask("GET", "/api/v1/journal/stats", 200)
+    await walk.ask("GET", "/api/v1/journal/stats?symbol=EURUSD%3DX", 200)
+    csv = await walk.ask("GET", "/api/v1/journal/export?format=csv", 200)
+    headers = {"content-type": "text/csv", "idempotency-key": "the-old-log"}
+    await walk.ask("POST", "/api/v1/journal/import", 200, content=csv, headers=headers)
+    headers["idempotency-key"] = "no-log-at-all"
+    await walk.ask("POST", "/api/v1/journal/import", 422, content="", headers=headers)
+    add_what_is_due(walk.template, user)
+    job = await walk.ask("POST", "/api/v1/journal/verify-now", 202, headers={"idempotency-key": "verify-these"})
+    await walk.job(job["id"])
+    asked = {"symbol": "EURUSD=X", "interval": "1h"}
+    headers = {"idempotency-key": "forecast-this"}
+    for _ in range(2):
+        job = await walk.ask("POST", "/api/v1/ml/predict/trigger", 202, json=asked, headers=headers)
+    await walk.job(job["id"])
+    unknown = {"symbol": "XXXYYY=X", "interval": "1h"}
+    headers = {"idempotency-key": "forecast-nothing"}
+    await walk.ask("POST", "/api/v1/ml/predict/trigger", 404, json=unknown, headers=headers)
+
+
+def add_what_is_due(template: Template, owner: str) -> None:
+    """Write pending entries of the last weekdays that the market has decided by now."""
+    now = system_clock() // HOUR * HOUR
+    entries = [
+        buy(owner, symbol="BTC-USD", opened_at=now - days * DAY, expires_at=now - days * DAY + 4 * HOUR,
+            due_at=now - days * DAY + HOUR)
+        for days in (2, 3)
+    ]  # fmt: skip
+    Journal(Table(template.physical_name("JournalTable")), system_clock).add_many(entries)
+
+
+async def by_itself(walk: Walk) -> None:
+    add_what_is_due(walk.template, "PLATFORM")
+    for timer in walk.sources.timers:
+        await walk.fire(timer.name)
+    async with asyncio.timeout(90):
+        while not any("ForecastQueue" in line for line in walk.lines[-20:]) or waiting(walk.template):
+            await asyncio.sleep(0.2)
+    for path in ("/openapi.json", "/health", "/api/health", "/api/v1/health"):
+        await walk.ask("GET", path, 200)
+
+
+def waiting(template: Template) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    url = template.resolve({"Ref": "ForecastQueue"})
+    told = client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return sum(map(int, told.values()))
+
+
+@pytest.fixture(scope="module")
+def walked(emulator_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:  # noqa: F811
+    folder = tmp_path_factory.mktemp("walk")
+    template = Template(ROOT / "template.yaml", {"IntradaySymbols": "EURUSD=X,BTC-USD"}, stack="privileges")
+    leading = {}
+    for name in template.of_type("AWS::DynamoDB::Table"):
+        properties, physical = template.properties(name), template.physical_name(name)
+        leading[physical] = properties["KeySchema"][0]["AttributeName"]
+        for index in properties.get("GlobalSecondaryIndexes", []):
+            leading[f"{physical}/index/{index['IndexName']}"] = index["KeySchema"][0]["AttributeName"]
+    with ExitStack() as ending, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{emulator_port}")
+        program = ending.enter_context(served())
+        door = ending.enter_context(door_before(emulator_port, leading))
+        bundles = folder / "bundles"
+        bundles.mkdir()
+        resources.ensure(template, bundles)
+        walk = Walk(template, door, folder, program.url)
+
+        async def scenario() -> None:
+            async with walk.started():
+                await account(walk)
+                await journal(walk)
+                await by_itself(walk)
+
+        asyncio.run(scenario())
+        yield walk
+    forget_clients()
+
+
+def statements_of(template: Template, function: str) -> list[dict[str, Any]]:
+    (policy,) = template.properties(function.replace("Function", "Role"))["Policies"]
+    statements: list[dict[str, Any]] = policy["PolicyDocument"]["Statement"]
+    return statements
+
+
+def allows(statement: dict[str, Any], call: Call) -> bool:
+    if call.action not in as_list(statement["Action"]):
+        return False
+    if not any(fnmatchcase(call.resource, pattern) for pattern in as_list(statement["Resource"])):
+        return False
+    conditions = statement.get("Condition", {})
+    patterns = conditions.get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys")
+    if patterns and not all(any(fnmatchcase(key, pattern) for pattern in as_list(patterns)) for key in call.keys):
+        return False
+    context = dict(call.context)
+    return all(context.get(name) == value for name, value in conditions.get("StringEquals", {}).items())
+
+
+TABLE = "arn:aws:dynamodb:us-east-1:000000000000:table/T"
+OWN = {
+    "Action": ["dynamodb:GetItem"],
+    "Resource": TABLE,
+    "Condition": {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["USER#*"]}},
+}
+SEAL = {
+    "Action": "kms:Encrypt",
+    "Resource": "key",
+    "Condition": {"StringEquals": {"kms:EncryptionContext:purpose": "hf_token"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("statement", "call", "expected"),
+    [
+        (OWN, Call("f", "dynamodb:GetItem", TABLE, frozenset({"USER#1"})), True),
+        (OWN, Call("f", "dynamodb:PutItem", TABLE, frozenset({"USER#1"})), False),
+        (OWN, Call("f", "dynamodb:GetItem", TABLE + "2", frozenset({"USER#1"})), False),
+        (OWN, Call("f", "dynamodb:GetItem", TABLE + "/index/i", frozenset({"USER#1"})), False),
+        (OWN, Call("f", "dynamodb:GetItem", TABLE, frozenset({"JOB#1"})), False),
+        (SEAL, Call("f", "kms:Encrypt", "key", context=(("kms:EncryptionContext:purpose", "hf_token"),)), True),
+        (SEAL, Call("f", "kms:Encrypt", "key", context=(("kms:EncryptionContext:purpose", "other"),)), False),
+        (SEAL, Call("f", "kms:Encrypt", "key"), False),
+    ],
+)
+def test_call_is_allowed_by_a_statement_that_names_all_of_it(
+    statement: dict[str, Any], call: Call, expected: bool
+) -> None:
+    assert allows(statement, call) is expected
+
+
+def test_every_operation_of_the_api_was_used(walked: Walk) -> None:
+    document = json.loads((ROOT / "functions" / "docs" / "openapi.json").read_text())
+    operations = {
+        (method.upper(), re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + "$"))
+        for path, methods in document["paths"].items()
+        for method in methods
+    }
+    assert [
+        (method, path.pattern)
+        for method, path in operations
+        if not any(method == used and path.match(target) for used, target in walked.called)
+    ] == []
+
+
+def test_every_call_of_a_function_is_allowed_by_its_role(walked: Walk) -> None:
+    assert walked.door.unread == set()
+    assert {call.caller for call in walked.door.calls} == {f"{name}Function" for name in USES_AWS}
+    refused = [
+        call
+        for call in walked.door.calls
+        if not any(allows(statement, call) for statement in statements_of(walked.template, call.caller))
+    ]
+    assert sorted(refused, key=str) == []
+
+
+@pytest.mark.parametrize("name", USES_AWS)
+def test_every_right_of_a_role_is_used(walked: Walk, name: str) -> None:
+    function = f"{name}Function"
+    calls = [call for call in walked.door.calls if call.caller == function]
+    unused = {
+        (name, statement["Sid"], action)
+        for statement in statements_of(walked.template, function)
+        for action in as_list(statement["Action"])
+        if action not in DONE_BY_OTHERS and not any(allows({**statement, "Action": action}, call) for call in calls)
+    }
+    assert unused == {right for right in NOT_IN_THIS_WALK if right[0] == name}
