@@ -15,7 +15,7 @@ from fusiontrade.accounts.sign_ins import SignedIn
 from fusiontrade.cloud.session import client
 from fusiontrade.cloud.tables import ConditionFailed, Table
 from fusiontrade.derivation import Derivation
-from fusiontrade.errors import InvalidInput, StateUnavailable, Unauthenticated
+from fusiontrade.errors import InvalidInput, Unauthenticated
 from tests.support.account_parts import (
     LAPTOP,
     PASSWORD,
@@ -180,18 +180,6 @@ def test_a_request_that_is_repeated_after_a_crash_mails_the_same_code(accounts: 
     first, second = (mail.code for mail in mails.all)
     assert first == second
     accounts.registration.verify(first or "")
-
-
-def test_without_the_mail_queue_nothing_is_registered_and_the_caller_is_told(
-    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise StateUnavailable("the queue is away")
-
-    monkeypatch.setattr(KeptMails, "send", fail)
-    with pytest.raises(StateUnavailable):
-        register(accounts)
-    assert accounts.users.by_email(ADA) is None
 
 
 @pytest.mark.parametrize("seconds", [24 * 3600 - 1, 24 * 3600])

@@ -16,7 +16,7 @@ from fusiontrade.accounts.sessions import Device
 from fusiontrade.accounts.sign_ins import SignedIn
 from fusiontrade.cloud.tables import Table, Update
 from fusiontrade.derivation import Derivation
-from fusiontrade.errors import FusionTradeError, StateUnavailable, TooManyRequests, Unauthenticated
+from fusiontrade.errors import FusionTradeError, TooManyRequests, Unauthenticated
 from tests.support.account_parts import (
     LAPTOP,
     PASSWORD,
@@ -191,17 +191,6 @@ def test_a_sign_in_from_an_unknown_device_is_told_to_the_owner_and_the_first_one
         ("new_sign_in", "ada@example.com", "Safari/18"),
         ("new_sign_in", "ada@example.com", "Firefox/130"),
     ]
-
-
-def test_a_mail_queue_that_fails_refuses_nobody_who_has_the_password(
-    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise StateUnavailable("the queue is away")
-
-    monkeypatch.setattr(KeptMails, "send", fail)
-    sign_in(accounts, "ada@example.com")
-    assert sign_in(accounts, "ada@example.com", device=PHONE).profile.full_name == "Ada"
 
 
 def test_a_dozen_parallel_sign_ins_of_one_user_all_open_sessions_that_live(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from fusiontrade.accounts.gate import Gate
 from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import profile_of_entry
 from fusiontrade.accounts.users import Users, seed_user
@@ -104,6 +105,18 @@ def test_the_copy_on_the_e_mail_item_says_what_the_profile_says_after_every_chan
     promoted = users.set_tier(" ADA@example.com", "admin")
     assert promoted == replace(changed, subscription_tier="admin") == users.profile(made.id)
     assert copied() == replace(promoted, has_hf_token=False)
+
+
+def test_who_loses_a_tier_is_signed_out_and_who_gains_one_is_not(
+    users: Users, accounts_table: Table, clock: Clock
+) -> None:
+    made = users.create("ada@example.com", PASSWORD, "Ada", tier="pro")
+    gate = Gate(accounts_table, clock)
+    session = f"s{START:012x}{'0' * 20}"
+    users.set_tier(made.email, "admin")
+    assert gate.check(made.id, session)
+    users.set_tier(made.email, "free")
+    assert not gate.check(made.id, session)
 
 
 def test_a_token_stays_unless_it_is_removed(users: Users) -> None:

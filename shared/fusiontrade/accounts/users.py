@@ -8,11 +8,12 @@ copy on the e-mail item say changes in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
+from fusiontrade.accounts.gate import Gate
 from fusiontrade.accounts.identity import Tier
 from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import (
@@ -30,6 +31,9 @@ from fusiontrade.cloud.values import Item
 from fusiontrade.errors import Conflict, NotFound
 
 __all__ = ["Profile", "Users", "seed_user"]
+
+TIERS: tuple[Tier, ...] = get_args(Tier)
+"""The lowest first."""
 
 _IS_NEW = Condition("attribute_not_exists(pk)")
 _IS_THERE = Condition("attribute_exists(pk)")
@@ -97,14 +101,22 @@ class Users:
         return None if entry is None else self.profile(entry["user_id"])
 
     def set_tier(self, email: str, tier: Tier) -> Profile:
-        """Give the account of an address a tier and return the profile; the next token says so.
+        """Give the account of an address a tier and return the profile.
+
+        The next token says so; where the tier is a lower one, every session ends, because tokens of the higher one
+        would speak for half an hour.
 
         Raises
         ------
         NotFound
             If the address has no account.
         """
-        return self._rewritten(email, subscription_tier=tier)
+        profile = self.by_email(email)
+        if profile is None:
+            raise NotFound("no account has this address")
+        is_less = TIERS.index(tier) < TIERS.index(profile.subscription_tier)
+        ends = [Gate(self._table, self._clock).revocation_of_all(profile.id)] if is_less else []
+        return self._rewritten(profile, ends, subscription_tier=tier)
 
     def change(self, user_id: str, address: str, changes: Mapping[str, Any], *, hf_token: str | None = "") -> Profile:
         """Change what a user may change and return the profile.
@@ -147,21 +159,22 @@ class Users:
             Update(email_key(address), assign={"is_verified": True}, condition=_IS_THERE),
         ]
 
-    def _rewritten(self, email: str, **changes: Any) -> Profile:
+    def _rewritten(self, profile: Profile, also: Sequence[Write] = (), **changes: Any) -> Profile:
         """Change the profile and write its copy whole."""
-        profile = self.by_email(email)
-        if profile is None:
-            raise NotFound("no account has this address")
         changed = replace(profile, **changes)
         self._table.transact(
             Update(profile_key(profile.id), assign=changes, condition=_IS_THERE),
             Update(email_key(profile.email), assign=copy_of(changed), condition=_IS_THERE),
+            *also,
         )
         return changed
 
     def keep_seeded(self, email: str, tier: Tier) -> Profile:
         """Return the seeded account as it should be: verified, of ``tier``, whichever release wrote it."""
-        return self._rewritten(email, subscription_tier=tier, is_verified=True)
+        profile = self.by_email(email)
+        if profile is None:
+            raise NotFound("no account has this address")
+        return self._rewritten(profile, subscription_tier=tier, is_verified=True)
 
 
 def seed_user(users: Users, *, email: str, password: str, full_name: str, tier: Tier) -> Profile:
