@@ -40,6 +40,8 @@ from fusiontrade.web.rate_limits import counted_as
 MEDIA_TYPES = ("application/json", "text/csv")
 MOST_EXPORTED = 5000
 """Entries of one download; the answer's ``Link`` says where the next ones are."""
+SECONDS_TO_READ = 10.0
+"""Of one read: a page of a megabyte takes longer than an item; two tries fit the function's time."""
 
 router = APIRouter(prefix="/api/v1/journal", tags=["journal"], dependencies=[Depends(require())])
 
@@ -47,7 +49,7 @@ router = APIRouter(prefix="/api/v1/journal", tags=["journal"], dependencies=[Dep
 @cache
 def journal_of(settings: Settings) -> Journal:
     """Return the journal that ``settings`` point at."""
-    return Journal(Table(settings.need("journal_table")), system_clock)
+    return Journal(Table(settings.need("journal_table"), read_seconds=SECONDS_TO_READ), system_clock)
 
 
 def current_journal(request: Request) -> Journal:

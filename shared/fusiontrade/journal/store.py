@@ -37,7 +37,7 @@ _MOST_AT_ONCE = 40
 _WAITS = (0.2, 0.4, 0.8)  # s, between tries, each of which has waited a little itself
 _LOOKED_AT = 1000  # items of one query whose answer is filtered
 _MOST_QUERIES = 10
-_LAST = "~"  # sorts after everything an id or a digest's id can begin with
+_LAST = "~"  # sorts after everything that follows the day in a digest's id
 
 logger = logging.getLogger(__name__)
 
@@ -178,14 +178,14 @@ class Journal:
         return EntryPage(found, after)
 
     def _query(self, owner: str, asked: Asked, after: str | None, count: int) -> Page:
-        first, last = _bound(asked.since, "0"), _bound(asked.until, _LAST)
+        first = None if asked.since is None else first_id(asked.since)
+        last = None if asked.until is None else first_id(asked.until)
         start: dict[str, Any] | None = None if after is None else {"owner": owner, "id": after}
         index, name, value = None, "owner", owner
         if asked.symbol is not None:
             index, name, value = "by_symbol", "owner_symbol", f"{owner}#{asked.symbol}"
             start = None if start is None else {**start, "owner_symbol": value}
-        condition = Condition(f"#{name} = :key AND #id BETWEEN :first AND :last",
-                              {"key": value, "first": first, "last": last})  # fmt: skip
+        condition = _between(name, value, first, last)
         narrower = asked.filter()
         looked_at = count if narrower is None else _LOOKED_AT
         return self._table.query(
@@ -226,10 +226,9 @@ class Journal:
         index, name, value = None, "owner", digest_owner(owner)
         if asked.symbol is not None:
             index, name, value = "by_symbol", "owner_symbol", f"{value}#{asked.symbol}"
-        first = "0" if asked.since is None else day_of(asked.since)
-        last = _LAST if asked.until is None else day_of(asked.until) + _LAST
-        condition = Condition(f"#{name} = :key AND #id BETWEEN :first AND :last",
-                              {"key": value, "first": first, "last": last})  # fmt: skip
+        first = None if asked.since is None else day_of(asked.since)
+        last = None if asked.until is None else day_of(asked.until) + _LAST
+        condition = _between(name, value, first, last)
         start = None
         while True:
             page = self._table.query(condition, index=index, limit=_LOOKED_AT, start=start)
@@ -284,8 +283,14 @@ def _key(entry: Entry) -> dict[str, str]:
     return {"owner": entry.owner, "id": entry.id}
 
 
-def _bound(instant: int | None, otherwise: str) -> str:
-    return otherwise if instant is None else first_id(instant)
+def _between(name: str, key: str, first: str | None, last: str | None) -> Condition:
+    """Return the condition on a key whose ids are asked for from ``first`` to ``last``; None leaves an end open."""
+    text, values = f"#{name} = :key", {"key": key}
+    if first is not None and last is not None:
+        return Condition(f"{text} AND #id BETWEEN :first AND :last", {**values, "first": first, "last": last})
+    if first is not None:
+        return Condition(f"{text} AND #id >= :first", {**values, "first": first})
+    return Condition(text, values) if last is None else Condition(f"{text} AND #id <= :last", {**values, "last": last})
 
 
 def _addition(entry: Entry) -> _Change:

@@ -1,0 +1,211 @@
+"""``python -m infra.load.journal``: how long a long journal takes to answer, through the gateway of the laptop stack.
+
+One user has many entries; the same questions are asked while other users have none and while they have as many again,
+and about growing ranges. What has to hold: what others have changes nothing, and statistics take time in proportion to
+the range. The stack is started apart from any other, in a folder that is thrown away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fusiontrade.clock import iso, parse_iso
+from fusiontrade.cloud.session import client
+from fusiontrade.cloud.values import encode_item
+from fusiontrade.journal.entries import Entry, Model, item_of
+from fusiontrade.journal.records import digest_key, digest_owner, mark_name, mark_of
+from fusiontrade.journal.settlement import Settlement, Status
+from infra.load.program import HOST, ROOT, free_port
+from infra.local.banner import DEMO_EMAIL, DEMO_PASSWORD
+from infra.local.functions import AWS_VARIABLES
+from infra.local.template import Template
+
+QUARTER = 15 * 60_000
+DAY = 96 * QUARTER
+END = parse_iso("2026-07-01T00:00:00Z")
+SYMBOLS = ("EURUSD=X", "USDJPY=X", "GC=F", "BTC-USD")
+_SECONDS_TO_START = 120.0
+_UP = "Ctrl-C ends everything."
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request that is timed; ``entries`` is what its range holds."""
+
+    name: str
+    target: str
+    entries: int
+
+
+def entries_of(owner: str, count: int) -> Iterator[Entry]:
+    """Give ``count`` entries, newest first: a quarter of an hour has one of each symbol, three in four are settled."""
+    for number in range(count):
+        symbol = SYMBOLS[number % len(SYMBOLS)]
+        opened_at = END - (number // len(SYMBOLS) + 1) * QUARTER
+        entry = Entry(
+            owner=owner, source="daily", symbol=symbol, interval="15m", signal="BUY", opened_at=opened_at,
+            expires_at=opened_at + 4 * QUARTER, data_source="simulated", verdict="MODERATE BUY", lstm_signal="BUY",
+            patchtst_signal="BUY", fusion_score=Decimal("68.5"), probability=Decimal("0.431275"),
+            entry_price=Decimal("1.10125"), tp1=Decimal("1.10525"), tp2=Decimal("1.10725"), tp3=Decimal("1.10925"),
+            stop_loss=Decimal("1.09825"), atr=Decimal("0.002"),
+            models=tuple(Model(step, f"lstm-{step}", "7f3a91bc00de") for step in ("15m", "30m", "1h", "4h")),
+        )  # fmt: skip
+        if number % 4 == 3:
+            yield entry
+        else:
+            won = number % 3 == 0
+            price, status = (1.10525, Status.WIN) if won else (1.09825, Status.LOSS)
+            yield entry.settled(Settlement(status, price, opened_at + 2 * QUARTER))
+
+
+def write(table: str, entries: Iterator[Entry]) -> None:
+    """Put entries and the digests that tell of them, in batches: a load, not the product's own way."""
+    digests: dict[tuple[str, str], dict[str, Any]] = {}
+    items: list[dict[str, Any]] = []
+    for entry in entries:
+        items.append(item_of(entry))
+        key = digest_key(entry)
+        named = {**key, "owner_symbol": f"{digest_owner(entry.owner)}#{entry.symbol}"}
+        digests.setdefault((key["owner"], key["id"]), named)[mark_name(entry)] = mark_of(entry)
+    items += digests.values()
+    dynamodb = client("dynamodb", read_seconds=60.0)
+    for start in range(0, len(items), 25):
+        batch = [{"PutRequest": {"Item": encode_item(item)}} for item in items[start : start + 25]]
+        left = dynamodb.batch_write_item(RequestItems={table: batch})["UnprocessedItems"]
+        if left:
+            raise RuntimeError("the emulator did not take every item")
+
+
+class Stack:
+    """A running ``python -m infra.local`` of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ports = [free_port() for _ in range(3)]
+        self._output = folder / "console.txt"
+        named = zip(("--port", "--serving-port", "--emulator-port"), map(str, self.ports), strict=True)
+        with self._output.open("w") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "infra.local", *(each for pair in named for each in pair),
+                 "--market-data", "simulated"],
+                cwd=ROOT, env={**os.environ, "FUSIONTRADE_STATE": str(folder / "state")}, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def __enter__(self) -> Stack:
+        deadline = time.monotonic() + _SECONDS_TO_START
+        while _UP not in self._output.read_text():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
+                raise RuntimeError(f"the stack did not start:\n{self._output.read_text()}")
+            time.sleep(0.2)
+        os.environ |= {**AWS_VARIABLES, "AWS_ENDPOINT_URL": f"http://{HOST}:{self.ports[2]}"}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(30)
+
+    def ask(self, method: str, path: str, token: str = "", body: Mapping[str, str] | None = None) -> tuple[float, Any]:
+        """Send one request and return the seconds it took and the JSON it got."""
+        request = urllib.request.Request(
+            f"http://{HOST}:{self.ports[0]}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+        )
+        started = time.perf_counter()
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            told = answer.read()
+        return time.perf_counter() - started, json.loads(told)
+
+
+def questions(count: int) -> list[Question]:
+    """Return what is asked of a journal of ``count`` entries."""
+    days = count / len(SYMBOLS) * QUARTER / DAY
+
+    def since(share: float) -> str:
+        return urllib.parse.quote(iso(END - int(days * share) * DAY))
+
+    symbol = urllib.parse.quote(SYMBOLS[0])
+    return [
+        Question("newest page", "", 50),
+        Question("newest page of a symbol", f"?symbol={symbol}", 50),
+        Question("page of a tenth ago", f"?to={since(0.1)}", 50),
+        Question("what is PENDING", "?status=PENDING", 50),
+        Question("statistics, hundredth", f"/stats?from={since(0.01)}", count // 100),
+        Question("statistics, tenth", f"/stats?from={since(0.1)}", count // 10),
+        Question("statistics, half", f"/stats?from={since(0.5)}", count // 2),
+        Question("statistics, everything", "/stats", count),
+        Question("statistics of a symbol", f"/stats?symbol={symbol}", count // len(SYMBOLS)),
+    ]
+
+
+def measured(stack: Stack, token: str, asked: Sequence[Question], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each question; they are asked in turn, ``rounds`` times."""
+    found: dict[str, list[float]] = {}
+    for turn in range(rounds + 1):
+        for question in asked:
+            seconds, _ = stack.ask("GET", f"/api/v1/journal{question.target}", token)
+            if turn:  # the first round warms up
+                found.setdefault(question.name, []).append(seconds)
+    return {name: median(each) for name, each in found.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; return 1 where what others have slows a question down by more than half."""
+    parser = argparse.ArgumentParser(prog="python -m infra.load.journal", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--entries", type=int, default=100_000, help="of the user who asks")
+    parser.add_argument("--others", type=int, default=100_000, help="entries of a hundred other users, added later")
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args(arguments)
+    table = Template(ROOT / "template.yaml", {}, stack="fusiontrade-local").physical_name("JournalTable")
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
+        _, signed_in = stack.ask("POST", "/api/v1/auth/login", body={"email": DEMO_EMAIL, "password": DEMO_PASSWORD})
+        token, owner = signed_in["access_token"], signed_in["user"]["id"]
+        write(table, entries_of(owner, options.entries))
+        asked = questions(options.entries)
+        alone = measured(stack, token, asked, options.rounds)
+        for number in range(100):
+            write(table, entries_of(f"{number:032d}", options.others // 100))
+        among = measured(stack, token, asked, options.rounds)
+    return told(asked, alone, among, options)
+
+
+def told(
+    asked: Sequence[Question], alone: Mapping[str, float], among: Mapping[str, float], options: argparse.Namespace
+) -> int:
+    """Print the table and return the exit status."""
+    print(f"{options.entries} entries of one user; {options.others} of others; medians of {options.rounds}, ms")
+    print(f"{'question':<28}{'entries':>9}{'alone':>9}{'among':>9}{'ratio':>7}")
+    slower = 0
+    for question in asked:
+        before, after = alone[question.name], among[question.name]
+        slower += after > 1.5 * before
+        print(
+            f"{question.name:<28}{question.entries:>9}{1000 * before:>9.1f}{1000 * after:>9.1f}{after / before:>7.2f}"
+        )
+    whole, half = among["statistics, everything"], among["statistics, half"]
+    print(f"statistics of everything take {whole / half:.2f} times as long as those of half of it")
+    return min(1, slower)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
