@@ -41,7 +41,10 @@ def service_of(settings: Settings) -> FusionService:
     """Return the process's one service; what is heavy is imported at the first request."""
     from fusiontrade.fusion.factory import fusion_service, journal_of_forecasts
 
-    return fusion_service(settings, journal=journal_of_forecasts(settings, service="fusion"))
+    table = settings.journal_table
+    return fusion_service(
+        settings, journal=journal_of_forecasts(settings, table, service="fusion") if table is not None else None
+    )
 
 
 def fusion_service_of(request: Request) -> FusionService:

@@ -65,9 +65,8 @@ def worker(settings: Settings) -> Worker:
     from fusiontrade.forecasts.worker import Worker
     from fusiontrade.fusion.factory import fusion_service, journal_of_forecasts
 
-    settings.need("journal_table")
-    journal = journal_of_forecasts(settings, service="forecast_worker", seconds=3.0)
-    assert journal is not None  # noqa: S101 - the table is configured
+    table = settings.need("journal_table")
+    journal = journal_of_forecasts(settings, table, service="forecast_worker", seconds=3.0, attempts=2)
     service = fusion_service(settings)
     figures = Figures("forecast_worker", settings.stage)
     chunks = ChunkWorker(

@@ -44,16 +44,16 @@ def fusion_service(settings: Settings, *, journal: JournalOfForecasts | None = N
     )
 
 
-def journal_of_forecasts(settings: Settings, *, service: str, seconds: float = 1.0) -> JournalOfForecasts | None:
-    """Return the journal that the function ``service`` writes forecasts to; None where no table is configured.
+def journal_of_forecasts(
+    settings: Settings, table: str, *, service: str, seconds: float = 1.0, attempts: int = 1
+) -> JournalOfForecasts:
+    """Return what writes forecasts to the journal in ``table`` for the function ``service``.
 
     Parameters
     ----------
-    seconds
-        What one try to write may take; there is one, and a further one where another transaction was in the way.
+    seconds, attempts
+        What one try to write may take, and how many there are.
     """
-    if not settings.journal_table:
-        return None
     from fusiontrade.clock import system_clock
     from fusiontrade.cloud.tables import Table
     from fusiontrade.figures import Figures
@@ -61,5 +61,5 @@ def journal_of_forecasts(settings: Settings, *, service: str, seconds: float = 1
     from fusiontrade.journal.store import Journal
 
     figures = Figures(service, settings.stage)
-    journal = Journal(Table(settings.journal_table, read_seconds=seconds, attempts=1), system_clock)
+    journal = Journal(Table(table, read_seconds=seconds, attempts=attempts), system_clock)
     return JournalOfForecasts(journal, missed=lambda: figures.count(ForecastsNotJournaled=1))
