@@ -27,6 +27,9 @@ __all__ = ["ALGORITHM", "AccessToken", "Identity", "SigningKeys", "Tier", "Token
 ALGORITHM = "ES256"
 _CURVE = "P-256"
 _ACCESS = "access"
+_SKEW_SECONDS = 5
+"""How far the clock of the machine that signed may be ahead of ours."""
+
 _CLAIMS = ("sub", "jti", "email", "sid")
 
 
@@ -148,8 +151,10 @@ class Tokens:
     def _identity(self, text: str, keys: Sequence[ECKey]) -> Identity:
         token = jwt.decode(text, lambda signed: _named(keys, signed), algorithms=[ALGORITHM])
         claims = token.claims
+        now = self._clock() // 1000
         registry = jwt.JWTClaimsRegistry(
-            now=self._clock() // 1000,
+            now=now,
+            leeway=_SKEW_SECONDS,
             iss={"essential": True, "value": self._issuer},
             aud={"essential": True, "value": self._audience},
             exp={"essential": True},
@@ -158,6 +163,8 @@ class Tokens:
             **{name: {"essential": True} for name in _CLAIMS},  # type: ignore[arg-type]
         )
         registry.validate(claims)
+        if claims["exp"] <= now:  # the leeway is for clocks that disagree on the beginning, not for a longer life
+            raise ValueError("exp")
         if claims["tier"] not in get_args(Tier) or not isinstance(claims["verified"], bool):
             raise ValueError("tier")
         user_id, _, email, session_id = (_text(claims[name]) for name in _CLAIMS)

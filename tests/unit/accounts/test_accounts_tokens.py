@@ -60,6 +60,20 @@ def test_two_tokens_of_one_user_have_different_ids() -> None:
     assert first.claims["jti"] != second.claims["jti"]
 
 
+def test_a_token_tells_its_session_and_when_it_was_signed() -> None:
+    identity = tokens(NOW + 60).verify(tokens().issue(ADA).text)
+    assert (identity.session_id, identity.issued_at, identity.scopes) == ("s1", NOW, None)
+
+
+def test_a_token_signed_on_a_machine_whose_clock_is_ahead_is_good_at_once() -> None:
+    assert tokens(NOW).verify(tokens(NOW + 3).issue(ADA).text) == ADA
+
+
+def test_a_clock_that_is_behind_adds_nothing_to_the_life_of_a_token() -> None:
+    with pytest.raises(Unauthenticated):
+        tokens(NOW + 1800).verify(tokens(NOW).issue(ADA).text)
+
+
 def test_the_helper_of_these_tests_signs_what_is_accepted() -> None:
     assert tokens().verify(signed(claims())) == ADA
 
@@ -79,6 +93,11 @@ FORGED = {
     "without id": signed(claims(jti=None)),
     "of an unknown tier": signed(claims(tier="root")),
     "verified by a text": signed(claims(verified="yes")),
+    "without session": signed(claims(sid=None)),
+    "with an empty session": signed(claims(sid="")),
+    "without iat": signed(claims(iat=None)),
+    "signed a minute from now": signed(claims(iat=NOW + 60)),
+    "signed at a text": signed(claims(iat="now")),
     "not yet valid": signed(claims(nbf=NOW + 600)),
     "without kid": signed(claims(), kid=None),
     "with an unknown kid": signed(claims(), kid="unknown"),
