@@ -194,3 +194,4 @@ def test_stage_that_people_use_is_rolled_out_slowly_and_asks_first(stage: str) -
     assert chosen["Canary"] == "true"
     assert deploy["confirm_changeset"] is True
     assert chosen["AllowedOrigins"].startswith("https://")
+    assert chosen["SiteOrigin"] in chosen["AllowedOrigins"].split(",")

@@ -165,6 +165,10 @@ def test_what_is_sent_to_a_new_address_lies_in_the_outbox(stack: Stack) -> None:
 
 
 def test_forecast_in_the_background_is_worked_off_by_the_queue(stack: Stack, token: str) -> None:
+    forecast_in_the_background(stack, token)
+
+
+def forecast_in_the_background(stack: Stack, token: str) -> None:
     headers = {"authorization": f"Bearer {token}"}
     asked = {"symbol": "EURUSD=X", "interval": "1h"}
     accepted = httpx.post(f"{stack.url}/api/v1/ml/predict/trigger", json=asked, headers=headers, timeout=30)
@@ -212,6 +216,10 @@ def test_killed_part_is_said_and_started_again_with_its_state(stack: Stack, toke
     assert stack.get("/.well-known/jwks.json").json() == keys
     assert stack.get("/api/v1/auth/me", token).json()["email"] == DEMO["email"]
     assert stack.get("/api/v1/fusion/EURUSD=X", token).status_code == 200
+
+
+def test_queues_are_worked_off_after_every_part_was_killed(stack: Stack, token: str) -> None:
+    forecast_in_the_background(stack, token)
 
 
 def test_killed_function_is_said_and_replaced(stack: Stack, token: str) -> None:
