@@ -18,12 +18,15 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-__all__ = ["READY", "supervised"]
+__all__ = ["AT_ONCE", "READY", "supervised"]
 
 _log = logging.getLogger(__name__)
 
 READY = b"r"
 """What a child says on its control socket once it serves."""
+
+AT_ONCE = b"!"
+"""What the parent says there where a child that was told to end shall not wait for what it accepted."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _LONGEST_PAUSE = 30.0
@@ -58,7 +61,8 @@ class _Child:
 def supervised(listener: socket.socket, processes: int, serve: Serve) -> int:
     """Serve connections of ``listener`` with ``processes`` children until told to end; return the exit code.
 
-    Called while there is one thread alone. SIGTERM and SIGINT are passed on as SIGTERM, SIGHUP as it is.
+    Called while there is one thread alone. The first SIGTERM or SIGINT is passed on as SIGTERM, a later one as
+    `AT_ONCE`: whoever signals the whole group tells a child twice, and means it once. SIGHUP is passed on as it is.
     """
     return _Parent(listener, processes, serve).run()
 
@@ -208,7 +212,12 @@ class _Parent:
         if not self._is_ending:
             self._is_ending = True
             self._kill_at = time.monotonic() + _ENOUGH
-        _signal(self._children, signal.SIGTERM)
+            _signal(self._children, signal.SIGTERM)
+            return
+        for child in self._children:
+            if child.control is not None:
+                with contextlib.suppress(OSError):
+                    child.control.send(AT_ONCE)
 
     def _bury(self) -> None:
         for child in self._children:

@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from serving.application import Application, Service, State
 from serving.connections import impatient
 from serving.logs import configure_logs
-from serving.processes import READY, supervised
+from serving.processes import AT_ONCE, READY, supervised
 from serving.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -63,11 +63,13 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End in order at the first signal, at once at the second."""
+        """End in order at the first signal, at once at the second; which is which the parent tells, if there is one."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._end)
-        if self._control is None:  # else the parent alone hears the terminal
+        if self._control is None:
+            loop.add_signal_handler(signal.SIGTERM, self._end)
             loop.add_signal_handler(signal.SIGINT, self._end)
+        else:
+            loop.add_signal_handler(signal.SIGTERM, self._end_in_order)
         loop.add_signal_handler(signal.SIGHUP, self._read_again)
         yield
 
@@ -90,6 +92,8 @@ class _Server(uvicorn.Server):
                 said, files, _, _ = socket.recv_fds(control, _BACKLOG, _BACKLOG)
                 if not said:
                     break
+                if AT_ONCE in said:
+                    self._end()
                 for file in files:
                     connection = socket.socket(fileno=file)
                     connection.setblocking(False)
@@ -101,7 +105,7 @@ class _Server(uvicorn.Server):
         except OSError:
             pass
         loop.remove_reader(control)
-        self._end()
+        self._end_in_order()
 
     def _protocol(self) -> asyncio.Protocol:
         make: Any = self.config.http_protocol_class
@@ -113,8 +117,11 @@ class _Server(uvicorn.Server):
     def _end(self) -> None:
         if self._draining is not None:
             self.should_exit = self.force_exit = True
-            return
-        self._draining = asyncio.get_running_loop().create_task(self._drain())
+        self._end_in_order()
+
+    def _end_in_order(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     def _read_again(self) -> None:
         _log.info("reading the bundles again")

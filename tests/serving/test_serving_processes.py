@@ -55,6 +55,18 @@ def ask(program: Program, content: bytes = BODY) -> httpx.Response:
     return httpx.post(program.url + "/invocations", content=content, headers=JSON, timeout=30)
 
 
+def at_work(program: Program, requests: int) -> tuple[list[int], list[threading.Thread]]:
+    """Let that many slow requests be at work; return the list their statuses come to, and who waits for them."""
+    answers: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(ask(program, RISING).status_code)) for _ in range(requests)
+    ]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: models(program)["in_flight"] == requests)
+    return answers, threads
+
+
 def is_alive(pid: int) -> bool:
     """Tell whether there is such a process and it has not ended."""
     with contextlib.suppress(OSError):
@@ -119,19 +131,54 @@ def test_sighup_exchanges_the_bundles_of_each_process(bundles: Path, tmp_path: P
 @pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
 def test_a_wish_to_end_lets_every_process_answer_what_it_accepted(tmp_path: Path, wish: signal.Signals) -> None:
     build_bundle(tmp_path / "slow", "lstm", "1h", behaviour="slow")
-    answers: list[int] = []
     with two(tmp_path / "slow", tmp_path, "--workers", "1", "--queue", "8") as program:
         own = pids(program)
-        threads = [threading.Thread(target=lambda: answers.append(ask(program, RISING).status_code)) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        wait_for(lambda: models(program)["in_flight"] == 4)
+        answers, threads = at_work(program, 4)
         program.process.send_signal(wish)
         assert program.process.wait(30) == 0
         for thread in threads:
             thread.join(10)
     assert answers == [200] * 4
     assert not any(map(is_alive, own))
+
+
+def test_a_wish_to_end_that_the_whole_group_hears_cuts_nothing_off(tmp_path: Path) -> None:
+    build_bundle(tmp_path / "slow", "lstm", "1h", behaviour="slow")
+    with two(tmp_path / "slow", tmp_path, "--workers", "1", "--queue", "8") as program:
+        answers, threads = at_work(program, 4)
+        for pid in [*pids(program), program.process.pid]:
+            os.kill(pid, signal.SIGTERM)
+        assert program.process.wait(30) == 0
+        for thread in threads:
+            thread.join(10)
+    assert answers == [200] * 4
+
+
+def test_what_was_accepted_is_answered_where_the_parent_dies_while_the_program_ends(tmp_path: Path) -> None:
+    build_bundle(tmp_path / "slow", "lstm", "1h", behaviour="slow")
+    with two(tmp_path / "slow", tmp_path, "--workers", "1", "--queue", "8") as program:
+        own = pids(program)
+        answers, threads = at_work(program, 4)
+        program.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: [line["message"] for line in program.lines()].count("draining") == 2)
+        program.process.kill()
+        for thread in threads:
+            thread.join(30)
+        wait_for(lambda: not any(map(is_alive, own)))
+    assert answers == [200] * 4
+
+
+def test_a_second_wish_to_end_is_granted_at_once(tmp_path: Path) -> None:
+    build_bundle(tmp_path / "slow", "lstm", "1h", behaviour="slow")
+    with two(tmp_path / "slow", tmp_path, "--workers", "1", "--queue", "8") as program:
+        answers, threads = at_work(program, 4)
+        program.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: [line["message"] for line in program.lines()].count("draining") == 2)
+        program.process.send_signal(signal.SIGTERM)
+        program.process.wait(30)
+        for thread in threads:
+            thread.join(10)
+    assert 200 not in answers
 
 
 def test_children_end_with_their_parent_and_the_port_is_free_again(bundles: Path, tmp_path: Path) -> None:
