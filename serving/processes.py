@@ -114,10 +114,12 @@ class _Parent:
 
     def _start(self, child: _Child) -> None:
         ours, theirs = socket.socketpair()
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child no longer hears for the parent
         child.pid = os.fork()
         if child.pid == 0:
             ours.close()
             self._become(child, theirs)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         theirs.close()
         ours.setblocking(False)
         child.control, child.ready = ours, False
@@ -132,6 +134,7 @@ class _Parent:
                 signal.signal(one, signal.SIG_DFL)
             for one in (signal.SIGINT, signal.SIGHUP):  # a terminal tells the whole group; the parent passes it on
                 signal.signal(one, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._selector.close()
             inherited = [self._listener, self._wakeup, self._waker]
             for one_socket in [*inherited, *(other.control for other in self._children if other.control is not None)]:

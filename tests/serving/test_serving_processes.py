@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,22 @@ from serving.measuring import Metrics, merged
 JSON = {"content-type": "application/json"}
 BODY = json.dumps({"items": [item(candles(timeframe="1h"))]}).encode()
 RISING = json.dumps({"items": [item(candles(timeframe="1h", drift=2.0))]}).encode()
+
+
+LATE = """
+import os, sys, time
+fork = os.fork
+def late():
+    pid = fork()
+    until = time.monotonic() + 1
+    while not pid and time.monotonic() < until:
+        time.sleep(0.01)
+    return pid
+os.fork = late
+from serving.server import main
+sys.exit(main())
+"""
+"""The program, whose children are given no time by the system before a second has passed."""
 
 
 @pytest.fixture
@@ -55,16 +72,26 @@ def ask(program: Program, content: bytes = BODY) -> httpx.Response:
     return httpx.post(program.url + "/invocations", content=content, headers=JSON, timeout=30)
 
 
+def status(program: Program, content: bytes) -> int:
+    """Return the status of an answer, 0 where the connection was lost."""
+    with contextlib.suppress(httpx.TransportError):
+        return ask(program, content).status_code
+    return 0
+
+
 def at_work(program: Program, requests: int) -> tuple[list[int], list[threading.Thread]]:
     """Let that many slow requests be at work; return the list their statuses come to, and who waits for them."""
     answers: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(ask(program, RISING).status_code)) for _ in range(requests)
-    ]
+    threads = [threading.Thread(target=lambda: answers.append(status(program, RISING))) for _ in range(requests)]
     for thread in threads:
         thread.start()
     wait_for(lambda: models(program)["in_flight"] == requests)
     return answers, threads
+
+
+def children(program: Program) -> list[int]:
+    pid = program.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def is_alive(pid: int) -> bool:
@@ -179,6 +206,21 @@ def test_a_second_wish_to_end_is_granted_at_once(tmp_path: Path) -> None:
         for thread in threads:
             thread.join(10)
     assert 200 not in answers
+
+
+def test_a_wish_to_end_reaches_a_process_that_was_made_just_now(tmp_path: Path) -> None:
+    build_bundle(tmp_path / "slow", "lstm", "1h", behaviour="slow")
+    command = (sys.executable, "-c", LATE)
+    with two(tmp_path / "slow", tmp_path, "--workers", "1", "--queue", "8", command=command) as program:
+        answers, threads = at_work(program, 4)
+        killed = pids(program)[0]
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: len(set(children(program)) - {killed}) == 2)
+        program.process.send_signal(signal.SIGTERM)
+        assert program.process.wait(20) == 0
+        for thread in threads:
+            thread.join(10)
+    assert set(answers) == {0, 200}  # lost with the killed one, and answered by the other
 
 
 def test_children_end_with_their_parent_and_the_port_is_free_again(bundles: Path, tmp_path: Path) -> None:
