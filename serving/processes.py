@@ -109,21 +109,35 @@ class _Parent:
             _signal(self._children, signal.SIGKILL)
         elif not self._is_ending:
             for child in self._children:
-                if not child.pid and child.due <= now:
+                if not child.pid and child.due <= now and not self._is_ending:
                     self._start(child)
 
     def _start(self, child: _Child) -> None:
+        try:
+            child.control = self._forked(child)
+        except OSError as error:  # no memory, no process or no file descriptor left for it
+            _log.critical("a process could not be started", extra={"number": child.number, "reason": str(error)})
+            self._put_off(child, 1)
+            return
+        self._selector.register(child.control, selectors.EVENT_READ, lambda: self._hear(child))
+
+    def _forked(self, child: _Child) -> socket.socket:
+        """Let ``child`` begin; return our end of its control socket."""
         ours, theirs = socket.socketpair()
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child no longer hears for the parent
-        child.pid = os.fork()
-        if child.pid == 0:
+        try:
+            child.pid = os.fork()
+            if child.pid == 0:
+                ours.close()
+                self._become(child, theirs)
+        except OSError:
             ours.close()
-            self._become(child, theirs)
-        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        theirs.close()
+            raise
+        finally:
+            theirs.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         ours.setblocking(False)
-        child.control, child.ready = ours, False
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(child))
+        return ours
 
     def _become(self, child: _Child, control: socket.socket) -> None:
         """Serve as ``child``, and end; nothing of the parent's goes on in here."""
@@ -237,14 +251,21 @@ class _Parent:
             cut_short = code == -signal.SIGTERM and not was_ready
             self._code = self._code if code == 0 or cut_short else 1
             return
-        if not was_ready and not any(other.pid for other in self._children):
-            self._is_ending, self._code = True, max(code, 1)
+        if was_ready:
+            child.due = time.monotonic()
+        else:
+            self._put_off(child, code)
+        if self._is_ending:
             return
-        if not was_ready:
-            child.pause = min(_LONGEST_PAUSE, max(1.0, 2 * child.pause))
-        child.due = time.monotonic() + child.pause
         why = {"number": child.number, "pid": pid, "code": code, "again_in_seconds": child.pause}
         _log.critical("a process ended by itself; another is started", extra=why)
+
+    def _put_off(self, child: _Child, code: int) -> None:
+        """Start ``child``, which did not become ready, after a longer pause; end where there is no other."""
+        if not any(other.pid for other in self._children):
+            self._is_ending, self._code = True, max(code, 1)
+        child.pause = min(_LONGEST_PAUSE, max(1.0, 2 * child.pause))
+        child.due = time.monotonic() + child.pause
 
 
 def _signal(children: Iterable[_Child], wanted: signal.Signals) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from serving.refusals import Refusal
+
 __all__ = ["Siblings"]
 
 _PATIENCE = 1.0
@@ -46,7 +48,7 @@ class Siblings:
                 asked = (await asyncio.wait_for(reader.readline(), _PATIENCE)).decode().strip()
                 writer.write(json.dumps(await told[asked]()).encode())
                 await writer.drain()
-            except (OSError, TimeoutError, KeyError):  # whoever asked has gone, or asks what nobody here knows
+            except (OSError, TimeoutError, KeyError, Refusal):  # whoever asked has gone, or nothing can be told (yet)
                 pass
             finally:
                 writer.close()

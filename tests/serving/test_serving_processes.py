@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from processes import open_files
 from tiny_bundles import Program, build_bundle, candles, item, serving, wait_for
 
 from serving.measuring import Metrics, merged
@@ -138,6 +139,33 @@ def test_a_replacement_that_cannot_serve_is_tried_again_and_the_other_serves_on(
         away.rename(bundles)
         wait_for(lambda: states(program) == ["ready", "ready"])
         assert {ask(program).status_code for _ in range(4)} == {200}
+
+
+def test_a_replacement_that_cannot_be_made_is_tried_again_and_the_other_serves_on(
+    bundles: Path, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource")
+    with two(bundles, tmp_path) as program:
+        first, second = pids(program)
+        own = program.process.pid
+        most = resource.prlimit(own, resource.RLIMIT_NOFILE)
+        resource.prlimit(own, resource.RLIMIT_NOFILE, (open_files(own) - 1, most[1]))
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: any(line["message"] == "a process could not be started" for line in program.lines()))
+        resource.prlimit(own, resource.RLIMIT_NOFILE, most)
+        assert ask(program).status_code == 200
+        wait_for(lambda: states(program) == ["ready", "ready"])
+        assert second in pids(program)
+
+
+def test_figures_that_are_asked_of_a_process_not_yet_ready_are_no_failure(bundles: Path, tmp_path: Path) -> None:
+    with two(bundles, tmp_path) as program:
+        (first, _) = pids(program)
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: "starting" in states(program))
+        assert httpx.get(program.url + "/metrics").status_code == 200
+        wait_for(lambda: states(program) == ["ready", "ready"])
+        assert [line for line in program.lines() if line["level"] == "ERROR"] == []
 
 
 def test_sighup_exchanges_the_bundles_of_each_process(bundles: Path, tmp_path: Path) -> None:
