@@ -14,6 +14,7 @@ import contextlib
 import gc
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -42,6 +43,7 @@ _log = logging.getLogger("serving.server")
 
 _LAST_SECONDS = 3  # for answers already computed to leave, after the drain
 _BACKLOG = 512
+_LONGEST_FOLDER = 75  # bytes; a socket's path may have 104, its name in there needs 26
 
 
 class _Server(uvicorn.Server):
@@ -154,17 +156,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if settings.processes == 1:
         code = _serve(settings, [listener])
     else:
-        with tempfile.TemporaryDirectory(prefix="serving-") as folder:
-            code = supervised(listener, settings.processes, partial(_serve_beside, settings, Path(folder)))
+        with tempfile.TemporaryDirectory(prefix="serving-", dir=_short_folder()) as folder:
+            beside = partial(_serve_beside, settings, Path(folder), os.getpid())
+            code = supervised(listener, settings.processes, beside)
     _log.info("ended", extra={"code": code})
     return code
 
 
-def _serve_beside(settings: ServingSettings, folder: Path, number: int, control: socket.socket) -> int:
-    """Serve in one of several processes, which meet in ``folder``."""
+def _short_folder() -> str | None:
+    """Return where Unix sockets may have names: paths of more than about a hundred bytes are refused them."""
+    return None if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - made for us alone
+
+
+def _serve_beside(settings: ServingSettings, folder: Path, parent: int, number: int, control: socket.socket) -> int:
+    """Serve in one of several processes, which meet in ``folder``; remove it where ``parent`` no longer can."""
     from serving.siblings import Siblings
 
-    return _serve(settings, [], control, Siblings(folder, number, settings.processes))
+    code = _serve(settings, [], control, Siblings(folder, number, settings.processes))
+    if os.getppid() != parent:
+        shutil.rmtree(folder, ignore_errors=True)
+    return code
 
 
 def _serve(

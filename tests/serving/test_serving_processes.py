@@ -252,12 +252,21 @@ def test_a_wish_to_end_reaches_a_process_that_was_made_just_now(tmp_path: Path) 
 
 
 def test_children_end_with_their_parent_and_the_port_is_free_again(bundles: Path, tmp_path: Path) -> None:
-    with two(bundles, tmp_path) as program:
+    (tmp_path / "temporary").mkdir()
+    with two(bundles, tmp_path, environ={**os.environ, "TMPDIR": str(tmp_path / "temporary")}) as program:
         own, port = pids(program), program.port
+        assert list((tmp_path / "temporary").glob("serving-*"))
         program.process.kill()
         wait_for(lambda: not any(map(is_alive, own)), seconds=20)
+        assert not list((tmp_path / "temporary").glob("serving-*"))
         with serving(bundles, tmp_path / "again", "--processes", "2", "--port", str(port)) as after:
             assert ask(after).status_code == 200
+
+
+def test_processes_meet_where_the_folder_for_temporary_files_has_a_long_name(bundles: Path, tmp_path: Path) -> None:
+    (tmp_path / ("long" * 30)).mkdir()
+    with two(bundles, tmp_path, environ={**os.environ, "TMPDIR": str(tmp_path / ("long" * 30))}) as program:
+        assert len(pids(program)) == 2
 
 
 def test_where_nothing_can_serve_the_program_ends_with_one(tmp_path: Path) -> None:
