@@ -346,3 +346,13 @@ def test_every_starter_bundle_loads_and_answers(tmp_path: Path) -> None:
             for kind in ("lstm", "patchtst"):
                 assert (answer[kind] is not None) == ((kind, answer["timeframe"]) in served)
         assert running.end() == 0
+
+
+def test_nothing_is_written_or_sent_about_the_models_that_run(bundles: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    quiet = {"CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS"}  # each of them would keep ONNX Runtime silent
+    environ = {name: value for name, value in os.environ.items() if name not in quiet and not name.startswith("XDG_")}
+    with serving(bundles, tmp_path / "log", environ=environ | {"HOME": str(home), "TMPDIR": str(home)}) as program:
+        assert program.end() == 0
+    assert [path.name for path in home.rglob("*")] == []  # its identifier of the machine and what is to be sent
