@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_BODIES = 16  # of the greatest length, held at the same time by all processes together
+_BODIES = 16  # of the greatest length, held at the same time by all processes together; each may hold two
 _MANY_ITEMS = 32  # more of them are written in a thread
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _LAST_WORDS = 2.0  # seconds for requests that were given up to be told so
