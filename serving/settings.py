@@ -17,6 +17,7 @@ STARTER_BUNDLES = Path(__file__).parent / "starter"
 
 _SAGEMAKER_BUNDLES = Path("/opt/ml/model")
 _PREFIX = "SERVING_"
+_MOST_PROCESSES = 256
 
 
 class ServingSettings(BaseModel):
@@ -67,7 +68,7 @@ class ServingSettings(BaseModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     device: Literal["cpu", "cuda", "auto"] = "auto"
-    processes: Annotated[int, Field(ge=1, le=256)] = 1
+    processes: Annotated[int, Field(ge=1, le=_MOST_PROCESSES)] = 1
     workers: Annotated[int, Field(ge=1, le=256)] = 2
     queue: Annotated[int, Field(ge=0, le=65536)] = 1024
     batch: Annotated[int, Field(ge=1, le=512)] = 64
@@ -95,8 +96,8 @@ class ServingSettings(BaseModel):
             if text := environ.get(_PREFIX + name.upper()):
                 values[name] = text
         values.update({name: value for name, value in given.items() if value is not None})
-        cores = os.cpu_count() or 1
-        values.setdefault("processes", 1 if _finds_gpu(values.get("device", "auto")) else cores)
+        cores = _cores()
+        values.setdefault("processes", 1 if _finds_gpu(values.get("device", "auto")) else min(cores, _MOST_PROCESSES))
         settings = cls.model_validate(values)
         workers = settings.workers if "workers" in values else max(2, -(-cores // settings.processes))
         return settings.model_copy(update={"workers": workers})
@@ -105,6 +106,11 @@ class ServingSettings(BaseModel):
     def queue_of_a_process(self) -> int:
         """Its share of ``queue``."""
         return -(-self.queue // self.processes)
+
+
+def _cores() -> int:
+    """Return how many cores this program may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _finds_gpu(device: object) -> bool:

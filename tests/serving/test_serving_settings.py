@@ -20,7 +20,7 @@ def test_defaults_are_loopback_and_the_starters() -> None:
 
 
 def test_there_is_a_process_for_each_core_and_one_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    monkeypatch.setattr("serving.settings._cores", lambda: 6)
     on_cpu = ServingSettings.from_environment({"SERVING_DEVICE": "cpu"})
     assert (on_cpu.processes, on_cpu.workers, on_cpu.queue_of_a_process) == (6, 2, 171)
     on_gpu = ServingSettings.from_environment({"SERVING_DEVICE": "cuda"})
@@ -51,3 +51,11 @@ def test_an_empty_mounted_folder_leaves_the_starters_and_anything_in_it_wins(tmp
     assert default_bundles(tmp_path / "absent") == STARTER_BUNDLES
     (tmp_path / "half-a-bundle").mkdir()
     assert default_bundles(tmp_path) == tmp_path
+
+
+def test_no_more_processes_than_cores_that_may_be_used_nor_than_there_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3}, raising=False)
+    assert ServingSettings.from_environment({"SERVING_DEVICE": "cpu"}).processes == 1
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(384)), raising=False)
+    assert ServingSettings.from_environment({"SERVING_DEVICE": "cpu"}).processes == 256
