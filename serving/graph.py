@@ -123,7 +123,10 @@ def _session(content: bytes, device: str, threads: int) -> Any:
 
 def _precision(content: bytes) -> Precision:
     """Return the precision of a graph that ONNX Runtime could read: that of its most compressed weights."""
-    types = weight_types(content)
+    try:
+        types = weight_types(content)
+    except ValueError as error:  # ONNX Runtime passes over fields that no ONNX has
+        raise BundleRefused(f"the precision of the graph cannot be told: {error}") from None
     if types & _INTEGERS:
         return "int8"
     return "bf16" if _BFLOAT16 in types else "f16" if _FLOAT16 in types else "f32"

@@ -360,3 +360,10 @@ def test_a_copied_card_keeps_nothing_that_was_derived_from_what_it_replaces() ->
     doubled = card.scaler.model_copy(update={"scale": tuple(2.0 * scale for scale in card.scaler.scale)})
     assert doubled.apply(features).tolist() != before == card.scaler.apply(features).tolist()
     assert copy != card == ModelCard.model_validate(card_content("lstm", "1h"))
+
+
+def test_a_graph_whose_precision_cannot_be_told_is_refused_like_any_other(tmp_path: Path) -> None:
+    group = b"\xa3\x06\xa4\x06"  # field 100 as an empty group, which ONNX Runtime passes over
+    folder = build_bundle(tmp_path, "lstm", "1h", graph=lstm_graph() + group)
+    with pytest.raises(BundleRefused, match="precision of the graph cannot be told"):
+        load_bundle(folder)
