@@ -18,12 +18,15 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-__all__ = ["AT_ONCE", "READY", "supervised"]
+__all__ = ["AT_ONCE", "ENDING", "READY", "supervised"]
 
 _log = logging.getLogger(__name__)
 
 READY = b"r"
 """What a child says on its control socket once it serves."""
+
+ENDING = b"e"
+"""What a child says there once it refuses new requests."""
 
 AT_ONCE = b"!"
 """What the parent says there where a child that was told to end shall not wait for what it accepted."""
@@ -201,6 +204,8 @@ class _Parent:
             child.ready, child.pause = True, 0.0
             if child.read_again:
                 _signal([child], signal.SIGHUP)
+        if ENDING in said:
+            child.ready = False
         if not said:
             self._let_go(child)
 
@@ -251,7 +256,7 @@ class _Parent:
             cut_short = code == -signal.SIGTERM and not was_ready
             self._code = self._code if code == 0 or cut_short else 1
             return
-        if was_ready:
+        if was_ready or code == 0:  # or it was told to end by somebody else
             child.due = time.monotonic()
         else:
             self._put_off(child, code)

@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from serving.application import Application, Service, State
 from serving.connections import impatient
 from serving.logs import configure_logs
-from serving.processes import AT_ONCE, READY, supervised
+from serving.processes import AT_ONCE, ENDING, READY, supervised
 from serving.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -123,6 +123,9 @@ class _Server(uvicorn.Server):
 
     def _end_in_order(self) -> None:
         if self._draining is None:
+            if self._control is not None:
+                with contextlib.suppress(OSError):  # where there is no parent any more
+                    self._control.send(ENDING)
             self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     def _read_again(self) -> None:

@@ -128,6 +128,20 @@ def test_a_killed_process_is_replaced_while_the_other_answers(bundles: Path, tmp
         assert program.end() == 0
 
 
+def test_a_process_that_is_told_to_end_gets_no_new_connection_and_is_replaced(tmp_path: Path) -> None:
+    build_bundle(tmp_path / "slow", "lstm", "1h", behaviour="slow")
+    with two(tmp_path / "slow", tmp_path, "--workers", "1", "--queue", "8") as program:
+        before = pids(program)
+        answers, threads = at_work(program, 4)
+        os.kill(before[0], signal.SIGTERM)
+        wait_for(lambda: any(line["message"] == "draining" for line in program.lines()))
+        assert {httpx.get(program.url + "/ping").status_code for _ in range(8)} == {200}
+        for thread in threads:
+            thread.join(30)
+        wait_for(lambda: states(program) == ["ready", "ready"] and before[0] not in pids(program))
+    assert answers == [200] * 4
+
+
 def test_a_replacement_that_cannot_serve_is_tried_again_and_the_other_serves_on(bundles: Path, tmp_path: Path) -> None:
     with two(bundles, tmp_path) as program:
         first, second = pids(program)
