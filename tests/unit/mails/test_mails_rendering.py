@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusiontrade.accounts.codes import LIFE_SECONDS
 from fusiontrade.cloud.mail import wire_form
 from fusiontrade.mails import KINDS, BadMail, Kind, Mail
 from fusiontrade.mails.outbound import WITH_CODE
@@ -88,6 +89,10 @@ def test_each_kind_says_what_it_is_about_in_both_parts(kind: Kind, subject: str,
         assert told in words
         assert "Hello Ada Lovelace," in words
         assert "never ask for your password" in words
+
+
+def test_what_mails_say_of_a_codes_life_is_its_life() -> None:
+    assert LIFE_SECONDS == {"verification": 24 * 3600, "reset": 15 * 60}  # as the two templates say
 
 
 def test_headers_name_sender_recipient_and_instant() -> None:
