@@ -26,7 +26,10 @@ def log(count: int, *more: str) -> str:
 
 def test_every_row_is_imported_and_told(alice: Caller, bob: Caller) -> None:
     answer = alice.import_csv(log(120, f"2025-07-31T00:00:00Z,GC=F,4h,SELL,{END}".replace("1.104,1.097", "1.0,1.2")))
-    assert (answer.status, answer.json()) == (200, {"rows": 121, "imported": 121, "skipped": 0, "errors": []})
+    assert (answer.status, answer.json()) == (
+        200,
+        {"rows": 121, "imported": 121, "skipped": 0, "failed": 0, "errors": []},
+    )
     told = alice("GET", "/stats").json()
     assert (told["total"], told["wins"], told["by_symbol"]["GC=F"]["wins"]) == (121, 121, 1)
     assert bob("GET", "/stats").json()["total"] == 0
@@ -41,10 +44,18 @@ def test_one_faulty_row_imports_nothing_and_is_named(alice: Caller) -> None:
     assert alice("GET", "").json()["items"] == []
 
 
+def test_a_file_of_faults_has_a_report_that_can_be_kept(alice: Caller) -> None:
+    body = HEAD + "\n" + f"never,{'x' * 100},1h,BUY,{END}\n" * MOST_ROWS
+    answer = alice.import_csv(body, **{"Idempotency-Key": "import-faults"})
+    report = answer.json()
+    assert (answer.status, report["failed"], len(report["errors"])) == (200, MOST_ROWS, 200)
+    assert alice.import_csv(body, **{"Idempotency-Key": "import-faults"}).json() == report
+
+
 def test_the_same_file_again_skips_every_row(alice: Caller) -> None:
     alice.import_csv(log(50))
     answer = alice.import_csv(log(55, log(1).splitlines()[1]))
-    assert answer.json() == {"rows": 56, "imported": 5, "skipped": 51, "errors": []}
+    assert answer.json() == {"rows": 56, "imported": 5, "skipped": 51, "failed": 0, "errors": []}
     assert alice("GET", "/stats").json()["total"] == 55
 
 
@@ -58,7 +69,7 @@ def test_a_row_that_is_settled_already_is_not_written_over(journal: Journal, ali
 def test_the_same_key_imports_once_and_another_file_under_it_is_refused(alice: Caller) -> None:
     key = {"Idempotency-Key": "import-0001"}
     first, again = alice.import_csv(log(3), **key), alice.import_csv(log(3), **key)
-    assert again.json() == first.json() == {"rows": 3, "imported": 3, "skipped": 0, "errors": []}
+    assert again.json() == first.json() == {"rows": 3, "imported": 3, "skipped": 0, "failed": 0, "errors": []}
     assert alice.import_csv(log(4), **key).status == 422
 
 

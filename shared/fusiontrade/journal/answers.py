@@ -158,7 +158,7 @@ class ImportReport(_Answer):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"rows": 2, "imported": 0, "skipped": 0, "errors": [
+                {"rows": 2, "imported": 0, "skipped": 0, "failed": 1, "errors": [
                     {"row": 2, "field": "symbol", "message": "no market data source knows the symbol 'NOSUCH'"}
                 ]}
             ]
@@ -168,7 +168,8 @@ class ImportReport(_Answer):
     rows: Count
     imported: Count
     skipped: Count = Field(description="rows that were in the journal already, or twice in the file")
-    errors: list[RowFault]
+    failed: Count = Field(description="rows that have a fault")
+    errors: list[RowFault] = Field(description="one for each faulty row, the first 200")
 
 
 def statistics_answer(told: dict[str, Any]) -> StatisticsAnswer:

@@ -1,6 +1,6 @@
 """An older log of predictions, read row by row and imported whole or not at all.
 
-Always true here: a file with a faulty row imports nothing, and the report names every faulty row; a row that is in the
+Always true here: a file with a faulty row imports nothing, and the report names the faulty rows; a row that is in the
 journal already is skipped, so the same file twice is the same journal; an import that the database breaks off is taken
 back as far as it answers, and repeating it completes it.
 
@@ -28,9 +28,11 @@ from fusiontrade.journal.store import Journal
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
 
-__all__ = ["ALIASES", "MOST_ROWS", "Fault", "import_log", "read_log"]
+__all__ = ["ALIASES", "MOST_FAULTS", "MOST_ROWS", "Fault", "import_log", "read_log"]
 
 MOST_ROWS = 5000
+MOST_FAULTS = 200
+"""Faults that a report names; ``failed`` counts all of them."""
 _MOST_AT_ONCE = 40
 _MINUTE = 60_000
 _HORIZON_BARS = 4
@@ -102,13 +104,15 @@ def import_log(journal: Journal, owner: str, body: bytes, now: int) -> dict[str,
         If the database does not answer.
     """
     entries, faults = read_log(body, owner, now)
-    rows = len(entries) + len({fault.row for fault in faults})
+    rows = len(entries) + len(faults)
     added = [] if faults else _added(journal, entries)
+    named = faults[:MOST_FAULTS]
     return {
         "rows": rows,
         "imported": len(added),
         "skipped": 0 if faults else rows - len(added),
-        "errors": [{"row": fault.row, "field": fault.field, "message": fault.message} for fault in faults],
+        "failed": len(faults),
+        "errors": [{"row": fault.row, "field": fault.field, "message": fault.message} for fault in named],
     }
 
 
@@ -124,7 +128,7 @@ def _added(journal: Journal, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def read_log(body: bytes, owner: str, now: int) -> tuple[list[Entry], list[Fault]]:
-    """Return the entries of a log and the faults of those rows that are none; raises as `import_log`."""
+    """Return the entries of a log, and one fault of each row that is none; raises as `import_log`."""
     entries: list[Entry] = []
     faults: list[Fault] = []
     for number, row in enumerate(_rows(body), start=1):
