@@ -1,9 +1,10 @@
 """Several processes behind one port: Python computes in one thread at a time, so each core gets an interpreter.
 
 The parent holds the port, accepts connections and hands each, in turn, to a child; it parses nothing and imports
-nothing that computes. Always true here: a connection goes to a child that is ready where there is one; a child that
-ends unasked is replaced, after growing pauses where the replacement does not become ready, while another still
-serves; the program ends when it was told to, or when no child can serve; children do not outlive their parent.
+nothing that computes. Always true here: a connection goes to a child that is ready and has said so of late where
+there is one, and waits where none can take it; a child that ends unasked is replaced, after growing pauses where the
+replacement does not become ready, while another still serves; the program ends when it was told to, or when no child
+can serve; children do not outlive their parent.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["AT_ONCE", "ENDING", "READY", "supervised"]
 _log = logging.getLogger(__name__)
 
 READY = b"r"
-"""What a child says on its control socket once it serves."""
+"""What a child says on its control socket every second while it serves."""
 
 ENDING = b"e"
 """What a child says there once it refuses new requests."""
@@ -35,6 +36,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _LONGEST_PAUSE = 30.0
 _ENOUGH = 28.0  # seconds from the wish to end until children are killed: the program ends in less than 30
 _ACCEPTED_AT_ONCE = 64
+_SILENT = 5.0  # seconds without a word after which a child is asked last
+_TRY_AGAIN = 0.01
 
 Serve = Callable[[int, socket.socket], int]
 """Serves in a child, given its number and its control socket; returns the exit code."""
@@ -48,6 +51,8 @@ class _Child:
     ----------
     read_again
         It was told to read the bundles again before it could hear that.
+    heard
+        When it last said that it is ready, of `time.monotonic`.
     pause, due
         Seconds before the next start, and the time of `time.monotonic` at which it is.
     """
@@ -56,6 +61,7 @@ class _Child:
     pid: int = 0
     control: socket.socket | None = None
     ready: bool = False
+    heard: float = 0.0
     read_again: bool = False
     pause: float = 0.0
     due: float = 0.0
@@ -76,6 +82,7 @@ class _Parent:
         self._children = [_Child(number) for number in range(processes)]
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._waker = socket.socketpair()
+        self._waiting: socket.socket | None = None
         self._turn = 0
         self._code = 0
         self._is_ending = False
@@ -102,11 +109,17 @@ class _Parent:
     def _patience(self) -> float | None:
         """Return the seconds until something is due, None where only others can cause it."""
         times = [child.due for child in self._children if not child.pid and not self._is_ending]
+        if self._waiting is not None:
+            times.append(time.monotonic() + _TRY_AGAIN)
         soonest = min([*times, self._kill_at])
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
     def _on_time(self) -> None:
         now = time.monotonic()
+        if self._waiting is not None and self._is_handed_on(self._waiting):
+            self._waiting.close()
+            self._waiting = None
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         if now >= self._kill_at:
             self._kill_at = float("inf")
             _signal(self._children, signal.SIGKILL)
@@ -173,22 +186,28 @@ class _Parent:
                 _log.error("a connection could not be accepted", extra={"reason": str(error)})
                 time.sleep(0.01)
                 return
-            with connection, contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._hand_on(connection)
+            if not self._is_handed_on(connection):
+                self._waiting = connection  # and whoever comes after it waits in the backlog
+                self._selector.unregister(self._listener)
+                return
+            connection.close()
 
-    def _hand_on(self, connection: socket.socket) -> None:
-        """Give ``connection`` to the next child, a ready one where there is one; without any it is closed."""
+    def _is_handed_on(self, connection: socket.socket) -> bool:
+        """Give ``connection`` to the next child, one that serves where there is one; False where none can take it."""
         self._turn += 1
         count = len(self._children)
         turns = [self._children[(self._turn + step) % count] for step in range(count)]
-        for child in sorted(turns, key=lambda child: not child.ready):
+        now = time.monotonic()
+        for child in sorted(turns, key=lambda child: (not child.ready, now - child.heard > _SILENT)):
             if child.control is not None:
                 try:
                     socket.send_fds(child.control, [b"c"], [connection.fileno()])
                 except OSError:  # it has just ended, or does not take what it is given
                     continue
-                return
+                return True
+        return False
 
     def _hear(self, child: _Child) -> None:
         control = child.control
@@ -201,8 +220,9 @@ class _Parent:
         except OSError:
             said = b""
         if READY in said:
-            child.ready, child.pause = True, 0.0
+            child.ready, child.heard, child.pause = True, time.monotonic(), 0.0
             if child.read_again:
+                child.read_again = False
                 _signal([child], signal.SIGHUP)
         if ENDING in said:
             child.ready = False
@@ -217,13 +237,12 @@ class _Parent:
 
     def _heed(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            for number in set(self._wakeup.recv(256)):
-                if number == signal.SIGCHLD:
-                    self._bury()
-                elif number == signal.SIGHUP:
-                    self._read_again()
-                else:
-                    self._end()
+            heard = set(self._wakeup.recv(256))
+            self._bury()  # whatever was heard: a signal may be lost where there are many
+            if signal.SIGHUP in heard:
+                self._read_again()
+            if heard & {signal.SIGTERM, signal.SIGINT}:
+                self._end()
 
     def _read_again(self) -> None:
         for child in self._children:

@@ -84,6 +84,13 @@ class _Server(uvicorn.Server):
             asyncio.get_running_loop().add_reader(self._control, self._take)
         self._loading = asyncio.create_task(self._service.start())
 
+    async def on_tick(self, counter: int) -> bool:
+        """Tell the parent every second that this process serves: one that hangs shall get no connections."""
+        if self._control is not None and counter % 10 == 0 and self._service.state is State.READY:
+            with contextlib.suppress(OSError):
+                self._control.send(READY)
+        return await super().on_tick(counter)
+
     def _take(self) -> None:
         """Take the connections that the parent handed over; end in order where there is no parent any more."""
         loop, control = asyncio.get_running_loop(), self._control
@@ -96,6 +103,8 @@ class _Server(uvicorn.Server):
                     break
                 if AT_ONCE in said:
                     self._end()
+                if b"c" in said and not files:
+                    _log.error("a connection was lost: no file descriptor is left for it")
                 for file in files:
                     connection = socket.socket(fileno=file)
                     connection.setblocking(False)
@@ -150,9 +159,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     configure_logs(settings.log_level)
     try:
-        listener = socket.create_server((settings.host, settings.port), backlog=_BACKLOG)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another with --port"
+        where = f"{settings.host}:{settings.port} ({error.strerror})"
+        reason = f"cannot listen on {where}: choose another with --port, or an address of this machine with --host"
         _log.critical("not able to serve", extra={"reason": reason})
         return 1
     _log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1], "pid": os.getpid()})

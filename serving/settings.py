@@ -17,6 +17,7 @@ STARTER_BUNDLES = Path(__file__).parent / "starter"
 
 _SAGEMAKER_BUNDLES = Path("/opt/ml/model")
 _PREFIX = "SERVING_"
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 _MOST_PROCESSES = 256
 
 
@@ -109,8 +110,18 @@ class ServingSettings(BaseModel):
 
 
 def _cores() -> int:
-    """Return how many cores this program may use, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this program may use: its affinity and its container's quota may allow it fewer."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _quota(_CPU_MAX)))
+
+
+def _quota(cpu_max: Path) -> int:
+    """Return the whole cores that a cgroup's ``cpu.max`` (quota and period in µs) allows, rounded up."""
+    try:
+        quota, period = cpu_max.read_text().split()
+        return -(-int(quota) // int(period))
+    except (OSError, ValueError):  # no cgroup of version 2, or its word for no limit
+        return _MOST_PROCESSES
 
 
 def _finds_gpu(device: object) -> bool:

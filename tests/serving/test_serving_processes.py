@@ -7,8 +7,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -315,3 +317,46 @@ def test_expositions_of_processes_become_one_with_every_sample_kept() -> None:
     samples = [line for line in text.splitlines() if not line.startswith("#")]
     each = [line for one in (first, second) for line in one.exposition().splitlines() if not line.startswith("#")]
     assert len(samples) == len(each)
+
+
+def test_a_process_that_hangs_gets_no_more_connections(bundles: Path, tmp_path: Path) -> None:
+    with two(bundles, tmp_path) as program:
+        stopped, _ = pids(program)
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            time.sleep(6)
+            answers = [httpx.get(program.url + "/ping", timeout=3).status_code for _ in range(20)]
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        assert answers == [200] * 20
+        wait_for(lambda: states(program) == ["ready", "ready"])
+
+
+def test_connections_that_no_process_takes_wait_and_are_answered(bundles: Path, tmp_path: Path) -> None:
+    with two(bundles, tmp_path) as program:
+        own = pids(program)
+        for pid in own:
+            os.kill(pid, signal.SIGSTOP)
+        with contextlib.ExitStack() as stack:
+            waiting = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", program.port), timeout=20))
+                for _ in range(900)
+            ]
+            for connection in waiting:
+                connection.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            for pid in own:
+                os.kill(pid, signal.SIGCONT)
+            answers = [connection.recv(12) for connection in waiting]
+        assert answers == [b"HTTP/1.1 200"] * 900
+
+
+def test_an_address_of_version_6_is_listened_on(bundles: Path, tmp_path: Path) -> None:
+    with serving(bundles, tmp_path / "log", "--processes", "2", "--host", "::1", ready=False) as program:
+        wait_for(lambda: answers_on_ipv6(program.port))
+
+
+def answers_on_ipv6(port: int) -> bool:
+    try:
+        return httpx.get(f"http://[::1]:{port}/ping").status_code == 200
+    except httpx.TransportError:
+        return False

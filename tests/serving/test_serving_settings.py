@@ -59,3 +59,13 @@ def test_no_more_processes_than_cores_that_may_be_used_nor_than_there_can_be(mon
     assert ServingSettings.from_environment({"SERVING_DEVICE": "cpu"}).processes == 1
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(384)), raising=False)
     assert ServingSettings.from_environment({"SERVING_DEVICE": "cpu"}).processes == 256
+
+
+@pytest.mark.parametrize(("text", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 6)])
+def test_a_containers_quota_of_cores_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, cores: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(text + "\n")
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    monkeypatch.setattr("serving.settings._CPU_MAX", tmp_path / "cpu.max")
+    assert ServingSettings.from_environment({"SERVING_DEVICE": "cpu"}).processes == cores
