@@ -1,0 +1,44 @@
+"""What the emulator is given on a laptop besides its own code."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+from infra.local.emulator import one_at_a_time, remember_what_was_read
+
+
+def test_condition_is_read_once_and_what_was_read_cannot_be_spoilt() -> None:
+    read: list[str] = []
+
+    def tokenize(text: str) -> list[tuple[str, str]]:
+        read.append(text)
+        return [("NAME_REF", word) for word in text.split()]
+
+    dynamodb = SimpleNamespace(_tokenize=tokenize, _condition_syntax_error=lambda text, slot: f"{slot}: {text}")
+    remember_what_was_read(dynamodb)
+    dynamodb._tokenize("#pk = :pk").clear()
+    assert [word for _, word in dynamodb._tokenize("#pk = :pk")] == ["#pk", "=", ":pk"]
+    assert read == ["#pk = :pk"]
+    assert dynamodb._condition_syntax_error("#a", "FilterExpression") == "FilterExpression: #a"
+    assert dynamodb._condition_syntax_error("#a", "KeyConditionExpression") == "KeyConditionExpression: #a"
+
+
+def test_saves_never_overlap() -> None:
+    inside, most = 0, 0
+
+    def save() -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.01)
+        inside -= 1
+
+    locked = one_at_a_time(save)
+    threads = [threading.Thread(target=locked) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
