@@ -104,6 +104,7 @@ def test_a_reset_that_is_killed_happened_wholly_or_not_at_all(
     body = {"code": mail["code"], "new_password": "a new password of mine"}
     killed(auth_settings, "/reset-password", body, when)
     happened = when == "after"
+    assert [told["kind"] for told in mails_on(mail_queue_url)] == ["password_changed"]
     bearer = {"Authorization": f"Bearer {signed['access_token']}"}
     assert auth("GET", "/api/v1/auth/me", headers=bearer).status == (401 if happened else 200)
     for password, works in ((PASSWORD, not happened), (body["new_password"], happened)):
@@ -138,7 +139,9 @@ def test_five_requests_with_one_key_at_once_have_one_effect(
     assert other.status_code == 422
 
 
-def test_a_queue_that_is_gone_refuses_nobody_who_has_the_password(auth: Function, mail_queue_url: str) -> None:
+def test_without_the_mail_queue_users_sign_in_and_no_password_changes_unheard(
+    auth: Function, mail_queue_url: str
+) -> None:
     login = {"email": EMAIL, "password": PASSWORD}
     assert post(auth, "/login", login).status == 200
     client("sqs").delete_queue(QueueUrl=mail_queue_url)
@@ -146,5 +149,7 @@ def test_a_queue_that_is_gone_refuses_nobody_who_has_the_password(auth: Function
     assert answer.status == 200
     bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
     body = {"current_password": PASSWORD, "new_password": "a new password of mine"}
-    assert auth("POST", "/api/v1/auth/change-password", json_body=body, headers=bearer).status == 200
+    refused = auth("POST", "/api/v1/auth/change-password", json_body=body, headers=bearer)
+    assert (refused.status, refused.json()["type"]) == (503, "/problems/state-unavailable")
     assert post(auth, "/forgot-password", {"email": EMAIL}).status == 503
+    assert post(auth, "/login", login).status == 200

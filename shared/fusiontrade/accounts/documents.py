@@ -112,7 +112,7 @@ class ChangeOfProfile(BaseModel):
     """What of the account shall change; what is left out stays."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"full_name": "Ada King", "segment": "investor"}, {"hf_token": None}]}
+        json_schema_extra={"examples": [{"full_name": "Ada King", "segment": "investor"}, {"segment": None}]}
     )
 
     full_name: Name = Field(default_factory=str, description="What is left out stays.")

@@ -1,12 +1,11 @@
 """Choosing another password: with a mailed code, or with the present one.
 
 Always true here: a new password ends sessions in the transaction that stores it (all of them after a reset, all but
-the one that asked after a change), makes codes that were mailed before worthless, and its owner is told by mail.
+the one that asked after a change) and makes codes that were mailed before worthless. Its owner is told by mail before
+it is stored: a process that ends in between leaves a mail too many, and never a change that nobody was told of.
 """
 
 from __future__ import annotations
-
-import logging
 
 from fusiontrade.accounts.codes import Codes, bad_code
 from fusiontrade.accounts.identity import Identity
@@ -20,12 +19,10 @@ from fusiontrade.accounts.sign_ins import SignIns
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update, Write
-from fusiontrade.errors import Conflict, InvalidInput, Unavailable
+from fusiontrade.errors import Conflict, InvalidInput
 from fusiontrade.mails.outbound import Mail, Outbound
 
 __all__ = ["Recovery"]
-
-logger = logging.getLogger(__name__)
 
 
 class Recovery:
@@ -82,6 +79,8 @@ class Recovery:
         ------
         InvalidInput
             If the code does not work or the password must not be chosen.
+        StateUnavailable
+            If the database or the mail queue did not answer; nothing was changed.
         """
         check_password(new_password, field="body/new_password")
         redeemed = self._codes.check(code, "reset")
@@ -89,6 +88,7 @@ class Recovery:
         key = email_key(redeemed.address)
         verified, entry = self._users.writes_to_verify(redeemed.user_id, redeemed.address)
         del entry  # one transaction writes an item once
+        self._tell(redeemed.address, request_id)
         try:
             self._table.transact(
                 redeemed.spend,
@@ -99,7 +99,6 @@ class Recovery:
             )
         except ConditionFailed:
             raise bad_code() from None
-        self._tell(redeemed.address, request_id)
 
     def change(
         self, user: Identity, current_password: str, new_password: str, *, request_id: str | None = None
@@ -114,6 +113,8 @@ class Recovery:
             If the present password was wrong too often in a row.
         Conflict
             If it was changed by another request in between.
+        StateUnavailable
+            If the database or the mail queue did not answer; nothing was changed.
         """
         check_password(new_password, field="body/new_password")
         stored = self._sign_ins.check_password(user.email, current_password)
@@ -121,6 +122,7 @@ class Recovery:
             raise InvalidInput("body/new_password", "this is the current password; choose another")
         assign = {"password_hash": self._passwords.hash(new_password), "attempts": 0}
         same = Condition("#password_hash = :stored", {"stored": stored})
+        self._tell(user.email, request_id)
         try:
             self._table.transact(
                 Update(email_key(user.email), assign=assign, condition=same),
@@ -129,13 +131,8 @@ class Recovery:
             )
         except ConditionFailed:
             raise Conflict("the password was changed by another request") from None
-        self._tell(user.email, request_id)
 
     def _tell(self, address: str, request_id: str | None) -> None:
-        """Tell the owner; the password is changed, so a queue that fails is no reason to say otherwise."""
-        try:
-            entry = self._users.entry(address) or {"email": address, "full_name": ""}
-            mail = Mail("password_changed", mail_address(entry), entry["full_name"], None, self._clock())
-            self._outbound.send(mail, request_id=request_id)
-        except Unavailable:
-            logger.exception("the mail about a changed password was not queued")
+        entry = self._users.entry(address) or {"email": address, "full_name": ""}
+        mail = Mail("password_changed", mail_address(entry), entry["full_name"], None, self._clock())
+        self._outbound.send(mail, request_id=request_id)

@@ -161,15 +161,16 @@ class SignIns:
         if self._passwords.is_outdated(stored):
             assign["password_hash"] = self._passwords.hash(password)
         same = Condition("#password_hash = :stored", {"stored": stored})
+        if known and name not in known:
+            self._tell(entry, device, request_id)
         try:
             self._table.transact(Update(email_key(profile.email), assign=assign, condition=same), *writes)
         except ConditionFailed:
             raise _wrong() from None
-        if known and name not in known:
-            self._tell(entry, device, request_id)
         return SignedIn(profile, opened)
 
     def _tell(self, entry: Item, device: Device, request_id: str | None) -> None:
+        """Tell the owner, before the session is there; a queue that is away is no reason to keep the owner out."""
         agent = device.user_agent[:_MOST_CHARACTERS] or None
         mail = Mail("new_sign_in", mail_address(entry), entry["full_name"], None, self._clock(), agent)
         try:
