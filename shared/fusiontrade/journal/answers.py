@@ -81,7 +81,9 @@ class JournalEntry(_Answer):
     tp3: FiniteFloat | None
     stop_loss: FiniteFloat | None
     atr: FiniteFloat | None
-    status: Literal["PENDING", "WIN", "LOSS", "EXPIRED"]
+    status: Literal["PENDING", "WIN", "LOSS", "EXPIRED"] = Field(
+        description="a HOLD, which nothing can settle, is EXPIRED from the start and has no outcome"
+    )
     outcome_price: FiniteFloat | None
     outcome_at: Instant | None
     pips: FiniteFloat | None = Field(description="gained, negative where lost, in pips of the symbol")
