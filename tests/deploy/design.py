@@ -114,7 +114,7 @@ OWN_ITEMS = [
 QUEUES = {
     "Forecast": ("ForecastWorkerFunction", 2),
     "Jobs": ("ForecastWorkerFunction", 1),
-    "Mail": ("MailFunction", 10),
+    "Mail": ("MailFunction", 2),
 }
 MOST_AT_ONCE = {"Forecast": "ChunkConcurrency", "Jobs": "JobConcurrency", "Mail": "WorkerConcurrency"}
 RESERVED = {

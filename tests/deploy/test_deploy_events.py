@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import tomllib
+
+import pytest
 
 from infra.local.expressions import parse
 from infra.local.template import Template, read_document
@@ -57,6 +60,17 @@ def test_worker_tells_which_messages_failed_and_is_given_time_to_finish(deployed
         assert deployed[queue]["Properties"]["VisibilityTimeout"] >= 6 * timeout, queue
         told[queue] = (function, properties["BatchSize"])
     assert told == {f"{name}Queue": reader for name, reader in QUEUES.items()}
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_batch_is_done_in_time_even_where_every_message_takes_as_long_as_it_may(
+    template: Template, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAGE", "local")
+    reader, batch_size = QUEUES[name]
+    function = template.functions[reader]
+    worker = importlib.import_module(f"functions.{function.title}.app")
+    assert batch_size * worker.SECONDS_FOR_ONE <= function.timeout
 
 
 def test_as_much_concurrency_is_reserved_as_the_queues_of_a_worker_use(
