@@ -106,13 +106,13 @@ def test_attacker_with_a_stopwatch_cannot_tell_known_from_unknown_addresses(auth
 
 
 @pytest.mark.usefixtures("crowd")
-def test_the_stopwatch_would_notice_a_login_that_hashes_for_known_addresses_only(
+def test_the_stopwatch_would_notice_a_login_that_works_for_known_addresses_only(
     auth: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Passwords.verify
 
     def lazy(self: Passwords, password: str, stored: str | None) -> bool:
-        return stored is not None and real(self, password, stored)
+        return stored is not None and [real(self, password, stored) for _ in range(4)][-1]
 
     monkeypatch.setattr(Passwords, "verify", lazy)
     send = CALLS["login"]
