@@ -179,6 +179,10 @@ def test_every_answer_has_the_security_headers(client: AsgiClient) -> None:
     for path in ("/api/v1/things/x", "/nowhere", "/api/v1/things/fail/crash"):
         headers = client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-opener-policy"] == "same-origin"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
         assert headers["cache-control"] == "no-store"
         assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
         assert headers["strict-transport-security"].startswith("max-age=63072000")
