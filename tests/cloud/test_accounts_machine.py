@@ -39,7 +39,7 @@ from tests.support.aws_fixtures import DERIVATION_SECRET
 from tests.support.emulator import make_table
 
 ASKED = os.environ.get("ACCOUNTS_MACHINE_STEPS")
-STEPS = int(ASKED or 300)
+STEPS = int(ASKED or 150)
 STEPS_A_RUN, LEAST_OF_THEM = 50, 36
 """A run has as many steps, or fewer where hypothesis ends it early; on average it has more than the second number."""
 
