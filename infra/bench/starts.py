@@ -27,6 +27,7 @@ _PLAIN = "FastAPI + Mangum alone"
 _LAYERS = ("SharedLayer", "ApiLayer")
 _BUILT = (
     ("AuthFunction", "/api/v1/auth/me", 401, ("dynamodb",)),
+    ("JournalFunction", "/api/v1/journal/stats", 401, ("dynamodb",)),
     ("DocsFunction", "/api/health", 200, ()),
 )
 
@@ -47,9 +48,12 @@ def _from_sources() -> Iterator[Row]:
     python = environment.interpreter("dev")
     variables = {**_VARIABLES, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "shared")])}
     plain = fresh(python, PLAIN, variables)
-    auth, docs = "functions.auth.app", "functions.docs.app"
+    auth, journal, docs = "functions.auth.app", "functions.journal.app", "functions.docs.app"
     measured = {
         f"auth {_WHAT}": (_answer(auth, "/api/v1/auth/me", 401, "dynamodb"), TARGET, "botocore client included"),
+        f"journal {_WHAT}": (
+            _answer(journal, "/api/v1/journal/stats", 401, "dynamodb"), TARGET, "botocore client included"
+        ),
         f"docs {_WHAT}": (_answer(docs, "/api/health", 200), TARGET, ""),
         "auth handler, first request with a token": (
             f"from infra.bench.handlers import token_answer; token_answer({auth!r}, '/api/v1/auth/me')", None,
