@@ -16,13 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from fusiontrade.clock import iso, parse_iso
@@ -97,7 +97,7 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.ports = [free_port() for _ in range(3)]
-        self._output = folder / "console.txt"
+        self._folder, self._output = folder, folder / "console.txt"
         named = zip(("--port", "--serving-port", "--emulator-port"), map(str, self.ports), strict=True)
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
@@ -123,6 +123,10 @@ class Stack:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(30)
 
+    def _said(self) -> str:
+        """Return the end of the stack's log."""
+        return "".join((self._folder / "state" / "log" / "fusiontrade.log").read_text().splitlines(keepends=True)[-40:])
+
     def ask(self, method: str, path: str, token: str = "", body: Mapping[str, str] | None = None) -> tuple[float, Any]:
         """Send one request and return the seconds it took and the JSON it got."""
         request = urllib.request.Request(
@@ -132,8 +136,11 @@ class Stack:
             headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
         )
         started = time.perf_counter()
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            told = answer.read()
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                told = answer.read()
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{method} {path}: {error.code} {error.read()!r}\n{self._said()}") from error
         return time.perf_counter() - started, json.loads(told)
 
 
@@ -159,14 +166,14 @@ def questions(count: int) -> list[Question]:
 
 
 def measured(stack: Stack, token: str, asked: Sequence[Question], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each question; they are asked in turn, ``rounds`` times."""
+    """Return the least seconds of each question; they are asked in turn, ``rounds`` times."""
     found: dict[str, list[float]] = {}
     for turn in range(rounds + 1):
         for question in asked:
             seconds, _ = stack.ask("GET", f"/api/v1/journal{question.target}", token)
             if turn:  # the first round warms up
                 found.setdefault(question.name, []).append(seconds)
-    return {name: median(each) for name, each in found.items()}
+    return {name: min(each) for name, each in found.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,7 +200,7 @@ def told(
     asked: Sequence[Question], alone: Mapping[str, float], among: Mapping[str, float], options: argparse.Namespace
 ) -> int:
     """Print the table and return the exit status."""
-    print(f"{options.entries} entries of one user; {options.others} of others; medians of {options.rounds}, ms")
+    print(f"{options.entries} entries of one user; {options.others} of others; least of {options.rounds}, ms")
     print(f"{'question':<28}{'entries':>9}{'alone':>9}{'among':>9}{'ratio':>7}")
     slower = 0
     for question in asked:
