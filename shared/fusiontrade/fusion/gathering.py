@@ -13,6 +13,7 @@ from fusiontrade.deadline import Deadline
 from fusiontrade.errors import BadCandles, FusionTradeError, InvalidInput, ProviderUnavailable, Unavailable
 from fusiontrade.fusion.compose import Items
 from fusiontrade.inference.contract import BARS_NEEDED
+from fusiontrade.market.freshness import is_outlived
 from fusiontrade.market.symbols import Symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 
@@ -44,10 +45,10 @@ class Market:
         """The answer whose newest bar is the newest of all."""
         return max(self.answers.values(), key=lambda answer: int(answer.frame.close_time[-1]))
 
-    @property
-    def is_stale(self) -> bool:
-        """Whether the newest bar of all is older than the market's hours explain."""
-        return self.newest.stale
+    def is_stale(self, symbol: Symbol) -> bool:
+        """Whether the newest bar of all is older than the market's hours explain, whichever timeframes are missing."""
+        newest = self.newest
+        return newest.stale or is_outlived(int(newest.frame.close_time[-1]), symbol, newest.as_of)
 
     def of(self, items: Items) -> Market:
         """Return the market of the timeframes that the models answered for."""

@@ -226,7 +226,7 @@ class FusionService:
         kept = self._calibration.keep(symbol, learned, items, deadline=deadline)
         market = question.market.of(items)
         warnings = (*market.warnings, *said(told), *learned.warnings, *kept)
-        return Forecast(symbol, composed(symbol, market, items, warnings), market.is_stale)
+        return Forecast(symbol, composed(symbol, market, items, warnings), market.is_stale(symbol))
 
     def _with_sentiment(self, response: FusionResponse, symbol: Symbol, deadline: Deadline) -> FusionResponse:
         news = self._sentiment.read(symbol, as_of=parse_iso(response.as_of), deadline=deadline)

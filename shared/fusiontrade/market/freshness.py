@@ -7,7 +7,7 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.symbols import Symbol
 from fusiontrade.market.timeframes import Timeframe
 
-__all__ = ["fresh_until", "is_current", "is_late"]
+__all__ = ["fresh_until", "is_current", "is_late", "is_outlived"]
 
 _MINUTE = 60_000
 _DAY = 1440 * _MINUTE
@@ -25,6 +25,11 @@ def is_late(frame: CandleFrame, symbol: Symbol, end: int) -> bool:
     """Whether the newest bar is missing for longer than a feed's usual delay (20 minutes; a day for daily bars, whose
     days begin at midnights of the provider's own)."""
     return not is_current(frame, symbol, end - (_DAY if frame.timeframe is Timeframe.D1 else _GRACE))
+
+
+def is_outlived(close: int, symbol: Symbol, end: int) -> bool:
+    """Whether a quarter of an hour that closed after ``close`` (ms) should long have been there at ``end``."""
+    return calendar_of(symbol).expected_last_close(Timeframe.M15, end - _GRACE) > close
 
 
 def fresh_until(frame: CandleFrame, symbol: Symbol, end: int) -> int:

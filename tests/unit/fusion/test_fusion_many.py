@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Barrier
 from typing import Any
 
@@ -146,6 +147,28 @@ def test_stale_candles_are_said_of_the_forecast() -> None:
     found = service(PerSymbol({"EURUSD=X": late})).many(["EURUSD=X"], deadline=soon())["EURUSD=X"]
     assert isinstance(found, Forecast)
     assert found.is_stale
+
+
+@pytest.mark.parametrize(
+    ("left", "minutes", "expected"),
+    [
+        ((Timeframe.H1, Timeframe.H4), 34, False),  # the quarter of an hour at 12:15 may still be on its way
+        ((Timeframe.H1, Timeframe.H4), 36, True),
+        ((Timeframe.H4,), 59, True),
+        (INTRADAY[1:], 20, False),
+    ],
+)
+def test_a_forecast_without_short_bars_is_stale_once_newer_short_ones_should_be_there(
+    left: tuple[Timeframe, ...], minutes: int, expected: bool
+) -> None:
+    now = NOON + minutes * 60_000
+    late = ProviderUnavailable("the market is down")
+    found = dict.fromkeys(INTRADAY, late) | {
+        timeframe: replace(answer(bars("EURUSD=X", timeframe)), as_of=now) for timeframe in left
+    }
+    forecast = service(PerSymbol({"EURUSD=X": found})).many(["EURUSD=X"], deadline=soon())["EURUSD=X"]
+    assert isinstance(forecast, Forecast)
+    assert forecast.is_stale is expected
 
 
 def test_more_symbols_than_fit_a_request_are_refused() -> None:
