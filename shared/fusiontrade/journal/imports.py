@@ -5,7 +5,8 @@ journal already is skipped, so the same file twice is the same journal; an impor
 back as far as it answers, and repeating it completes it.
 
 Columns are known by several names (`ALIASES`), in any order; what else a file holds is ignored. Instants without a zone
-are UTC; they are cut to the minute. Without ``expires_at`` a row lives for four of its intervals by the clock.
+are UTC; they are cut to the minute. Without ``expires_at`` a row lives for four of its intervals by the clock, with it
+for 92 days at most: what is pending is settled by every bar of its life, fetched at once.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ MOST_FAULTS = 200
 _MOST_AT_ONCE = 40
 _MINUTE = 60_000
 _HORIZON_BARS = 4
+_LONGEST_LIFE = 92 * 86_400_000
 _EARLIEST = parse_iso("2000-01-03T00:00:00Z")
 _MOST_TEXT = 64
 
@@ -209,13 +211,22 @@ def _entry(row: Row, owner: str, now: int) -> Entry:
         "models": models,
         "bundle": "" if models else IMPORTED,
     }
-    by_clock = opened_at + _HORIZON_BARS * interval.milliseconds
-    expires_at = _instant(row, "expires_at")
+    expires_at = _expiry(row, opened_at, interval)
     if signal == HOLD:
-        return Entry(**common, expires_at=expires_at or by_clock)
+        return Entry(**common, expires_at=expires_at)
     common |= {name: _number(row, name) for name in ("tp1", "tp2", "tp3", "stop_loss")}
     common |= {"probability": _number(row, "probability", most=1), "due_at": opened_at + interval.milliseconds}
-    return _with_outcome(Entry(**common, expires_at=expires_at or by_clock), row, now)
+    return _with_outcome(Entry(**common, expires_at=expires_at), row, now)
+
+
+def _expiry(row: Row, opened_at: int, interval: Timeframe) -> int:
+    """Return when a row's life ends; settling one that never ends would fetch more bars from run to run."""
+    expires_at = _instant(row, "expires_at")
+    if expires_at is None:
+        return opened_at + _HORIZON_BARS * interval.milliseconds
+    if not opened_at < expires_at <= opened_at + _LONGEST_LIFE:
+        raise InvalidInput("expires_at", f"{row['expires_at']!r} is no moment of the 92 days after opened_at")
+    return expires_at
 
 
 def _with_outcome(pending: Entry, row: Row, now: int) -> Entry:

@@ -54,6 +54,24 @@ def test_signals_are_understood_in_several_words(signal: str, expected: str) -> 
     assert entry.status is (Status.EXPIRED if expected == "HOLD" else Status.PENDING)
 
 
+@pytest.mark.parametrize("signal", ["BUY", "HOLD"])
+@pytest.mark.parametrize(
+    ("expires_at", "is_read"),
+    [
+        ("2000-04-05T00:00:00Z", True),
+        ("2000-04-05T00:01:00Z", False),
+        ("2286-01-01T00:00:00Z", False),
+        ("2000-01-04T00:00:00Z", False),
+    ],
+)
+def test_a_row_lives_for_a_quarter_of_a_year_at_most(signal: str, expires_at: str, is_read: bool) -> None:
+    head = "opened_at,symbol,interval,signal,entry_price,tp1,stop_loss,expires_at"
+    levels = "1.1,1.2,1.0" if signal == "BUY" else ",,"
+    entries, faults = read(f"2000-01-04T00:00:00Z,EURUSD=X,1m,{signal},{levels},{expires_at}", head=head)
+    assert len(entries) == is_read
+    assert [fault.field for fault in faults] == ([] if is_read else ["expires_at"])
+
+
 def test_a_loss_without_a_price_ended_at_its_stop_and_pips_follow_from_the_prices() -> None:
     (entry,), _ = read(WON.replace("WIN,1.104", "SL_HIT,"))
     assert (entry.status, entry.outcome_price, entry.pips) == (Status.LOSS, Decimal("1.097"), Decimal("-30.00"))
