@@ -38,8 +38,9 @@ from fusiontrade.web.jobs import accepted
 from fusiontrade.web.rate_limits import counted_as
 
 MEDIA_TYPES = ("application/json", "text/csv")
-MOST_EXPORTED = 5000
-"""Entries of one download; the answer's ``Link`` says where the next ones are."""
+MOST_EXPORTED = 1200
+"""Entries of one download; the answer's ``Link`` says where the next ones are. So many fit the 6 MiB that a function
+answers, however long they are, and as CSV usually the megabyte that an import takes."""
 SECONDS_TO_READ = 10.0
 """Of one read: a page of a megabyte takes longer than an item; two tries fit the function's time."""
 

@@ -11,9 +11,14 @@ from urllib.parse import quote
 
 import pytest
 
+from functions.journal.app import MOST_EXPORTED
 from fusiontrade.cloud.session import client
+from fusiontrade.journal.entries import Entry, Model, decimal_of
+from fusiontrade.journal.exports import csv_of, json_of
 from fusiontrade.journal.settlement import Settlement, Status
 from fusiontrade.journal.store import Journal
+from fusiontrade.settings import Settings
+from infra.local.http_events import RESPONSE_LIMIT
 from tests.contract.conftest import Function
 from tests.contract.journal_calls import *  # noqa: F403 - pytest finds fixtures by name in this module
 from tests.contract.journal_calls import JOURNAL, Caller
@@ -226,6 +231,24 @@ def test_a_long_journal_is_downloaded_in_parts(
         link = answer.headers.get("link", "")
         target = "/export" + link.partition(">")[0].removeprefix("<") if link else ""
     assert found == [entry.id for entry in entries]
+
+
+def settled_at_length(models: int, name: str) -> Entry:
+    """An expired entry of ``models`` bundles whose prices have every digit that a float may have."""
+    prices = ("entry_price", "tp1", "tp2", "tp3", "stop_loss", "atr", "probability")
+    digits = dict(zip(prices, (1.1, 1.2, 1.3, 1.4, 1.0, 0.1, 0.4), strict=True))
+    entry = buy(
+        **{each: decimal_of(value + 0.0123456789012345) for each, value in digits.items()},
+        models=[Model("15m", f"{name}{number}", name) for number in range(models)],
+    )
+    return entry.settled(Settlement(Status.EXPIRED, 1.0812345678912345, entry.expires_at))
+
+
+def test_a_part_of_a_download_fits_what_a_function_answers_and_takes_back() -> None:
+    longest = json_of([settled_at_length(16, "m" * 62)] * MOST_EXPORTED)
+    assert len(json.dumps(longest)) < RESPONSE_LIMIT
+    usual = csv_of([settled_at_length(8, "patchtst-15m")] * MOST_EXPORTED)
+    assert len(usual) < Settings.from_environment({"STAGE": "local"}).max_body_bytes
 
 
 def test_no_cell_of_a_download_is_a_formula(journal: Journal, alice: Caller) -> None:
