@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cache
 
@@ -12,17 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusiontrade.clock import parse_iso
+from fusiontrade.deadline import Deadline
 from fusiontrade.journal.entries import IMPORTED, Entry, decimal_of
 from fusiontrade.journal.horizons import expiry, walked
 from fusiontrade.journal.settlement import Settlement
-from fusiontrade.journal.verification import Group, groups_of, outcomes_of
+from fusiontrade.journal.store import Journal
+from fusiontrade.journal.verification import Group, Verification, groups_of, outcomes_of
 from fusiontrade.market.calendar import calendar_of
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.providers.simulated import SimulatedProvider
-from fusiontrade.market.source import CandleAnswer
+from fusiontrade.market.source import CandleAnswer, CandleSource
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
-from tests.support.journal_entries import HOUR, buy, sell
+from tests.support.journal_entries import ALICE, HOUR, buy, sell
+from tests.support.markets import Market
 
 END = parse_iso("2026-01-09T18:00:00Z")  # weeks with Christmas, New Year and a market that opens after them
 SYMBOLS = ("EURUSD=X", "GC=F", "BTC-USD", "AAPL")
@@ -263,3 +266,23 @@ def test_the_bars_walked_never_straddle_the_entry() -> None:
                 step = walked(symbol, timeframe, at)
                 opens = calendar_of(symbol).bar_opens(step, at - step.milliseconds, at)
                 assert not len(opens) or step is Timeframe.M15 or int(opens[-1]) + step.milliseconds <= at
+
+
+class Endless(Journal):
+    """A journal that always has one more pending entry, and counts how many were read."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def pending(self, owner: str) -> Iterator[Entry]:
+        while self.read < 1000:
+            self.read += 1
+            yield buy(owner, opened_at=END - 10 * HOUR)
+
+
+def test_reading_what_a_user_has_pending_ends_with_the_time() -> None:
+    journal = Endless()
+    verification = Verification(journal, CandleSource(Market()), now_of=lambda _: END, clock=lambda: END)
+    report = verification.run_for(ALICE, Deadline.after(1.0))
+    assert journal.read < 1000
+    assert (report.checked, report.complete) == (0, False)
