@@ -120,9 +120,13 @@ def shard_of(symbol: str) -> str:
 
 
 def pips_of(symbol: Symbol, direction: str, entry: Decimal, outcome: Decimal) -> Decimal:
-    """Return the pips gained (negative: lost) from ``entry`` to ``outcome``, to two places."""
+    """Return the pips gained (negative: lost) from ``entry`` to ``outcome``, to two places.
+
+    Less than one pip has three digits: of a coin that costs a fraction of a pip, two places would leave nothing.
+    """
     sign = 1 if direction == Direction.BUY else -1
-    return (sign * (outcome - entry) / decimal_of(symbol.pip_size)).quantize(_PIP_PLACES)
+    pips = sign * (outcome - entry) / decimal_of(symbol.pip_size)
+    return pips.quantize(min(_PIP_PLACES, Decimal(1).scaleb(pips.adjusted() - 2)) if pips else _PIP_PLACES)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_what_is_no_finite_number_is_no_price(number: Any) -> None:
         ("SI=F", "30", "30.12", "12.00"),
         ("BTC-USD", "60000", "60012", "12.00"),
         ("AAPL", "200", "200.12", "12.00"),
-        ("EURUSD=X", "1.1", "1.10000049", "0.00"),
+        ("EURUSD=X", "1.1", "1.10000049", "0.00490"),
     ],
 )
 def test_pips_are_those_of_the_asset_class(symbol: str, entry: str, outcome: str, pips: str) -> None:
@@ -148,3 +148,16 @@ def test_only_what_is_pending_is_settled_and_only_by_an_outcome() -> None:
 
 def test_the_platforms_entries_have_no_user() -> None:
     assert (buy("PLATFORM").to_json()["user_id"], buy().to_json()["user_id"]) == (None, ALICE)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "entry", "outcome", "expected"),
+    [
+        ("EURUSD=X", "1.1", "1.10400004", "40.00"),
+        ("SHIB-USD", "0.00001234", "0.00001259", "0.00250"),
+        ("PEPE24478-USD", "0.00000712", "0.00000708", "-0.000400"),
+        ("SHIB-USD", "0.00001234", "0.00001234", "0.00"),
+    ],
+)
+def test_a_move_of_less_than_a_pip_keeps_three_digits(symbol: str, entry: str, outcome: str, expected: str) -> None:
+    assert pips_of(parse_symbol(symbol), "BUY", Decimal(entry), Decimal(outcome)) == Decimal(expected)
