@@ -25,7 +25,8 @@ def log(count: int, *more: str) -> str:
 
 
 def test_every_row_is_imported_and_told(alice: Caller, bob: Caller) -> None:
-    answer = alice.import_csv(log(120, f"2025-07-31T00:00:00Z,GC=F,4h,SELL,{END}".replace("1.104,1.097", "1.0,1.2")))
+    won = END.replace("1.104,1.097", "1.0,1.2").replace("WIN,1.104", "WIN,1.0")
+    answer = alice.import_csv(log(120, f"2025-07-31T00:00:00Z,GC=F,4h,SELL,{won}"))
     assert (answer.status, answer.json()) == (
         200,
         {"rows": 121, "imported": 121, "skipped": 0, "failed": 0, "errors": []},

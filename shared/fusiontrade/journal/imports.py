@@ -236,7 +236,8 @@ def _with_outcome(pending: Entry, row: Row, now: int) -> Entry:
     if status is Status.PENDING:
         return pending
     entry, target, stop = pending.levels
-    price = _number(row, "outcome_price") or {Status.WIN: target, Status.LOSS: stop}.get(status)
+    said = _number(row, "outcome_price")
+    price = {Status.WIN: target, Status.LOSS: stop}.get(status) if said is None else said
     at = _instant(row, "outcome_at") or _instant(row, "expires_at")
     if price is None or price <= 0:
         raise InvalidInput("outcome_price", f"a row that is {status} needs the price it ended at")
@@ -245,6 +246,8 @@ def _with_outcome(pending: Entry, row: Row, now: int) -> Entry:
             "outcome_at", f"a row that is {status} needs the moment, not before opened_at and not to come"
         )
     pips = pips_of(parse_symbol(pending.symbol), pending.signal, entry, price)
+    if (status is Status.WIN and pips <= 0) or (status is Status.LOSS and pips >= 0):
+        raise InvalidInput("outcome_price", f"a {pending.signal} at {entry} that ended at {price} is no {status}")
     return replace(pending, status=status, outcome_price=price, outcome_at=at, pips=pips, due_at=None)
 
 

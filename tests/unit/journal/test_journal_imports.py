@@ -72,6 +72,12 @@ def test_a_row_lives_for_a_quarter_of_a_year_at_most(signal: str, expires_at: st
     assert [fault.field for fault in faults] == ([] if is_read else ["expires_at"])
 
 
+@pytest.mark.parametrize("outcome", ["WIN,1.05", "WIN,1.1", "WIN,0", "LOSS,1.2", "LOSS,1.1", "EXPIRED,0", "EXPIRED,"])
+def test_a_price_that_contradicts_its_outcome_is_a_fault(outcome: str) -> None:
+    entries, faults = read(WON.replace("WIN,1.104", outcome))
+    assert (entries, [fault.field for fault in faults]) == ([], ["outcome_price"])
+
+
 def test_a_loss_without_a_price_ended_at_its_stop_and_pips_follow_from_the_prices() -> None:
     (entry,), _ = read(WON.replace("WIN,1.104", "SL_HIT,"))
     assert (entry.status, entry.outcome_price, entry.pips) == (Status.LOSS, Decimal("1.097"), Decimal("-30.00"))
