@@ -80,6 +80,7 @@ class ModelUser:
 
     password: str
     is_verified: bool = False
+    is_disputed: bool = False
     attempts: int = 0
     attempted_at: int = 0
     codes: dict[str, ModelCode] = field(default_factory=dict)
@@ -181,7 +182,10 @@ class AccountsMachine(RuleBasedStateMachine):
         elif user.is_verified:
             assert (self.mails.kinds[-1], self.mails.all[-1].to) == ("already_registered", email)
         else:
-            self.expect_code(email, "verification")
+            if password != user.password:
+                user.is_disputed = True
+                self.spend(email, "verification")
+            self.expect_code(email, "reset" if user.is_disputed else "verification")
 
     @rule(email=emails, occasion=st.sampled_from(["resend", "forgot"]))
     def ask_for_a_code(self, email: str, occasion: str) -> None:
@@ -190,7 +194,7 @@ class AccountsMachine(RuleBasedStateMachine):
         if not may or user is None or (occasion == "resend" and user.is_verified):
             assert self.mails.kinds[-1] == "nobody"
         else:
-            self.expect_code(email, "reset" if occasion == "forgot" else "verification")
+            self.expect_code(email, "reset" if occasion == "forgot" or user.is_disputed else "verification")
 
     @precondition(lambda self: any(user.codes for user in self.users.values()))
     @rule(pick=picks)

@@ -91,12 +91,39 @@ def test_an_unverified_account_gets_its_verification_again_and_the_older_code_is
     accounts: Accounts, mails: KeptMails
 ) -> None:
     register(accounts)
-    register(accounts, ADA, NEW, "Eve")
+    register(accounts, ADA, PASSWORD, "Eve")
     first, second = mails.all
     assert (second.kind, second.to, second.name) == ("verification", ADA, "Ada")
     refused(accounts, first.code or "")
     accounts.registration.verify(second.code or "")
     assert is_verified(accounts)
+
+
+def test_a_password_that_somebody_else_chose_is_never_verified_by_the_owner_of_the_address(
+    accounts: Accounts, mails: KeptMails
+) -> None:
+    register(accounts, ADA, "chosen by the attacker", "Eve")
+    thief = sign_in(accounts, "chosen by the attacker")
+    register(accounts)
+    resend(accounts)
+    assert mails.kinds == ["verification", "reset", "reset"]
+    refused(accounts, mails.code("verification"))
+    accounts.recovery.reset(mails.code("reset"), NEW)
+    assert sign_in(accounts, NEW).profile.is_verified
+    assert not Gate(accounts.table, StandingClock()).check(thief.profile.id, thief.opened.session_id)
+    with pytest.raises(Unauthenticated):
+        sign_in(accounts, "chosen by the attacker")
+
+
+def test_an_attacker_who_registers_again_cannot_get_the_owners_code_to_verify_another_password(
+    accounts: Accounts, mails: KeptMails
+) -> None:
+    register(accounts)
+    register(accounts, ADA, "chosen by the attacker", "Eve")
+    register(accounts, ADA, PASSWORD)
+    assert mails.kinds == ["verification", "reset", "reset"]
+    accounts.recovery.reset(mails.code("reset"), NEW)
+    assert sign_in(accounts, NEW).profile.full_name == "Ada"
 
 
 def test_mail_goes_to_the_address_as_its_owner_wrote_it_and_never_as_somebody_else_does(
@@ -108,12 +135,14 @@ def test_mail_goes_to_the_address_as_its_owner_wrote_it_and_never_as_somebody_el
     assert [mail.to for mail in mails.all] == ["Ada@Straße.example"] * 3
 
 
-@pytest.mark.parametrize("state", ["unknown", "unverified", "verified"])
+@pytest.mark.parametrize("state", ["unknown", "unverified", "disputed", "verified"])
 def test_a_request_costs_the_same_calls_messages_and_items_for_every_address(
     accounts: Accounts, mails: KeptMails, state: str
 ) -> None:
     if state != "unknown":
         register(accounts)
+    if state == "disputed":
+        register(accounts, ADA, NEW)
     if state == "verified":
         accounts.registration.verify(mails.code("verification"))
     for ask, items in ((register, 3), (forgot, 1), (resend, 1)):

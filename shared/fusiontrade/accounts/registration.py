@@ -1,21 +1,23 @@
 """Registering, and proving that an address is one's own.
 
-Always true here: registering hashes, counts, reads once, sends one message and writes one transaction of the same size
-for every address; who asks learns nothing about it. The owner of an account that is there is told by mail.
+Always true here: registering counts, reads once, hashes once, sends one message and writes one transaction of the same
+size for every address; who asks learns nothing about it. The owner of an account that is there is told by mail. An
+address that was registered with two passwords is proved by choosing a third: a code that only verifies would let the
+owner vouch for a password that somebody else chose.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fusiontrade.accounts.codes import Codes, bad_code
+from fusiontrade.accounts.codes import Codes, Purpose, bad_code
 from fusiontrade.accounts.mailings import Mailings
 from fusiontrade.accounts.password_rules import check_password
 from fusiontrade.accounts.passwords import Passwords
-from fusiontrade.accounts.profiles import mail_address, profile_of_entry
+from fusiontrade.accounts.profiles import email_key, mail_address, profile_of_entry
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import Clock
-from fusiontrade.cloud.tables import ConditionFailed, Table, Write
+from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update, Write
 from fusiontrade.cloud.values import Item
 from fusiontrade.mails.outbound import Mail
 
@@ -67,17 +69,18 @@ class Registration:
             If the database or the mail queue did not answer; asking again does what is missing.
         """
         check_password(password)
-        hashed = self._passwords.hash(password)
         may_send = self._mailings.may_send("register", email)
         there = self._users.entry(email)
         if there is None:
             fresh = self._users.new_profile(email, full_name, user_id=asked.user_id)
             code, put = self._codes.fresh(fresh.id, fresh.email, "verification", asked.nonce)
+            hashed = self._passwords.hash(password)
             writes = [*self._users.writes_to_create(fresh, hashed, mail_to=email.strip()), put]
             mail: Mail | None = Mail("verification", email.strip(), full_name, code, self._clock())
         else:
-            last, mail = self._to_owner(there, asked.nonce)
-            writes = [self._mailings.decoy(), self._mailings.decoy(), last if may_send else self._mailings.decoy()]
+            writes, mail = self._again(there, password, asked.nonce)
+            if not may_send:
+                writes = self._decoys(len(writes))
         self._mailings.send(mail if may_send else None, request_id=asked.request_id)
         return writes
 
@@ -88,7 +91,7 @@ class Registration:
         write: Write = self._mailings.decoy()
         mail = None
         if may_send and there is not None and not there["is_verified"]:
-            write, mail = self._to_owner(there, asked.nonce)
+            write, mail = self._code_for(there, asked.nonce)
         self._mailings.send(mail, request_id=asked.request_id)
         return [write]
 
@@ -106,9 +109,26 @@ class Registration:
         except ConditionFailed:
             raise bad_code() from None
 
-    def _to_owner(self, entry: Item, nonce: str) -> tuple[Write, Mail]:
-        owner, to = profile_of_entry(entry), mail_address(entry)
-        if owner.is_verified:
-            return self._mailings.decoy(), Mail("already_registered", to, owner.full_name, None, self._clock())
-        code, put = self._codes.fresh(owner.id, owner.email, "verification", nonce)
-        return put, Mail("verification", to, owner.full_name, code, self._clock())
+    def _again(self, entry: Item, password: str, nonce: str) -> tuple[list[Write], Mail]:
+        """Return what registering an address does that has an account; one hashing, as for one that has none."""
+        if entry["is_verified"]:
+            self._passwords.hash(password)
+            mail = Mail("already_registered", mail_address(entry), entry["full_name"], None, self._clock())
+            return self._decoys(3), mail
+        if self._passwords.verify(password, entry["password_hash"]):
+            put, mail = self._code_for(entry, nonce)
+            return [*self._decoys(2), put], mail
+        put, mail = self._code_for({**entry, "is_disputed": True}, nonce)
+        unverified = Condition("#is_verified = :no", {"no": False})
+        mark = Update(email_key(entry["email"]), assign={"is_disputed": True}, condition=unverified)
+        return [mark, self._codes.forget(entry["user_id"], "verification"), put], mail
+
+    def _code_for(self, entry: Item, nonce: str) -> tuple[Write, Mail]:
+        """Return a new code that proves the address of an unverified account, as it is written and as it is mailed."""
+        owner = profile_of_entry(entry)
+        kind: Purpose = "reset" if entry.get("is_disputed") else "verification"
+        code, put = self._codes.fresh(owner.id, owner.email, kind, nonce)
+        return put, Mail(kind, mail_address(entry), owner.full_name, code, self._clock())
+
+    def _decoys(self, count: int) -> list[Write]:
+        return [self._mailings.decoy() for _ in range(count)]

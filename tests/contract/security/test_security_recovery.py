@@ -123,3 +123,19 @@ def test_attacker_who_registers_somebody_elses_address_gets_no_key_to_keep(stran
     assert (stranger("GET", "/me").status, stranger.refresh().status) == (401, 401)
     assert stranger.login(ADA, "chosen by the attacker").status == 401
     assert owner.login(ADA, NEW).json()["user"]["is_verified"] is True
+
+
+def test_attacker_who_registers_first_does_not_get_the_account_when_its_owner_registers_too(
+    stranger: Client, inbox: Inbox
+) -> None:
+    """The owner clicks what comes; the attacker waits in a session for the address to be proved."""
+    stranger.register(ADA, "chosen by the attacker")
+    stranger.login(ADA, "chosen by the attacker")
+    owner = Client(stranger.auth)
+    owner.register(ADA, NEW)
+    assert owner("POST", "/verify-email", {"code": inbox.code("verification", ADA)}).status == 422
+    assert stranger.refresh().json()["user"]["is_verified"] is False
+    assert stranger("POST", "/api-keys", {"name": "kept", "scopes": ["read"]}).status == 403
+    assert owner("POST", "/reset-password", {"code": inbox.code("reset", ADA), "new_password": NEW}).status == 200
+    assert owner.login(ADA, NEW).json()["user"]["is_verified"] is True
+    assert stranger.refresh().status == 401
