@@ -157,6 +157,17 @@ def test_a_request_costs_the_same_calls_messages_and_items_for_every_address(
             return  # from here on the address is known
 
 
+def test_a_code_of_a_registration_that_failed_is_no_code_of_another_address(
+    accounts: Accounts, mails: KeptMails
+) -> None:
+    """A request that failed after its mail may be repeated under its Idempotency-Key with another body."""
+    same_key = asked()
+    accounts.registration.register("eve@example.com", PASSWORD, "Eve", same_key)
+    accounts.table.transact(*accounts.registration.register(ADA, PASSWORD, "Ada", same_key))
+    refused(accounts, mails.code("verification", "eve@example.com"))
+    accounts.registration.verify(mails.code("verification"))
+
+
 def written(table: str) -> set[str]:
     items = client("dynamodb").scan(TableName=table)["Items"]
     return {item["pk"]["S"] + item["sk"]["S"] for item in items}

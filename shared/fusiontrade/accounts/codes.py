@@ -61,9 +61,9 @@ class Codes:
         purpose : str
             What it is for.
         nonce : str
-            What nobody else knows and no other request has; the same one gives the same code.
+            What nobody else knows and no other request has; the same one gives the same code for the same address.
         """
-        derived = self._derivation.mac("code-secret", purpose, user_id, nonce)
+        derived = self._derivation.mac("code-secret", purpose, user_id, address, nonce)
         secret = base64.urlsafe_b64encode(derived[:24]).decode()
         item = {
             **_key(user_id, purpose),
