@@ -12,7 +12,9 @@ import unicodedata
 __all__ = ["device_of", "greeted", "one_line"]
 
 _MOST_CHARACTERS = 60
-_LINK = re.compile(r"[/@\\<>|]|://|www\.|\w{2,}\.\w{2,}", re.IGNORECASE)
+_LINK = re.compile(r"[/@\\<>|]|www\.|\w[.\u2024\u3002\uff0e\uff61]\w{2,}", re.IGNORECASE)
+"""A dot is also what browsers take for one (UTS 46); one letter before it is enough: ``x.com``, ``a-1.com``."""
+
 _BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _NO_TEXT = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
 _BROWSERS = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
@@ -36,7 +38,8 @@ def one_line(text: str) -> str:
 def greeted(name: str) -> str:
     """Return the name as a mail greets it; empty where it is none: too long, or made to be clicked on."""
     line = one_line(name)
-    return "" if len(line) > _MOST_CHARACTERS or _LINK.search(line) else line
+    seen = "".join(each for each in line if unicodedata.category(each) != "Cf")
+    return "" if len(line) > _MOST_CHARACTERS or _LINK.search(seen) else line
 
 
 def device_of(user_agent: str | None) -> str:
