@@ -137,9 +137,29 @@ def test_attempts_on_addresses_without_an_account_expire(
     guess(accounts, "nobody@example.com")
     kept = accounts_table.get({"pk": "ATTEMPTS#nobody@example.com", "sk": "ATTEMPTS"})
     assert kept is not None
-    assert kept["expires_at"] == clock.now // 1000 + 24 * 3600
+    assert kept["expires_at"] == clock.now // 1000 + 30 * 24 * 3600
     guess(accounts, "ada@example.com")
     assert accounts_table.get({"pk": "ATTEMPTS#ada@example.com", "sk": "ATTEMPTS"}) is None
+
+
+def test_attempts_of_the_days_before_do_not_tell_which_address_has_an_account(
+    accounts: Accounts, accounts_table: Table, clock: StandingClock
+) -> None:
+    emails = ("ada@example.com", "nobody@example.com")
+    for email in emails:
+        for _ in range(FREE_ATTEMPTS):
+            guess(accounts, email)
+    clock.wait(7 * 24 * 3600)
+    forget_expired(accounts_table, clock)
+    known, unknown = ([type(guess(accounts, email)) for _ in range(3)] for email in emails)
+    assert known == unknown
+
+
+def forget_expired(table: Table, clock: StandingClock) -> None:
+    """Do what the database does to items past their time."""
+    for item in table.scan().items:
+        if item.get("expires_at", clock.now) <= clock.now // 1000:
+            table.delete({"pk": item["pk"], "sk": item["sk"]})
 
 
 def test_a_sign_in_takes_three_round_trips_and_a_refusal_three_whoever_it_is(accounts: Accounts) -> None:

@@ -31,7 +31,9 @@ __all__ = ["SignIns", "SignedIn"]
 
 _GROUP = "sign_in"
 _WINDOW = Limit(PER_ADDRESS.free, 900)
-_FORGET_ATTEMPTS_SECONDS = 24 * 3600
+_FORGET_ATTEMPTS_SECONDS = 30 * 24 * 3600
+"""An account forgets nothing; a stranger who comes back after this would see which address does."""
+
 _MOST_DEVICES = 20
 _MOST_CHARACTERS = 200
 
