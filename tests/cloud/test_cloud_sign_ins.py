@@ -222,3 +222,20 @@ def test_a_dozen_parallel_sign_ins_of_one_user_all_open_sessions_that_live(
     assert {one.opened.session_id for one in signed} == {session.id for session in accounts.sessions.of_user(user)}
     gate = Gate(accounts_table, clock)
     assert all(gate.check(user, one.opened.session_id) for one in signed)
+
+
+def test_two_right_sign_ins_at_once_both_count_when_the_hash_is_renewed(
+    accounts: Accounts, accounts_table: Table, derivation: Derivation, mails: KeptMails, clock: StandingClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    stronger = accounts_on(accounts_table, derivation, mails, clock, Passwords(memory_kib=16, iterations=1))
+    real = Passwords.verify
+
+    def verify_while_another_signs_in(self: Passwords, password: str, stored: str | None) -> bool:
+        monkeypatch.setattr(Passwords, "verify", real)
+        sign_in(stronger, "ada@example.com", device=PHONE)
+        return real(self, password, stored)
+
+    monkeypatch.setattr(Passwords, "verify", verify_while_another_signs_in)
+    signed = sign_in(stronger, "ada@example.com")
+    assert len(stronger.sessions.of_user(signed.profile.id)) == 2

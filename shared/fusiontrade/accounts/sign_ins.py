@@ -167,8 +167,10 @@ class SignIns:
             self._tell(entry, device, request_id)
         try:
             self._table.transact(Update(email_key(profile.email), assign=assign, condition=same), *writes)
-        except ConditionFailed:
-            raise _wrong() from None
+        except ConditionFailed as changed:
+            if changed.item is None or not self._passwords.verify(password, changed.item["password_hash"]):
+                raise _wrong() from None
+            return self._signed_in(changed.item, password, device, request_id)  # it was only hashed anew
         return SignedIn(profile, opened)
 
     def _tell(self, entry: Item, device: Device, request_id: str | None) -> None:
