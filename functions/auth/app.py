@@ -76,7 +76,7 @@ def register(given: documents.NewUser, request: Request, accounts: Here, once: O
         return once.done(_MAILED, status=202, writes=make(given.email, given.password, given.full_name, asked))
 
 
-@auth.post("/login", operation_id="login", responses=problems(401, 429, 503))
+@auth.post("/login", operation_id="login", responses=problems(401, 409, 429, 503))
 def login(
     given: documents.Credentials, request: Request, response: Response, accounts: Here, device: ClientDevice
 ) -> documents.SignedIn:
@@ -87,7 +87,7 @@ def login(
     return _signed_in(request, signed.profile, signed.opened.session_id)
 
 
-@auth.post("/refresh", operation_id="refresh", responses=problems(401, 403, 415, 429, 503))
+@auth.post("/refresh", operation_id="refresh", responses=problems(401, 403, 409, 415, 429, 503))
 def refresh(
     *,
     request: Request,
@@ -114,7 +114,7 @@ def refresh(
     return _signed_in(request, profile, rotated.session_id)
 
 
-@auth.post("/logout", operation_id="logout", responses=problems(401, 429, 503))
+@auth.post("/logout", operation_id="logout", responses=problems(401, 409, 429, 503))
 def logout(user: CurrentUser, response: Response, accounts: Here) -> documents.Message:
     """Sign this device out: its refresh cookie and its access tokens are worthless from now on."""
     accounts.sign_out(user)
@@ -131,7 +131,7 @@ def me(user: CurrentUser, accounts: Here) -> documents.Me:
         raise Unauthenticated(_GONE) from None
 
 
-@auth.put("/me", operation_id="changeMe", responses=problems(401, 429, 503))
+@auth.put("/me", operation_id="changeMe", responses=problems(401, 409, 429, 503))
 def change_me(given: documents.ChangeOfProfile, user: CurrentUser, request: Request, accounts: Here) -> documents.Me:
     """Change the signed-in user's own account; what is left out stays."""
     changes = given.model_dump(include={"full_name", "segment"} & given.model_fields_set)
