@@ -210,9 +210,7 @@ def test_a_forged_token_is_refused_without_asking_the_database(
     forged.append("".join(shuffled))
     with round_trips() as sent:
         assert all(refused(sessions, one) for one in forged)
-        assert [sessions.holder_of(one) for one in forged] == [None] * len(forged)
     assert sent == []
-    assert sessions.holder_of(token) == ("u1", session)
 
 
 def test_the_sessions_of_a_user_are_listed_newest_first_with_their_devices(

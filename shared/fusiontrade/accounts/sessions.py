@@ -1,9 +1,9 @@
 """Sessions: families of refresh tokens, of which one is good at a time.
 
 Layout: (``USER#<id>``, ``SESSION#<session>``) with ``generation``, ``opened_at`` and ``used_at`` (ms), ``rotated_by``
-(the device of the last rotation), ``user_agent``, ``ends_at`` (s, when the family ends for good) and ``expires_at`` (s,
-TTL). A refresh token reads ``<user>.<session>.<generation>.<mac>``; the mac is derived from the three, so nothing that
-is stored lets anybody make one, and the successor of a token can be made again.
+(the device of the last rotation), ``user_agent`` and ``expires_at`` (s, TTL). A refresh token reads
+``<user>.<session>.<generation>.<mac>``; the mac is derived from the three, so nothing that is stored lets anybody make
+one, and the successor of a token can be made again.
 
 Always true here: using a token makes it worthless and its successor good, in one conditional write; the same client
 that repeats the same rotation within `GRACE_SECONDS` gets the identical successor; every other use of a token that was
@@ -116,7 +116,6 @@ class Sessions:
             "used_at": now,
             "rotated_by": device.fingerprint,
             "user_agent": device.user_agent[:_MOST_CHARACTERS],
-            "ends_at": now // 1000 + FAMILY_SECONDS,
             "expires_at": now // 1000 + REFRESH_SECONDS,
         }
         opened = Opened(session_id, self._token(_Presented(user_id, session_id, 0)), REFRESH_SECONDS)
@@ -173,14 +172,6 @@ class Sessions:
     def writes_to_close_all(self, user_id: str, keep: str | None = None) -> list[Write]:
         """Return the writes that end every session opened up to now, but for ``keep``."""
         return [self._gate.revocation_of_all(user_id, keep=keep)]
-
-    def holder_of(self, refresh_token: str) -> tuple[str, str] | None:
-        """Return the user and the session of a refresh token that we made, None for any other; no round trip."""
-        try:
-            presented = self._presented(refresh_token)
-        except Unauthenticated:
-            return None
-        return presented.user_id, presented.session_id
 
     def _presented(self, text: str) -> _Presented:
         parts = _TOKEN.fullmatch(text)

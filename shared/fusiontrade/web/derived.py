@@ -18,10 +18,9 @@ from fusiontrade.web.framework import Request
 if TYPE_CHECKING:
     from fusiontrade.accounts.addresses import Addresses
     from fusiontrade.accounts.gate import Gate
-    from fusiontrade.accounts.sessions import Sessions
     from fusiontrade.cloud.tables import Table
 
-__all__ = ["accounts_of", "addresses_of", "derivation_of", "gate_of", "sessions_of"]
+__all__ = ["accounts_of", "addresses_of", "derivation_of", "gate_of"]
 
 
 @cache
@@ -57,12 +56,3 @@ def addresses_of(request: Request) -> Addresses:
 
     state = request.app.state
     return Addresses(accounts_of(state.settings), derivation_of(state.settings), state.clock, state.limits)
-
-
-def sessions_of(request: Request) -> Sessions:
-    """Return the sessions: a FastAPI dependency."""
-    from fusiontrade.accounts.sessions import Sessions
-
-    state = request.app.state
-    table = accounts_of(state.settings)
-    return Sessions(table, derivation_of(state.settings), state.clock, gate_of(request))
