@@ -237,7 +237,7 @@ def test_every_status_seen_here_is_documented(ml: Function) -> None:
 def test_generated_requests_find_no_fault_and_nothing_of_another_user(
     ml: Function, mine: dict[str, str], theirs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generated, "ONCE", {"triggerPrediction"})  # not every text is a symbol
+    monkeypatch.setattr(generated, "RULED", {"triggerPrediction"})  # not every text is a symbol
     ml.app.state.limits = {}
     first = trigger(ml, mine).headers["location"]
     assert generated.attack(ml.app, lambda: theirs) >= 2 * generated.EXAMPLES

@@ -175,6 +175,7 @@ def forecast_in_the_background(stack: Stack, token: str) -> None:
     assert accepted.status_code == 202, accepted.text
 
     def job() -> dict[str, Any]:
+        time.sleep(1)  # a user may ask 120 times a minute
         told: dict[str, Any] = stack.get(accepted.headers["location"], token).json()
         return told
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -267,14 +268,20 @@ def test_a_wish_to_end_reaches_a_process_that_was_made_just_now(tmp_path: Path) 
     assert set(answers) == {0, 200}  # lost with the killed one, and answered by the other
 
 
-def test_children_end_with_their_parent_and_the_port_is_free_again(bundles: Path, tmp_path: Path) -> None:
-    (tmp_path / "temporary").mkdir()
-    with two(bundles, tmp_path, environ={**os.environ, "TMPDIR": str(tmp_path / "temporary")}) as program:
+@pytest.fixture
+def short() -> Iterator[str]:
+    """A folder in which sockets can have names."""
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as folder:
+        yield folder
+
+
+def test_children_end_with_their_parent_and_the_port_is_free_again(bundles: Path, tmp_path: Path, short: str) -> None:
+    with two(bundles, tmp_path, environ={**os.environ, "TMPDIR": short}) as program:
         own, port = pids(program), program.port
-        assert list((tmp_path / "temporary").glob("serving-*"))
+        assert list(Path(short).glob("serving-*"))
         program.process.kill()
         wait_for(lambda: not any(map(is_alive, own)), seconds=20)
-        assert not list((tmp_path / "temporary").glob("serving-*"))
+        assert not list(Path(short).glob("serving-*"))
         with serving(bundles, tmp_path / "again", "--processes", "2", "--port", str(port)) as after:
             assert ask(after).status_code == 200
 
