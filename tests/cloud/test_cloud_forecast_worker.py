@@ -131,6 +131,13 @@ def test_an_outage_of_the_provider_is_tried_again_and_then_the_run_ends(
     assert (run.status, run.failed) == ("FAILED", 4)
 
 
+def test_an_outage_is_tried_again_whichever_symbol_stands_first(desk: Desk, yahoo: YahooServer) -> None:
+    (chunk,) = desk.runs.open("intraday", SLOT, ("not a symbol", "EURUSD=X")).chunks
+    yahoo.always = Act(503, b"")
+    with pytest.raises(ProviderUnavailable):
+        desk.chunks.work(chunk, deliveries=1)
+
+
 def test_models_that_are_back_at_the_next_delivery_cost_nothing(desk: Desk, chunk: Chunk) -> None:
     desk.endpoint.change = lambda body: b"<html>"
     event = event_of(chunk.message())

@@ -8,8 +8,8 @@ from threading import Barrier, Thread
 
 import pytest
 
-from fusiontrade.errors import NotFound
-from fusiontrade.journal.entries import PLATFORM, SHARDS, Entry, shard_of
+from fusiontrade.errors import InvalidInput, NotFound
+from fusiontrade.journal.entries import PLATFORM, SHARDS, Entry, Model, shard_of
 from fusiontrade.journal.settlement import Settlement, Status
 from fusiontrade.journal.statistics import Record, statistics_of
 from fusiontrade.journal.store import Asked, Journal
@@ -203,3 +203,20 @@ def test_of_parallel_settlers_each_entry_has_one(journal_table_name: str, journa
         thread.join()
     assert sum(done) == 100
     assert statistics_of(journal.records(ALICE, Asked()))["wins"] == 100
+
+
+def test_a_day_holds_so_many_entries_of_a_symbol_and_interval_and_room_comes_back(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusiontrade.journal.store.MOST_OF_A_DAY", 3)
+    first, second, third, fourth = (buy(models=(Model("1h", "lstm-1h", str(version)),)) for version in range(4))
+    assert len(journal.add_many([first, second, third])) == 3
+    with pytest.raises(InvalidInput, match="a day holds 3 entries"):
+        journal.add(fourth)
+    assert journal.add_many([first, second]) == []  # they are there: nothing is wrong
+    assert journal.add(buy(BOB, models=fourth.models))
+    assert journal.add(buy(symbol="USDJPY=X", models=fourth.models))
+    assert journal.settle(third, Settlement(Status.WIN, 1.104, NOON + HOUR))
+    assert journal.remove([second]) == 1
+    assert journal.add(fourth)
+    assert len(journal.page(ALICE, Asked(symbol="EURUSD=X"), limit=10).entries) == 3

@@ -95,8 +95,9 @@ class ChunkWorker:
         outcomes = self._written(found)
         errors = [error for error in outcomes.values() if error is not None]
         self._check_journal(errors)
-        if deliveries < LAST_DELIVERY and len(errors) == len(outcomes) and isinstance(errors[0], Unavailable):
-            raise errors[0]
+        passing = next((error for error in errors if isinstance(error, Unavailable)), None)
+        if deliveries < LAST_DELIVERY and len(errors) == len(outcomes) and passing is not None:
+            raise passing
         failures = [Failure(symbol, str(error)) for symbol, error in outcomes.items() if error is not None]
         run = self._runs.count(chunk, failures)
         if self._counted is not None:

@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 from fusiontrade.clock import parse_iso
 from fusiontrade.errors import FusionTradeError, InvalidInput, StateUnavailable
@@ -164,6 +164,7 @@ def _decimal(number: float | None) -> Decimal | None:
 
 
 def _signal(verdict: str) -> Signal:
-    if verdict.endswith("BUY"):
-        return "BUY"
-    return "SELL" if verdict.endswith("SELL") else "HOLD"
+    word = verdict.rsplit(maxsplit=1)[-1].strip("()") if verdict else ""
+    if word not in get_args(Signal):
+        raise InvalidInput("verdict", f"{verdict!r} is no verdict: an entry that claims nothing must say HOLD")
+    return cast(Signal, word)

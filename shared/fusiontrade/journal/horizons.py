@@ -15,7 +15,7 @@ from fusiontrade.market.timeframes import Timeframe
 
 __all__ = ["due", "expiry", "walked"]
 
-_DAY = 86_400_000
+_LONGEST_CLOSURE = 4 * Timeframe.D1.milliseconds
 _STEPS = (Timeframe.H4, Timeframe.H1, Timeframe.M30, Timeframe.M15)
 
 
@@ -68,7 +68,7 @@ def _close_of(symbol: Symbol, step: Timeframe, start: int, count: int) -> int:
 def _opens_from(symbol: Symbol, step: Timeframe, start: int, count: int) -> list[int]:
     """Return when the first ``count`` bars of ``step`` open that do so at or after ``start``."""
     calendar = calendar_of(symbol)
-    reach = count * step.milliseconds + 4 * _DAY
+    reach = count * step.milliseconds + _LONGEST_CLOSURE
     while True:
         opens = calendar.bar_opens(step, start, start + reach)
         if len(opens) >= count:

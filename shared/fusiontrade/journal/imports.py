@@ -37,7 +37,7 @@ MOST_FAULTS = 200
 _MOST_AT_ONCE = 40
 _MINUTE = 60_000
 _HORIZON_BARS = 4
-_LONGEST_LIFE = 92 * 86_400_000
+_LONGEST_LIFE = 92 * Timeframe.D1.milliseconds
 _EARLIEST = parse_iso("2000-01-03T00:00:00Z")
 _MOST_TEXT = 64
 
@@ -123,7 +123,7 @@ def _added(journal: Journal, entries: Sequence[Entry]) -> list[Entry]:
     try:
         for start in range(0, len(entries), _MOST_AT_ONCE):
             added += journal.add_many(entries[start : start + _MOST_AT_ONCE])
-    except StateUnavailable:
+    except (InvalidInput, StateUnavailable):
         journal.remove(added)
         raise
     return added
@@ -238,7 +238,9 @@ def _with_outcome(pending: Entry, row: Row, now: int) -> Entry:
     entry, target, stop = pending.levels
     said = _number(row, "outcome_price")
     price = {Status.WIN: target, Status.LOSS: stop}.get(status) if said is None else said
-    at = _instant(row, "outcome_at") or _instant(row, "expires_at")
+    at = _instant(row, "outcome_at")
+    if at is None and status is Status.EXPIRED:
+        at = _instant(row, "expires_at")
     if price is None or price <= 0:
         raise InvalidInput("outcome_price", f"a row that is {status} needs the price it ended at")
     if at is None or not pending.opened_at <= at <= now:

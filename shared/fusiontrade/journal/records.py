@@ -7,8 +7,11 @@ that writes the entry, so a range is told from its digests alone: a tenth of the
 ===================  ==============================  =======================================================
 owner                id                              attributes
 ===================  ==============================  =======================================================
-``DIGEST#<owner>``   ``<yyyy-mm-dd>#<symbol>#<tf>``  ``owner_symbol`` (``DIGEST#<owner>#<symbol>``), ``e_…``
+``DIGEST#<owner>``   ``<yyyy-mm-dd>#<symbol>#<tf>``  ``owner_symbol`` (``DIGEST#<owner>#<symbol>``), ``e_…``,
+                                                     ``entries`` (how many there are)
 ===================  ==============================  =======================================================
+
+A document holds 400 KB: an entry takes about 90 bytes of it once it is settled, so a day has room for `MOST_OF_A_DAY`.
 """
 
 from __future__ import annotations
@@ -22,7 +25,12 @@ from fusiontrade.journal.entries import HOLD, Entry
 from fusiontrade.journal.settlement import Status
 from fusiontrade.journal.statistics import Record
 
-__all__ = ["day_of", "digest_key", "digest_owner", "mark_name", "mark_of", "records_in"]
+__all__ = ["COUNT", "MOST_OF_A_DAY", "day_of", "digest_key", "digest_owner", "mark_name", "mark_of", "records_in"]
+
+COUNT = "entries"
+"""The attribute that says how many entries a digest tells of."""
+MOST_OF_A_DAY = 3000
+"""Entries of one owner, symbol and interval that are opened on one day."""
 
 _PREFIX = "e_"
 _HOLD_MARK = "H"

@@ -24,9 +24,18 @@ from typing import Any, NamedTuple
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Delete, Page, Put, Table, Update, Write
 from fusiontrade.cloud.values import Item
-from fusiontrade.errors import Conflict, FusionTradeError, NotFound, StateUnavailable
+from fusiontrade.errors import Conflict, FusionTradeError, InvalidInput, NotFound, StateUnavailable
 from fusiontrade.journal.entries import Entry, entry_from, first_id, item_of
-from fusiontrade.journal.records import day_of, digest_key, digest_owner, mark_name, mark_of, records_in
+from fusiontrade.journal.records import (
+    COUNT,
+    MOST_OF_A_DAY,
+    day_of,
+    digest_key,
+    digest_owner,
+    mark_name,
+    mark_of,
+    records_in,
+)
 from fusiontrade.journal.settlement import Settlement, Status
 from fusiontrade.journal.statistics import Record
 
@@ -101,7 +110,6 @@ class _Change(NamedTuple):
 
     write: Put | Update | Delete
     entry: Entry
-    gone: bool = False
 
 
 class Journal:
@@ -127,6 +135,8 @@ class Journal:
 
         Raises
         ------
+        InvalidInput
+            If its owner's day is full: `MOST_OF_A_DAY` of one symbol and interval.
         StateUnavailable
             If the database does not answer, or others keep writing the same day's digest.
         """
@@ -143,7 +153,7 @@ class Journal:
 
     def remove(self, entries: Iterable[Entry]) -> int:
         """Take back entries that were just added; those settled since stay. Return how many went."""
-        changes = [_Change(Delete(_key(each), _as_written(each)), each, gone=True) for each in entries]
+        changes = [_Change(Delete(_key(each), _as_written(each)), each) for each in entries]
         return len(self._commit(changes))
 
     def get(self, owner: str, identity: str) -> Entry:
@@ -253,12 +263,15 @@ class Journal:
         return done
 
     def _together(self, changes: list[_Change]) -> list[Entry]:
-        """Do those of a few changes whose condition holds, in one transaction."""
+        """Do those of a few changes whose condition holds, in one transaction; raises `InvalidInput` for a full day."""
         waits = iter(_WAITS)
         while changes:
             try:
                 self._table.transact(*_writes(changes))
             except ConditionFailed as failed:
+                if all(index >= len(changes) for index in failed.indexes):  # a digest's: each change is as it must be
+                    told = f"a day holds {MOST_OF_A_DAY} entries of a symbol and interval"
+                    raise InvalidInput("symbol", told) from None
                 changes = [change for index, change in enumerate(changes) if index not in failed.indexes]
             except Conflict:
                 wait = next(waits, None)
@@ -323,8 +336,12 @@ def _writes(changes: Sequence[_Change]) -> list[Write]:
 
 
 def _digest_update(told: Sequence[_Change]) -> Update:
+    """Return the write of the digest of these entries; new ones need room in it, `MOST_OF_A_DAY` in all."""
     entry = told[0].entry
-    marks = {mark_name(change.entry): mark_of(change.entry) for change in told if not change.gone}
-    gone = [mark_name(change.entry) for change in told if change.gone]
+    marks = {mark_name(change.entry): mark_of(change.entry) for change in told if not isinstance(change.write, Delete)}
+    gone = [mark_name(change.entry) for change in told if isinstance(change.write, Delete)]
+    new = sum(isinstance(change.write, Put) for change in told)
     named = {"owner_symbol": f"{digest_owner(entry.owner)}#{entry.symbol}"}
-    return Update(digest_key(entry), assign=named | marks, remove=gone)
+    counted = {COUNT: new - len(gone)} if new != len(gone) else {}
+    room = Condition(f"attribute_not_exists(#{COUNT}) OR #{COUNT} <= :room", {"room": MOST_OF_A_DAY - new})
+    return Update(digest_key(entry), assign=named | marks, add=counted, remove=gone, condition=room if new else None)

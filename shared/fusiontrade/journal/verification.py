@@ -50,14 +50,12 @@ __all__ = [
 
 ALL_SHARDS: tuple[str, ...] = tuple(f"{number:02d}" for number in range(SHARDS))
 
-_DAY = 86_400_000
+_DAY = Timeframe.D1.milliseconds
 _PAGE = 1000
 _MOST_AT_ONCE = 5000  # entries of a shard that are held at the same time: a symbol's are fetched for together
 _SPAN_BARS = 3000  # of one fetch: a month of quarters of an hour
 _MARGIN_BARS = 16
-_AFTER_EXPIRY = (
-    4 * _DAY
-)  # what is looked at beyond an expiry in the past: a bar there shows that none is missing before
+_AFTER_EXPIRY = 4 * _DAY  # looked at beyond an expiry in the past: a bar there shows that none is missing before it
 _PATIENCE = _DAY  # after its expiry an entry that cannot be settled is looked at less often
 _REST = 6 * 3_600_000
 _TO_SPARE = 2.0  # s that are left when no more is begun
@@ -252,7 +250,7 @@ class Verification:
             logger.exception("%s could not be settled", name)
             report.failures[name] = "unexpected error"
         report.pending = count - report.settled - report.elsewhere
-        self._rest(left, deadline)
+        self._rest(group.symbol, left, deadline)
         return report
 
     def _fetched(self, group: Group, deadline: Deadline) -> CandleAnswer:
@@ -267,13 +265,13 @@ class Verification:
             deadline=deadline.within(_FETCH_SECONDS),
         )
 
-    def _rest(self, left: Iterable[Entry], deadline: Deadline) -> None:
+    def _rest(self, symbol: Symbol, left: Iterable[Entry], deadline: Deadline) -> None:
         """Let entries that should long be settled, and cannot be, wait: they would be first in every run."""
-        now = self._clock()
+        present, until = self._now_of(symbol), self._clock() + _REST
         try:
             for entry in left:
-                if now > entry.expires_at + _PATIENCE and deadline.remaining() > _TO_SPARE:
-                    self._journal.defer(entry, now + _REST)
+                if present > entry.expires_at + _PATIENCE and deadline.remaining() > _TO_SPARE:
+                    self._journal.defer(entry, until)
         except FusionTradeError as error:
             logger.warning("entries that cannot be settled stay due: %s", error)
 

@@ -116,3 +116,11 @@ def test_a_forecast_without_an_atr_cannot_be_journaled() -> None:
     without = made.response.model_copy(update={"targets": made.response.targets.model_copy(update={"timeframe": None})})
     with pytest.raises(InvalidInput, match="without an ATR"):
         entry(replace(made, response=without))
+
+
+@pytest.mark.parametrize("verdict", ["", "ERROR", "N/A", "STRONG", "BUYER"])
+def test_what_is_no_verdict_is_never_taken_for_a_hold(verdict: str) -> None:
+    made = forecast()
+    spoiled = replace(made, response=made.response.model_copy(update={"verdict": verdict}))
+    with pytest.raises(InvalidInput, match="is no verdict"):
+        entry(spoiled)

@@ -83,6 +83,14 @@ def test_a_loss_without_a_price_ended_at_its_stop_and_pips_follow_from_the_price
     assert (entry.status, entry.outcome_price, entry.pips) == (Status.LOSS, Decimal("1.097"), Decimal("-30.00"))
 
 
+def test_only_what_expired_may_leave_its_moment_to_its_expiry() -> None:
+    head = "opened_at,symbol,interval,signal,entry_price,tp1,stop_loss,status,outcome_price,expires_at"
+    row = "2025-07-31T12:00:00Z,EURUSD=X,1h,BUY,1.1,1.104,1.097,{},1.1035,2025-07-31T16:00:00Z"
+    (entry,), faults = read(row.format("EXPIRED"), head=head)
+    assert (faults, entry.outcome_at) == ([], NOON + 4 * HOUR)
+    assert [fault.field for fault in read(row.format("WIN"), head=head)[1]] == ["outcome_at"]
+
+
 def test_instants_without_a_zone_are_utc_and_are_cut_to_the_minute() -> None:
     entries, _ = read(*(WON.replace("2025-07-31 12:00:00", text) for text in (
         "2025-07-31T12:00:59.9", "2025-07-31T14:00:30+02:00", "1753963230000",
