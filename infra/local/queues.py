@@ -26,7 +26,7 @@ from infra.local.template import REGION
 __all__ = ["QueueWorker", "event_of", "failed_of"]
 
 _AT_ONCE = 10  # messages that SQS hands out or deletes in one call
-_LONG_POLL = 10
+_LONG_POLL = 1  # seconds; a message handed to the poll of a killed gateway stays hidden for the time-out of its queue
 _PAUSE_AFTER_FAILURE = 1.0
 
 Message = Mapping[str, Any]

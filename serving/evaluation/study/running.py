@@ -148,6 +148,7 @@ def _side_by_side(
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise InvalidInput("data", part)
                 yield begun[future], part
+    _tell(queue, told)  # a part may overtake its last step: only a process that has ended has told them all
 
 
 def _longest_first(timeframes: Mapping[Timeframe, object]) -> list[Timeframe]:
