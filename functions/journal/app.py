@@ -14,6 +14,7 @@ from fusiontrade.clock import iso, parse_iso, system_clock
 from fusiontrade.cloud.queues import Queue
 from fusiontrade.cloud.session import read_ahead
 from fusiontrade.cloud.tables import Table
+from fusiontrade.deadline import Deadline
 from fusiontrade.errors import FusionTradeError, InvalidInput
 from fusiontrade.forecasts.jobs import Job, Jobs
 from fusiontrade.journal.answers import (
@@ -29,7 +30,7 @@ from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
 from fusiontrade.settings import Settings
 from fusiontrade.snapshots import after_restore
-from fusiontrade.web import create_app, handler_of, problems
+from fusiontrade.web import create_app, handler_of, problems, seconds_left
 from fusiontrade.web.authentication import CurrentUser, load_ahead, require
 from fusiontrade.web.cursors import Cursors, cursors_of
 from fusiontrade.web.framework import APIRouter, Depends, Path, Query, Request, Response
@@ -60,6 +61,7 @@ def current_journal(request: Request) -> Journal:
 
 KnownJournal = Annotated[Journal, Depends(current_journal)]
 KnownCursors = Annotated[Cursors, Depends(cursors_of)]
+Budget = Annotated[float, Depends(seconds_left)]
 
 
 def asked_of(
@@ -115,6 +117,7 @@ def list_entries(
     user: CurrentUser,
     journal: KnownJournal,
     cursors: KnownCursors,
+    seconds: Budget,
     asked: Wanted,
     status: Annotated[Literal["PENDING", "WIN", "LOSS", "EXPIRED"] | None, Query()] = None,
     limit: Limit = 50,
@@ -124,18 +127,19 @@ def list_entries(
     asked = Asked(asked.symbol, asked.interval, Status(status) if status else None, asked.since, asked.until)
     purpose = f"journal {asked}"
     after = None if cursor is None else str(cursors.open(cursor, purpose, user.user_id)["after"])
-    page = journal.page(user.user_id, asked, limit=limit, after=after)
+    page = journal.page(user.user_id, asked, limit=limit, after=after, deadline=Deadline.after(seconds))
     following = None if page.after is None else cursors.seal({"after": page.after}, purpose, user.user_id)
     items = [JournalEntry.model_validate(entry.to_json()) for entry in page.entries]
     return EntryPageAnswer(items=items, next_cursor=following)
 
 
 @router.get("/stats", operation_id="getJournalStatistics", responses=problems(401, 403, 429, 503))
-def statistics(user: CurrentUser, journal: KnownJournal, asked: Wanted) -> StatisticsAnswer:
+def statistics(user: CurrentUser, journal: KnownJournal, seconds: Budget, asked: Wanted) -> StatisticsAnswer:
     """Tell what your entries of a range came to."""
     from fusiontrade.journal.statistics import statistics_of
 
-    told = statistics_of(journal.records(user.user_id, asked), lambda symbol: parse_symbol(symbol).asset_class.value)
+    records = journal.records(user.user_id, asked, deadline=Deadline.after(seconds))
+    told = statistics_of(records, lambda symbol: parse_symbol(symbol).asset_class.value)
     return statistics_answer(told)
 
 
@@ -162,6 +166,7 @@ def export(
     user: CurrentUser,
     journal: KnownJournal,
     cursors: KnownCursors,
+    seconds: Budget,
     asked: Wanted,
     format: Annotated[Literal["csv", "json"], Query(description="csv for a spreadsheet, json for a program.")] = "csv",
     cursor: Cursor = None,
@@ -171,7 +176,7 @@ def export(
 
     purpose = f"journal export {asked}"
     after = None if cursor is None else str(cursors.open(cursor, purpose, user.user_id)["after"])
-    page = journal.page(user.user_id, asked, limit=MOST_EXPORTED, after=after)
+    page = journal.page(user.user_id, asked, limit=MOST_EXPORTED, after=after, deadline=Deadline.after(seconds))
     headers = {"Content-Disposition": f'attachment; filename="fusiontrade-journal.{format}"'}
     if page.after is not None:
         following = cursors.seal({"after": page.after}, purpose, user.user_id)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from decimal import Decimal
 from threading import Barrier, Thread
 
 import pytest
 
-from fusiontrade.errors import InvalidInput, NotFound
+from fusiontrade.cloud.tables import ItemRefused, Table, Update
+from fusiontrade.deadline import Deadline
+from fusiontrade.errors import FusionTradeError, InvalidInput, NotFound, StateUnavailable
 from fusiontrade.journal.entries import PLATFORM, SHARDS, Entry, Model, shard_of
+from fusiontrade.journal.records import digest_key
 from fusiontrade.journal.settlement import Settlement, Status
 from fusiontrade.journal.statistics import Record, statistics_of
 from fusiontrade.journal.store import Asked, Journal
 from tests.support.journal_entries import *  # noqa: F403 - pytest finds fixtures by name in this module
 from tests.support.journal_entries import ALICE, BOB, DAY, HOUR, NOON, buy, hold, patient, sell
+from tests.support.round_trips import round_trips
 
 WON = Settlement(Status.WIN, 1.104, NOON + 2 * HOUR)
 LOST = Settlement(Status.LOSS, 1.097, NOON + HOUR)
@@ -177,6 +182,65 @@ def test_pending_entries_of_one_owner_are_found_by_their_digests(journal: Journa
     journal.add(buy(BOB))
     journal.settle_many([(entry, WON) for entry in entries[5:]])
     assert set(ids(journal.pending(ALICE))) == set(ids(entries[:5]))
+
+
+def test_pending_entries_are_read_a_hundred_at_a_time(journal: Journal) -> None:
+    entries = [buy(opened_at=NOON + n * HOUR) for n in range(101)]
+    journal.add_many(entries)
+    with round_trips() as asked:
+        assert {entry.id for entry in journal.pending(ALICE)} == set(ids(entries))
+    assert asked == ["Query", "BatchGetItem", "BatchGetItem"]
+
+
+def test_a_page_that_takes_too_long_is_short_and_goes_on_where_it_stopped(journal: Journal) -> None:
+    """The oldest entry is the only one of its interval; time runs out after the first query, of one entry here."""
+    few = [buy(opened_at=NOON - n * HOUR, models=()) for n in range(2)]
+    journal.add_many([*few, buy(opened_at=NOON - 9 * HOUR, interval="4h")])
+    ticks = iter(range(100))
+    slow = Deadline(20.0, lambda: 9.0 * next(ticks))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fusiontrade.journal.store._LOOKED_AT", 1)
+        page = journal.page(ALICE, Asked(interval="4h"), limit=5, deadline=slow)
+        assert (page.entries, page.after) == ([], few[0].id)
+        rest = journal.page(ALICE, Asked(interval="4h"), limit=5, after=page.after)
+    assert [entry.interval for entry in rest.entries] == ["4h"]
+
+
+def test_statistics_that_cannot_be_told_in_time_are_an_outage_and_never_a_part(journal: Journal) -> None:
+    journal.add_many([buy(opened_at=NOON - n * DAY) for n in range(3)])
+    ticks = iter(range(100))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fusiontrade.journal.store._LOOKED_AT", 1)
+        with pytest.raises(StateUnavailable):
+            list(journal.records(ALICE, Asked(), deadline=Deadline(20.0, lambda: 15.0 * next(ticks))))
+        assert len(list(journal.records(ALICE, Asked(), deadline=Deadline.after(60.0)))) == 3
+
+
+def _fill(table: Table, key: dict[str, str]) -> None:
+    """Let the document have next to no room left of its 400 KB."""
+    told = table.get(key) or {}
+    taken = sum(len(name) + len(str(value)) for name, value in told.items())
+    for spare in range(0, 40, 4):
+        with suppress(StateUnavailable):
+            table.update(Update(key, assign={"filling": "x" * (400 * 1024 - taken - len("filling") - spare)}))
+            return
+    raise AssertionError("the document could not be filled")
+
+
+def test_an_owner_whose_day_is_too_large_keeps_nobody_elses_from_being_settled(
+    journal: Journal, journal_table_name: str
+) -> None:
+    own, others = buy(), buy(BOB)
+    journal.add_many([own, others])
+    _fill(patient(journal_table_name), digest_key(others))
+    with pytest.raises(ItemRefused):
+        journal.settle_many([(own, WON), (others, WON)])
+    refused: dict[str, FusionTradeError] = {}
+    settled = journal.settle_many([(others, WON), (own, WON)], refused=refused.__setitem__)
+    assert [entry.owner for entry in settled] == [ALICE]
+    assert [(owner, type(error)) for owner, error in refused.items()] == [(BOB, ItemRefused)]
+    assert journal.get(ALICE, own.id).status is Status.WIN
+    assert journal.get(BOB, others.id).is_pending
 
 
 def test_all_entries_of_a_symbol_are_in_one_shard(journal: Journal) -> None:

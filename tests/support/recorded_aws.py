@@ -79,10 +79,15 @@ class Door:
                     action = "ConditionCheckItem" if kind == "ConditionCheck" else f"{kind}Item"
                     yield from self._of_dynamodb(action, part)
             return
+        if operation == "BatchGetItem":
+            for table, part in asked["RequestItems"].items():
+                keys = {key[self.leading[table]]["S"] for key in part["Keys"]}
+                yield f"dynamodb:{operation}", f"arn:aws:dynamodb:us-east-1:000000000000:table/{table}", keys, {}
+            return
         place = asked["TableName"] + (f"/index/{asked['IndexName']}" if "IndexName" in asked else "")
         name = self.leading[place]
         item = asked.get("Key") or asked.get("Item")
-        keys: set[str] = set()
+        keys = set()
         if operation == "Query":
             names, values = asked.get("ExpressionAttributeNames", {}), asked["ExpressionAttributeValues"]
             equal = re.findall(r"(#?\w+) = (:\w+)", asked["KeyConditionExpression"])

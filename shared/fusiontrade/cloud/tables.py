@@ -3,7 +3,8 @@
 Always true here: a write with a condition either happens or raises `ConditionFailed`, which carries the item that was
 in the way; a table that does not answer raises `StateUnavailable` and nothing is assumed about the write. Reads are
 consistent unless asked otherwise. Conditions are DynamoDB condition expressions; an attribute is written ``#name``
-and a value ``:name``, and every ``#name`` is resolved by itself.
+and a value ``:name``, and every ``#name`` is resolved by itself. A transaction that is sent again, because its answer
+got lost, is done once: botocore gives each a token, and sends the same one again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fusiontrade.cloud.failures import code_of, state_errors
 from fusiontrade.cloud.session import client
 from fusiontrade.cloud.values import Item, decode_item, encode, encode_item
-from fusiontrade.errors import Conflict
+from fusiontrade.deadline import Deadline
+from fusiontrade.errors import Conflict, FusionTradeError, StateUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -29,6 +31,7 @@ __all__ = [
     "Condition",
     "ConditionFailed",
     "Delete",
+    "ItemRefused",
     "Key",
     "Page",
     "Placed",
@@ -43,6 +46,8 @@ Key = Mapping[str, str | int]
 _NAME = re.compile(r"#(\w+)")
 _MOST_WRITES = 100
 _WAITS_SECONDS = (0.01, 0.03, 0.1, 0.2)
+_MOST_READ = 100  # items of one BatchGetItem
+_READ_STEPS = (8.0, 4.0, 2.0, 1.0)  # s; a client is kept for each time-out, so there are few
 Answer = TypeVar("Answer")
 
 
@@ -57,6 +62,10 @@ class ConditionFailed(Conflict):
         self.item = item
         self.indexes = tuple(indexes)
         self.index = self.indexes[0]
+
+
+class ItemRefused(FusionTradeError):
+    """A write that the database never takes, however often: an item would be larger than 400 KB, say."""
 
 
 class _Held(Conflict):
@@ -140,12 +149,39 @@ class Table:
     def _client(self) -> DynamoDBClient:
         return client("dynamodb", read_seconds=self._read_seconds, attempts=self._attempts)  # type: ignore[no-any-return]
 
+    def until(self, deadline: Deadline) -> Table:
+        """Return this table with calls that end by ``deadline``; raises `StateUnavailable` without a second left."""
+        left = deadline.remaining()
+        if left < _READ_STEPS[-1]:
+            raise StateUnavailable("the database did not answer in time", retry_after=5)
+        attempts = self._attempts if left >= self._attempts * _READ_STEPS[-1] else 1
+        fits = [step for step in (self._read_seconds, *_READ_STEPS) if step * attempts <= left]
+        return Table(self._name, read_seconds=min(fits[0], self._read_seconds), attempts=attempts)
+
     def get(self, key: Key, *, consistent: bool = True) -> Item | None:
         """Return the item, or None where there is none; raises `StateUnavailable`."""
         with state_errors("the database"):
             answer = self._client.get_item(TableName=self._name, Key=encode_item(key), ConsistentRead=consistent)
         found = answer.get("Item")
         return None if found is None else decode_item(found)
+
+    def get_many(self, keys: Sequence[Key]) -> list[Item]:
+        """Return those of the items that there are, a hundred a round trip, in no order; raises `StateUnavailable`."""
+        found: list[Item] = []
+        with state_errors("the database"):
+            for start in range(0, len(keys), _MOST_READ):
+                wanted: Any = [encode_item(key) for key in keys[start : start + _MOST_READ]]
+                for wait in (*_WAITS_SECONDS, None):
+                    asked: Any = {self._name: {"Keys": wanted, "ConsistentRead": True}}
+                    answer: Any = self._client.batch_get_item(RequestItems=asked)
+                    found += map(decode_item, answer["Responses"].get(self._name, ()))
+                    wanted = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys")
+                    if not wanted:
+                        break
+                    if wait is None:
+                        raise StateUnavailable("the database gives too little at a time", retry_after=5)
+                    time.sleep(wait)
+        return found
 
     def put(self, item: Item, *, condition: Condition | None = None) -> None:
         """Write one item; raises `ConditionFailed`, `StateUnavailable`."""
@@ -235,8 +271,10 @@ def transact(*writes: Placed, token: str | None = None, read_seconds: float = 3.
         If a condition did not hold; ``index`` says which write's.
     Conflict
         If other requests held one of the items for longer than that.
+    ItemRefused
+        If the database never takes one of them.
     StateUnavailable
-        If the database did not answer.
+        If the database did not answer, or takes no more at the moment.
     """
     from botocore.exceptions import ClientError
 
@@ -314,11 +352,20 @@ def _item_in(response: Any) -> Item | None:
     return decode_item(found) if found else None
 
 
-def _cancelled(response: Any) -> Conflict:
+def _cancelled(response: Any) -> FusionTradeError:
     """Return why a transaction did not happen; a condition that failed says more than an item that was held."""
     reasons = response.get("CancellationReasons", [])
-    failed = [n for n, reason in enumerate(reasons) if reason.get("Code") == "ConditionalCheckFailed"]
-    return ConditionFailed(_item_in(reasons[failed[0]]), failed) if failed else _Held()
+    codes = [reason.get("Code") for reason in reasons]
+    failed = [n for n, code in enumerate(codes) if code == "ConditionalCheckFailed"]
+    if failed:
+        return ConditionFailed(_item_in(reasons[failed[0]]), failed)
+    for code, reason in zip(codes, reasons, strict=True):
+        if code in ("ValidationError", "ItemCollectionSizeLimitExceeded"):
+            return ItemRefused(f"the database refuses a write: {reason.get('Message', code)}")
+    if "TransactionConflict" in codes or not codes:
+        return _Held()
+    throttled = ", ".join(sorted({code for code in codes if code not in (None, "None")}))
+    return StateUnavailable(f"the database did not answer: {throttled}", retry_after=5)
 
 
 def _unless_held(send: Callable[[], Answer]) -> Answer:

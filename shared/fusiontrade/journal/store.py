@@ -9,7 +9,8 @@ user id, PLATFORM  ``<bar time ms>-<hash>``   ``owner_symbol``; while PENDING ``
 
 Always true here: an entry and what its digest tells of it change in one transaction; an entry is added under an id that
 its forecast determines, so adding it again changes nothing; it is settled only from PENDING, so of two that settle it
-one does; nothing reads what belongs to another owner.
+one does; nothing reads what belongs to another owner, and what is wrong with one owner's keeps no other's from being
+settled.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from fusiontrade.clock import Clock
-from fusiontrade.cloud.tables import Condition, ConditionFailed, Delete, Page, Put, Table, Update, Write
+from fusiontrade.cloud.tables import Condition, ConditionFailed, Delete, ItemRefused, Page, Put, Table, Update, Write
 from fusiontrade.cloud.values import Item
+from fusiontrade.deadline import Deadline
 from fusiontrade.errors import Conflict, FusionTradeError, InvalidInput, NotFound, StateUnavailable
+from fusiontrade.journal.asking import Asked, DuePage, EntryPage
 from fusiontrade.journal.entries import Entry, entry_from, first_id, item_of
 from fusiontrade.journal.records import (
     COUNT,
@@ -45,64 +48,17 @@ _MOST_AT_ONCE = 40
 """Entries of one transaction: their digests fit beside them, and an expression is 4 KB at most."""
 _WAITS = (0.2, 0.4, 0.8)  # s, between tries, each of which has waited a little itself
 _LOOKED_AT = 1000  # items of one query whose answer is filtered
+_READ_AT_ONCE = 100  # entries that are read by their ids in one round trip
 _MOST_QUERIES = 10
 _LAST = "~"  # sorts after everything that follows the day in a digest's id
 
 logger = logging.getLogger(__name__)
 
+Refused = Callable[[str, FusionTradeError], object]
+"""Is told of an owner whose entries cannot be settled, and why."""
+
 _IS_NEW = Condition("attribute_not_exists(#id)")
 _IS_PENDING = Condition("#status = :pending", {"pending": Status.PENDING.value})
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Which entries of an owner are meant; what is None is not asked about.
-
-    Parameters
-    ----------
-    symbol, interval, status
-        As they stand in an entry.
-    since, until
-        Instants (ms): opened at ``since`` or later, and before ``until``.
-    """
-
-    symbol: str | None = None
-    interval: str | None = None
-    status: Status | None = None
-    since: int | None = None
-    until: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.since is not None and self.until is not None and self.since >= self.until:
-            raise ValueError(f"until is {self.until}: nothing is opened before it and from {self.since} on")
-
-    def filter(self) -> Condition | None:
-        """Return what is asked of entries beyond their key, which holds symbol and time."""
-        wanted = {"status": self.status and self.status.value, "interval": self.interval}
-        values = {name: value for name, value in wanted.items() if value is not None}
-        return Condition(" AND ".join(f"#{name} = :{name}" for name in values), values) if values else None
-
-    def tells_of(self, record: Record) -> bool:
-        """Whether a record of the right days and symbol is meant; a status is not asked of records."""
-        late_enough = self.since is None or record.opened_at >= self.since
-        early_enough = self.until is None or record.opened_at < self.until
-        return late_enough and early_enough and self.interval in (None, record.interval)
-
-
-@dataclass(frozen=True)
-class EntryPage:
-    """Some entries, newest first; ``after`` is the id to go on after, None at the end."""
-
-    entries: list[Entry]
-    after: str | None
-
-
-@dataclass(frozen=True)
-class DuePage:
-    """Some due entries; ``next_key`` is where to go on, None at the end."""
-
-    entries: list[Entry]
-    next_key: dict[str, Any] | None
 
 
 class _Change(NamedTuple):
@@ -110,6 +66,10 @@ class _Change(NamedTuple):
 
     write: Put | Update | Delete
     entry: Entry
+
+
+class _Crowded(StateUnavailable):
+    """Others keep writing the same digests."""
 
 
 class Journal:
@@ -171,14 +131,24 @@ class Journal:
             raise NotFound("you have no such journal entry")
         return entry_from(item)
 
-    def page(self, owner: str, asked: Asked, *, limit: int, after: str | None = None) -> EntryPage:
+    def page(
+        self, owner: str, asked: Asked, *, limit: int, after: str | None = None, deadline: Deadline | None = None
+    ) -> EntryPage:
         """Return up to ``limit`` entries that are ``asked`` for, newest first, those older than the id ``after``.
 
-        Where few of many fit, a page may hold fewer although more follow. Raises `StateUnavailable`.
+        Where few of many fit, or half of the time to ``deadline`` is over, a page may hold fewer although more follow.
+
+        Raises
+        ------
+        StateUnavailable
+            If the database does not answer, or not by ``deadline``.
         """
         found: list[Entry] = []
-        for _ in range(_MOST_QUERIES):
-            read = self._query(owner, asked, after, limit + 1)
+        enough = 0.0 if deadline is None else deadline.remaining() / 2
+        for number in range(_MOST_QUERIES):
+            if number and deadline is not None and deadline.remaining() < enough:
+                break
+            read = self._query(owner, asked, after, limit + 1, deadline)
             found += map(entry_from, read.items)
             if len(found) > limit:
                 return EntryPage(found[:limit], found[limit - 1].id)
@@ -187,7 +157,7 @@ class Journal:
             after = str(read.next_key["id"])
         return EntryPage(found, after)
 
-    def _query(self, owner: str, asked: Asked, after: str | None, count: int) -> Page:
+    def _query(self, owner: str, asked: Asked, after: str | None, count: int, deadline: Deadline | None) -> Page:
         first = None if asked.since is None else first_id(asked.since)
         last = None if asked.until is None else first_id(asked.until)
         start: dict[str, Any] | None = None if after is None else {"owner": owner, "id": after}
@@ -198,9 +168,12 @@ class Journal:
         condition = _between(name, value, first, last)
         narrower = asked.filter()
         looked_at = count if narrower is None else _LOOKED_AT
-        return self._table.query(
+        return self._reading(deadline).query(
             condition, index=index, limit=looked_at, newest_first=True, start=start, filter=narrower
         )
+
+    def _reading(self, deadline: Deadline | None) -> Table:
+        return self._table if deadline is None else self._table.until(deadline)
 
     def due(self, shard: str, now: int, limit: int, start: dict[str, Any] | None = None) -> DuePage:
         """Return pending entries of a shard that are due at ``now`` (ms), those due longest first, a page at a time."""
@@ -212,9 +185,43 @@ class Journal:
         """Write what became of a pending entry; False where it was settled by then. Raises `StateUnavailable`."""
         return len(self.settle_many([(entry, settlement)])) == 1
 
-    def settle_many(self, settled: Iterable[tuple[Entry, Settlement]]) -> list[Entry]:
-        """Write what became of pending entries; return those that this call settled, as they are then."""
-        return self._commit([_settling(entry, settlement) for entry, settlement in settled])
+    def settle_many(
+        self, settled: Iterable[tuple[Entry, Settlement]], *, refused: Refused | None = None
+    ) -> list[Entry]:
+        """Write what became of pending entries; return those that this call settled, as they are then.
+
+        Entries of several owners share transactions. Where one of those cannot be done, each owner gets one of their
+        own: ``refused`` is told of those for whom that cannot be done either, and the others are settled.
+
+        Raises
+        ------
+        ItemRefused, StateUnavailable
+            If that happens and ``refused`` is None; `StateUnavailable` too where the database does not answer.
+        """
+        changes = [_settling(entry, settlement) for entry, settlement in settled]
+        done: list[Entry] = []
+        for part in _parts(changes):
+            try:
+                done += self._together(part)
+            except (ItemRefused, _Crowded) as error:
+                if refused is None:
+                    raise
+                done += self._owner_by_owner(part, refused, error)
+        return done
+
+    def _owner_by_owner(self, changes: list[_Change], refused: Refused, error: FusionTradeError) -> list[Entry]:
+        owners: dict[str, list[_Change]] = {}
+        for change in changes:
+            owners.setdefault(change.entry.owner, []).append(change)
+        done: list[Entry] = []
+        for owner, own in owners.items():
+            try:
+                if len(owners) == 1:
+                    raise error
+                done += self._together(own)
+            except (ItemRefused, _Crowded) as reason:
+                refused(owner, reason)
+        return done
 
     def defer(self, entry: Entry, until: int) -> bool:
         """Let a pending entry be due at ``until`` (ms); False where it was settled by then."""
@@ -224,15 +231,16 @@ class Journal:
             return False
         return True
 
-    def records(self, owner: str, asked: Asked) -> Iterator[Record]:
+    def records(self, owner: str, asked: Asked, *, deadline: Deadline | None = None) -> Iterator[Record]:
         """Return the short form of the entries ``asked`` for, in no order; a status is not asked of them.
 
         What it costs grows with the days, symbols and entries of this owner that are asked for, with nothing else.
+        Raises `StateUnavailable` where the database has not told all by ``deadline``.
         """
-        for digest in self._digests(owner, asked):
+        for digest in self._digests(owner, asked, deadline):
             yield from (record for record in records_in(digest) if asked.tells_of(record))
 
-    def _digests(self, owner: str, asked: Asked) -> Iterator[dict[str, Any]]:
+    def _digests(self, owner: str, asked: Asked, deadline: Deadline | None) -> Iterator[dict[str, Any]]:
         index, name, value = None, "owner", digest_owner(owner)
         if asked.symbol is not None:
             index, name, value = "by_symbol", "owner_symbol", f"{value}#{asked.symbol}"
@@ -241,7 +249,7 @@ class Journal:
         condition = _between(name, value, first, last)
         start = None
         while True:
-            page = self._table.query(condition, index=index, limit=_LOOKED_AT, start=start)
+            page = self._reading(deadline).query(condition, index=index, limit=_LOOKED_AT, start=start)
             yield from page.items
             start = page.next_key
             if start is None:
@@ -249,18 +257,14 @@ class Journal:
 
     def pending(self, owner: str) -> Iterator[Entry]:
         """Return every entry of ``owner`` that the market has still to decide."""
-        for record in self.records(owner, Asked()):
-            if record.status is Status.PENDING:
-                entry = self.get(owner, record.id)
-                if entry.is_pending:
-                    yield entry
+        wanted = (record.id for record in self.records(owner, Asked()) if record.status is Status.PENDING)
+        while some := list(islice(wanted, _READ_AT_ONCE)):
+            items = self._table.get_many([{"owner": owner, "id": identity} for identity in some])
+            yield from (entry for item in items if (entry := _readable(item)) and entry.is_pending)
 
     def _commit(self, changes: Sequence[_Change]) -> list[Entry]:
         """Do the changes, as many at once as a transaction takes, and return the entries whose change was done."""
-        done: list[Entry] = []
-        for start in range(0, len(changes), _MOST_AT_ONCE):
-            done += self._together(list(changes[start : start + _MOST_AT_ONCE]))
-        return done
+        return [entry for part in _parts(changes) for entry in self._together(part)]
 
     def _together(self, changes: list[_Change]) -> list[Entry]:
         """Do those of a few changes whose condition holds, in one transaction; raises `InvalidInput` for a full day."""
@@ -276,11 +280,17 @@ class Journal:
             except Conflict:
                 wait = next(waits, None)
                 if wait is None:
-                    raise StateUnavailable("the journal is written by too many at once", retry_after=5) from None
+                    raise _Crowded("the journal is written by too many at once", retry_after=5) from None
                 self._sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 - spreads tries, keeps no secret
             else:
                 return [change.entry for change in changes]
         return []
+
+
+def _parts(changes: Sequence[_Change]) -> Iterator[list[_Change]]:
+    """Return the changes, as many at once as a transaction takes."""
+    for start in range(0, len(changes), _MOST_AT_ONCE):
+        yield list(changes[start : start + _MOST_AT_ONCE])
 
 
 def _readable(item: Item) -> Entry | None:

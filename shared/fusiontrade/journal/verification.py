@@ -53,6 +53,8 @@ ALL_SHARDS: tuple[str, ...] = tuple(f"{number:02d}" for number in range(SHARDS))
 _DAY = Timeframe.D1.milliseconds
 _PAGE = 1000
 _MOST_AT_ONCE = 5000  # entries of a shard that are held at the same time: a symbol's are fetched for together
+_SHARDS_AT_ONCE = 4  # with the above: at most 20,000 entries (60 MB) are held, whatever is due
+_MOST_OF_A_USER = 20_000
 _SPAN_BARS = 3000  # of one fetch: a month of quarters of an hour
 _MARGIN_BARS = 16
 _AFTER_EXPIRY = 4 * _DAY  # looked at beyond an expiry in the past: a bar there shows that none is missing before it
@@ -183,7 +185,9 @@ class Verification:
         starts: dict[str, dict[str, Any] | None] = dict.fromkeys(shards)
         with ThreadPoolExecutor(self._workers, thread_name_prefix="verify") as pool:
             while starts and deadline.remaining() > _TO_SPARE:
-                entries, starts = self._read(pool, starts)
+                now = {shard: starts.pop(shard) for shard in list(starts)[:_SHARDS_AT_ONCE]}
+                entries, following = self._read(pool, now)
+                starts |= following
                 self._settle_all(pool, entries, deadline, report)
         report.complete = report.complete and not starts
         return report
@@ -191,13 +195,13 @@ class Verification:
     def run_for(self, owner: str, deadline: Deadline) -> Report:
         """Look at every pending entry of ``owner``, due or not; raises as `run`.
 
-        Entries are read for half of the time at most: those beyond are left to the schedule.
+        Entries are read for half of the time at most, and so many at most: those beyond are left to the schedule.
         """
         report = Report()
         settling = deadline.remaining() / 2
         entries: list[Entry] = []
         for entry in self._journal.pending(owner):
-            if deadline.remaining() <= max(settling, _TO_SPARE):
+            if deadline.remaining() <= max(settling, _TO_SPARE) or len(entries) == _MOST_OF_A_USER:
                 report.complete = False
                 break
             entries.append(entry)
@@ -239,9 +243,18 @@ class Verification:
             return Report(pending=count, complete=False)
         report = Report(checked=count, fetches=1)
         name, left = f"{group.symbol.code} {group.step}", group.entries
+        refused: set[str] = set()
+
+        def refuse(owner: str, error: FusionTradeError) -> None:
+            logger.error("%s of %s cannot be settled: %s", name, owner, error)
+            report.failures[name] = str(error)
+            refused.add(owner)
+
         try:
             settled = list(outcomes_of(group, self._fetched(group, deadline)))
-            _count(report, settled, self._journal.settle_many(settled))
+            written = self._journal.settle_many(settled, refused=refuse)
+            settled = [each for each in settled if each[0].owner not in refused]
+            _count(report, settled, written)
             left = _without(left, settled)
         except FusionTradeError as error:
             logger.warning("%s could not be settled now: %s", name, error)

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from fusiontrade.cloud.session import forget_clients
-from fusiontrade.cloud.tables import ConditionFailed, Put, Table, Update
+from fusiontrade.cloud.tables import ConditionFailed, ItemRefused, Put, Table, Update
+from fusiontrade.deadline import Deadline
 from fusiontrade.errors import Conflict, StateUnavailable
+from tests.support.aws_server import AwsServer
 
 KEY = {"pk": "USER#1", "sk": "GATE"}
 HELD = {"__type": "com.amazonaws.dynamodb.v20120810#TransactionConflictException", "message": "held"}
@@ -100,6 +102,63 @@ def test_a_condition_that_failed_says_more_than_an_item_that_was_held(database: 
         Table("t").transact(Put(dict(KEY)), Put({**KEY, "sk": "OTHER"}))
     assert refused.value.index == 1
     assert len(database.requests) == 1
+
+
+def test_an_item_that_is_too_large_is_no_conflict_and_is_not_sent_again(database: Database) -> None:
+    database.refusals = [cancelled("None", "ValidationError")]
+    with pytest.raises(ItemRefused) as refused:
+        Table("t").transact(Put(dict(KEY)), Put({**KEY, "sk": "OTHER"}))
+    assert not isinstance(refused.value, (Conflict, StateUnavailable))
+    assert len(database.requests) == 1
+
+
+def test_a_transaction_that_is_throttled_is_an_outage_and_no_conflict_of_the_callers(database: Database) -> None:
+    database.refusals = [cancelled("None", "ThrottlingError")]
+    with pytest.raises(StateUnavailable, match="ThrottlingError"):
+        Table("t").transact(Put(dict(KEY)), Put({**KEY, "sk": "OTHER"}))
+
+
+def test_a_transaction_whose_answer_gets_lost_is_sent_again_under_the_same_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = [(0, {}), (200, {})]
+    with AwsServer(lambda _: answers.pop(0)).running() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        forget_clients()
+        Table("t").transact(Put(dict(KEY)))
+    forget_clients()
+    first, second = server.calls
+    assert first == second
+    assert first["ClientRequestToken"]
+
+
+def test_items_that_a_read_left_out_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(call: dict[str, Any]) -> tuple[int, Any]:
+        keys = call["RequestItems"]["t"]["Keys"]
+        left = {"t": {"Keys": keys[40:]}} if keys[40:] else {}
+        return 200, {"Responses": {"t": keys[:40]}, "UnprocessedKeys": left}
+
+    keys = [{"pk": f"USER#{number}", "sk": "GATE"} for number in range(130)]
+    with AwsServer(answer).running() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        forget_clients()
+        assert Table("t").get_many(keys) == keys
+        assert Table("t").get_many([]) == []
+    forget_clients()
+    assert [len(call["RequestItems"]["t"]["Keys"]) for call in server.calls] == [100, 60, 20, 30]
+
+
+@pytest.mark.parametrize(("left", "calls"), [(20.0, (10.0, 2)), (9.0, (4.0, 2)), (2.5, (1.0, 2)), (1.5, (1.0, 1))])
+def test_a_table_until_a_deadline_waits_no_longer_than_that(left: float, calls: tuple[float, int]) -> None:
+    table = Table("t", read_seconds=10.0, attempts=2).until(Deadline(left, lambda: 0.0))
+    assert (table._read_seconds, table._attempts) == calls
+
+
+def test_without_a_second_left_a_table_is_not_asked() -> None:
+    with pytest.raises(StateUnavailable):
+        Table("t").until(Deadline(0.9, lambda: 0.0))
 
 
 def test_a_gate_that_stays_held_is_an_outage_and_not_a_conflict_of_the_callers(database: Database) -> None:

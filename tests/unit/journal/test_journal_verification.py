@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cache
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 
 from fusiontrade.clock import parse_iso
 from fusiontrade.deadline import Deadline
-from fusiontrade.journal.entries import IMPORTED, Entry, decimal_of
+from fusiontrade.errors import ProviderUnavailable
+from fusiontrade.journal.entries import IMPORTED, SHARDS, Entry, decimal_of
 from fusiontrade.journal.horizons import expiry, walked
 from fusiontrade.journal.settlement import Settlement
-from fusiontrade.journal.store import Journal
+from fusiontrade.journal.store import DuePage, Journal
 from fusiontrade.journal.verification import Group, Verification, groups_of, outcomes_of
 from fusiontrade.market.calendar import calendar_of
 from fusiontrade.market.candles import CandleFrame
@@ -24,7 +26,7 @@ from fusiontrade.market.providers.simulated import SimulatedProvider
 from fusiontrade.market.source import CandleAnswer, CandleSource
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
-from tests.support.journal_entries import ALICE, HOUR, buy, sell
+from tests.support.journal_entries import ALICE, DAY, HOUR, NOON, buy, sell
 from tests.support.markets import Market
 
 END = parse_iso("2026-01-09T18:00:00Z")  # weeks with Christmas, New Year and a market that opens after them
@@ -286,3 +288,28 @@ def test_reading_what_a_user_has_pending_ends_with_the_time() -> None:
     report = verification.run_for(ALICE, Deadline.after(1.0))
     assert journal.read < 1000
     assert (report.checked, report.complete) == (0, False)
+
+
+class _Diary:
+    """A journal with one due entry in every shard, and candles that are not to be had; writes down who is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def due(self, shard: str, now: int, limit: int, start: object = None) -> DuePage:
+        self.asked.append(shard)
+        return DuePage([buy(opened_at=NOON + HOUR * int(shard))], None)
+
+    def candles(self, *_: object, **__: object) -> CandleAnswer:
+        self.asked.append("candles")
+        raise ProviderUnavailable("down")
+
+
+def test_what_is_held_at_a_time_is_bounded_however_much_is_due() -> None:
+    diary = _Diary()
+    now = NOON + DAY
+    verification = Verification(cast(Journal, diary), diary, now_of=lambda _: now, clock=lambda: now, workers=1)
+    report = verification.run(Deadline.after(60.0))
+    assert (report.checked, report.pending, report.complete) == (SHARDS, SHARDS, True)
+    waves = [wave.split() for wave in " ".join(diary.asked).split("candles")]
+    assert [sorted(wave) for wave in waves if wave] == [[f"{n + m:02d}" for m in range(4)] for n in (0, 4, 8, 12)]
