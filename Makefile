@@ -3,13 +3,16 @@ PYTHON ?= python3
 ENV = $(PYTHON) infra/environment.py
 DEV = .venv/dev/bin
 
-.PHONY: run test lint train evaluate bench build deploy openapi lock clean
+.PHONY: run test coverage lint train evaluate bench build deploy openapi lock clean
 
 run:            ## the whole platform on this machine
 	@$(ENV) run emulator && exec .venv/run/bin/python -m infra.local $(ARGS)
 
-test:           ## every test, with coverage; says what it skipped and why
+test:           ## every test; says what it skipped and why
 	@$(ENV) dev emulator sam && $(DEV)/python -m infra.check test $(ARGS)
+
+coverage:       ## every test, and the lines and branches that none took
+	@$(ENV) dev emulator sam && $(DEV)/python -m infra.check coverage
 
 lint:           ## format, style, types, security, template
 	@$(ENV) dev sam && $(DEV)/python -m infra.check lint $(ARGS)
@@ -33,7 +36,7 @@ openapi:        ## write functions/docs/openapi.json anew
 	@$(ENV) dev && $(DEV)/python -m infra.openapi
 
 lock:           ## resolve every dependency anew (needs the network)
-	@$(PYTHON) infra/lock.py
+	@$(PYTHON) -m infra.lock
 
 clean:          ## remove environments, builds and local state
 	@rm -rf .venv .local .aws-sam build

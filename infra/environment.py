@@ -1,9 +1,12 @@
 """The project's virtual environments, made when absent and left alone when current.
 
 Runs on a bare Python 3.11-3.13 with the standard library alone: ``python3 infra/environment.py NAME [NAME ...]``
-makes each named environment under ``.venv/NAME`` from ``infra/locks/NAME.txt`` (hash-pinned, one lock each) and
-prints nothing when it is already current. What an environment was made from is recorded in it, written last
+makes each named environment under ``.venv/NAME`` from ``infra/locks/NAME.txt`` (hash-pinned, one lock each), side by
+side, and prints nothing when it is already current. What an environment was made from is recorded in it, written last
 (``.locked``, ``.project``): a half-made one is made again. ``FUSIONTRADE_VENVS`` moves the folder ``.venv``.
+
+uv, itself from a lock, installs in a sixth of pip's time; where it cannot (it does not read pip's settings, a mirror
+for instance) pip does.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "infra" / "locks"
 OLDEST, NEWEST = (3, 11), (3, 13)
 TORCH = "torch==2.13.0"  # first and alone: any looser request brings gigabytes of CUDA packages
+_UV_IS_MADE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Environment:
 
 
 ENVIRONMENTS = {
+    "uv": Environment(project=False),
     "run": Environment(),
     "train": Environment(torch=True),
     "dev": Environment(torch=True),
@@ -117,8 +124,23 @@ def _pip(name: str) -> list[str]:
 def _install_locked(name: str, wanted: Environment) -> None:
     """Install the lock as it stands: it is complete, so nothing is resolved (``--no-deps``) and nothing can drift."""
     if wanted.torch:
-        _call([*_pip(name), TORCH])
-    _call([*_pip(name), "--no-deps", "--require-hashes", "-r", str(LOCKS / f"{name}.txt")])
+        _call([*_pip(name), "--no-compile", TORCH])  # by pip: its settings may name a build without CUDA
+    pinned = ["--no-deps", "--require-hashes", "-r", str(LOCKS / f"{name}.txt")]
+    if name != "uv" and (uv := _uv()) is not None:
+        compiled = ["--compile-bytecode"] if name == "run" else []
+        command = [str(uv), "pip", "install", "--quiet", "--python", str(interpreter(name)), *compiled, *pinned]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return
+    _call([*_pip(name), *pinned])
+
+
+def _uv() -> Path | None:
+    """Return the pinned uv, or None where it cannot be had."""
+    with _UV_IS_MADE:
+        try:
+            return ensure("uv").with_name("uv")
+        except EnvironmentFailure:
+            return None
 
 
 def _current(stamp: Path, fingerprint: str) -> bool:
@@ -147,13 +169,14 @@ def main(names: list[str]) -> int:
     if unknown or not names:
         print(f"usage: environment.py NAME ...   (one of {', '.join(ENVIRONMENTS)})", file=sys.stderr)
         return 2
-    try:
-        for name in names:
-            ensure(name)
-    except EnvironmentFailure as failure:
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(ensure, name) for name in names]
+    failures = [failure for one in made if (failure := one.exception()) is not None]
+    for failure in failures:
+        if not isinstance(failure, EnvironmentFailure):
+            raise failure
         print(failure, file=sys.stderr)
-        return 1
-    return 0
+    return min(1, len(failures))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ constrains all the others, so that a package has one version in the whole projec
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ROOT / "infra" / "locks"
-UV = "uv==0.13.8"
+from infra import environment
+
+ROOT, LOCKS = environment.ROOT, environment.LOCKS
 BASE = ["api", "market", "serving", "cloud", "cli", "local", "build"]
 EXTRAS = {
     "dev": [*BASE, "train", "evaluation", "dev"],
@@ -25,15 +24,25 @@ EXTRAS = {
     "bench": ["serving", "bench"],
 }
 LAYERS = ["api", "market"]
-ALONE = {"emulator": "ministack[full]==1.5.33\n", "sam": "aws-sam-cli==1.170.0\ncfn-lint==1.58.0\n"}
+ALONE = {
+    "uv": "uv==0.13.8\n",
+    "emulator": "ministack[full]==1.5.33\n",
+    "sam": "aws-sam-cli==1.170.0\ncfn-lint==1.58.0\n",
+}
 
 
 def main() -> None:
     """Resolve every lock, every layer's requirements and the serving image's."""
     with tempfile.TemporaryDirectory() as scratch:
-        subprocess.run([sys.executable, "-m", "venv", scratch], check=True)
-        subprocess.run([f"{scratch}/bin/pip", "install", "--quiet", UV], check=True)
-        uv = [f"{scratch}/bin/uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate"]
+        uv = [
+            str(environment.ensure("uv").with_name("uv")),
+            "pip",
+            "compile",
+            "--quiet",
+            "--generate-hashes",
+            "--no-header",
+            "--no-annotate",
+        ]
         universal = [*uv, "--universal", "--python-version", "3.11"]
         for name, extras in EXTRAS.items():
             constraint = [] if name == "dev" else ["-c", str(LOCKS / "dev.txt")]
