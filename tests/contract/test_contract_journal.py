@@ -18,6 +18,7 @@ from fusiontrade.journal.exports import csv_of, json_of
 from fusiontrade.journal.settlement import Settlement, Status
 from fusiontrade.journal.store import Journal
 from fusiontrade.settings import Settings
+from fusiontrade.web import create_app, handler_of
 from infra.local.http_events import RESPONSE_LIMIT
 from tests.contract.conftest import Function
 from tests.contract.journal_calls import *  # noqa: F403 - pytest finds fixtures by name in this module
@@ -156,6 +157,18 @@ def test_statistics_are_those_of_the_range_that_is_asked_for(journal: Journal, a
     )
 
 
+def test_a_hold_is_expired_from_the_start_and_is_told_apart_by_its_signal(journal: Journal, alice: Caller) -> None:
+    made = hold(opened_at=NOON + 2 * HOUR)
+    journal.add_many([made, buy()])
+    (listed,) = alice("GET", "?status=EXPIRED").json()["items"]
+    assert (listed["id"], listed["signal"], listed["status"]) == (made.id, "HOLD", "EXPIRED")
+    assert {listed[name] for name in ("outcome_price", "outcome_at", "pips", "tp1", "stop_loss")} == {None}
+    assert alice("GET", f"/{made.id}").json() == listed
+    told = alice("GET", "/stats").json()
+    assert [told[name] for name in ("total", "pending", "expired", "holds")] == [2, 1, 0, 1]
+    assert [entry.signal for entry in journal.pending(ALICE)] == ["BUY"]
+
+
 def test_statistics_of_nothing_are_null_and_zero(alice: Caller) -> None:
     told = alice("GET", "/stats").json()
     assert (told["total"], told["total_pips"], told["max_drawdown"]) == (0, 0.0, 0.0)
@@ -283,6 +296,21 @@ def test_a_page_takes_two_round_trips_to_the_database(journal: Journal, alice: C
     with round_trips() as sent:
         assert alice("GET", target).status == 200
     assert sent == ["UpdateItem", "Query"]
+
+
+@pytest.mark.parametrize("target", ["", "/stats", "/export"])
+def test_a_database_that_takes_longer_than_the_request_may_is_a_503_and_no_time_out(
+    journal_settings: Settings, alice: Caller, target: str
+) -> None:
+    """A function that ran into its own time limit would be the gateway's 500."""
+    from functions.journal.app import MEDIA_TYPES, router
+
+    hasty = journal_settings.model_copy(update={"request_budget_seconds": 0.9})
+    app = create_app("journal", [router], hasty, media_types=MEDIA_TYPES)
+    app.state.limits = {}
+    answer = Caller(Function(app, handler_of(app)), alice.token)("GET", target)
+    assert (answer.status, answer.json()["type"]) == (503, "/problems/state-unavailable")
+    assert int(answer.headers["retry-after"]) > 0
 
 
 def test_the_document_lists_every_status_and_the_download(journal_function: Function) -> None:

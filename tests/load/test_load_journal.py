@@ -1,0 +1,40 @@
+"""What the measurement of a long journal is judged by."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from infra.load.journal import Pair, Question, entries_of, questions, told
+
+OPTIONS = argparse.Namespace(entries=1000, others=1000, rounds=5)
+
+
+def pairs(asked: list[Question], ratios: list[float]) -> dict[str, list[Pair]]:
+    return {
+        question.name: [Pair(0.01 * n, 0.01 * n * ratio) for n, ratio in enumerate(ratios, 1)] for question in asked
+    }
+
+
+@pytest.mark.parametrize(
+    ("ratios", "status"),
+    [([1.0, 0.9, 1.1, 9.0, 7.0], 0), ([1.0, 1.6, 1.7, 1.6, 0.1], 1), ([0.5, 1.5, 1.5, 1.5, 9.0], 0)],
+    ids=["two-outliers", "slower", "at-the-limit"],
+)
+def test_a_question_is_slower_among_others_where_half_of_the_pairs_say_so(
+    ratios: list[float], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = questions(1000)
+    assert told(asked, pairs(asked, ratios), OPTIONS) == status
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2 + len(asked) + 2
+    assert printed[-1].startswith("statistics, half -> everything: ")
+
+
+def test_entries_of_the_load_are_spread_over_symbols_bars_and_outcomes() -> None:
+    entries = list(entries_of("a" * 32, 48))
+    assert len({entry.id for entry in entries}) == 48
+    assert {entry.symbol for entry in entries} == {"EURUSD=X", "USDJPY=X", "GC=F", "BTC-USD"}
+    assert sorted({entry.status.value for entry in entries}) == ["LOSS", "PENDING", "WIN"]
+    assert entries == sorted(entries, key=lambda entry: -entry.opened_at)
