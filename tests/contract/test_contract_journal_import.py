@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from tests.contract.journal_calls import Caller
 from tests.support.journal_entries import *  # noqa: F403 - pytest finds fixtures by name in this module
 from tests.support.journal_entries import ALICE, BOB, NOON, buy, patient
 
+ROOT = Path(__file__).resolve().parents[2]
 HEAD = "timestamp,symbol,interval,signal,entry_price,tp1,stop_loss,status,outcome_price,outcome_at"
 END = "1.1,1.104,1.097,WIN,1.104,2025-08-02T14:00:00Z"
 
@@ -123,3 +128,45 @@ def test_an_import_that_breaks_off_is_taken_back(journal: Journal, journal_table
         import_log(failing, ALICE, log(120).encode(), now)
     assert [record.id for record in journal.records(ALICE, Asked())] == [kept.id]
     assert import_log(journal, ALICE, log(120).encode(), now)["imported"] == 120
+
+
+DYING = """
+import sys, time
+from fusiontrade.cloud.tables import Table
+from fusiontrade.journal.imports import import_log
+from fusiontrade.journal.store import Journal
+
+class Slow(Journal):
+    batches = 0
+    def add_many(self, entries):
+        added = super().add_many(entries)
+        self.batches += 1
+        if self.batches == 2:
+            print("half", flush=True)
+            time.sleep(120)
+        return added
+
+table, owner, now = sys.argv[1:]
+import_log(Slow(Table(table, read_seconds=60.0), lambda: int(now)), owner, sys.stdin.buffer.read(), int(now))
+"""
+
+
+def test_an_import_whose_process_is_killed_is_completed_by_the_same_file(
+    journal: Journal, journal_table_name: str, alice: Caller
+) -> None:
+    """What was written stays: the file again adds the rest, and no row or count is there twice."""
+    command = [sys.executable, "-c", DYING, journal_table_name, ALICE, str(NOON + 10 * 86_400_000)]
+    path = {"PYTHONPATH": f"{ROOT / 'shared'}"}
+    with subprocess.Popen(command, env={**os.environ, **path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as dying:
+        assert dying.stdin is not None and dying.stdout is not None  # noqa: PT018 - both are pipes
+        dying.stdin.write(log(120).encode())
+        dying.stdin.close()
+        assert dying.stdout.readline() == b"half\n"
+        dying.kill()
+    assert len(list(journal.records(ALICE, Asked()))) == 80
+    assert alice.import_csv(log(120)).json() == {
+        "rows": 120, "imported": 40, "skipped": 80, "failed": 0, "errors": [],
+    }  # fmt: skip
+    told = alice("GET", "/stats").json()
+    assert (told["total"], told["wins"], told["total_pips"]) == (120, 120, 120 * 40.0)
+    assert alice.import_csv(log(120)).json()["skipped"] == 120

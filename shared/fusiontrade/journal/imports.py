@@ -2,7 +2,8 @@
 
 Always true here: a file with a faulty row imports nothing, and the report names the faulty rows; a row that is in the
 journal already is skipped, so the same file twice is the same journal; an import that the database breaks off is taken
-back as far as it answers, and repeating it completes it.
+back as far as it answers. What a killed process had written stays, and the same file again adds the rest: a row's id
+follows from what it says, so that no row and no count is there twice.
 
 Columns are known by several names (`ALIASES`), in any order; what else a file holds is ignored. Instants without a zone
 are UTC; they are cut to the minute. Without ``expires_at`` a row lives for four of its intervals by the clock, with it
