@@ -8,11 +8,13 @@ from typing import Annotated
 
 from fusiontrade.accounts import documents
 from fusiontrade.accounts.gate import LimitReached
+from fusiontrade.accounts.known_devices import LIFE_SECONDS
 from fusiontrade.accounts.password_rules import read_list
 from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import Profile
 from fusiontrade.accounts.registration import Asked
 from fusiontrade.accounts.service import Accounts
+from fusiontrade.accounts.sessions import Device
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.encryption import Encryption
 from fusiontrade.cloud.session import read_ahead
@@ -30,7 +32,7 @@ from fusiontrade.web.authentication import (
     tokens_of,
 )
 from fusiontrade.web.callers import ClientDevice
-from fusiontrade.web.cookies import RefreshCookie, clear_refresh, set_refresh
+from fusiontrade.web.cookies import RefreshCookie, clear_refresh, set_device, set_refresh
 from fusiontrade.web.derived import derivation_of
 from fusiontrade.web.framework import APIRouter, Depends, Path, Request, Response
 from fusiontrade.web.idempotency import Claimed, Once, OnceOfAddress
@@ -66,9 +68,11 @@ VerifiedUser = Annotated[Identity, Depends(require())]
     dependencies=[Depends(counted_by_address("register"))],
     responses=problems(409, 429, 503),
 )
-def register(given: documents.NewUser, request: Request, accounts: Here, once: OnceOfAddress) -> Response:
+def register(
+    given: documents.NewUser, request: Request, accounts: Here, once: OnceOfAddress, device: ClientDevice
+) -> Response:
     """Ask for an account; the code that verifies the address comes by mail."""
-    asked = _asked(request, once)
+    asked = _asked(request, once, device)
     make = accounts.registration.register
     try:
         return once.done(_MAILED, status=202, writes=make(given.email, given.password, given.full_name, asked))
@@ -81,9 +85,10 @@ def login(
     given: documents.Credentials, request: Request, response: Response, accounts: Here, device: ClientDevice
 ) -> documents.SignedIn:
     """Sign in with an e-mail address and a password."""
-    counted(request, lambda: accounts.sign_ins.count_at(device))
+    counted(request, lambda: accounts.sign_ins.count_at(device, given.email))
     signed = accounts.sign_ins.sign_in(given.email, given.password, device, request_id=_request_id(request))
     set_refresh(response, signed.opened.refresh_token, signed.opened.expires_in)
+    set_device(response, signed.device_token, LIFE_SECONDS)
     return _signed_in(request, signed.profile, signed.opened.session_id)
 
 
@@ -164,9 +169,11 @@ def verify_email(given: documents.Code, accounts: Here) -> documents.Message:
     dependencies=[Depends(counted_by_address("mail"))],
     responses=problems(409, 429, 503),
 )
-def resend_verification(given: documents.EmailOnly, request: Request, accounts: Here, once: OnceOfAddress) -> Response:
+def resend_verification(
+    given: documents.EmailOnly, request: Request, accounts: Here, once: OnceOfAddress, device: ClientDevice
+) -> Response:
     """Ask for a new code that verifies the address; codes that were mailed before are worthless then."""
-    writes = accounts.registration.resend(given.email, _asked(request, once))
+    writes = accounts.registration.resend(given.email, _asked(request, once, device))
     return once.done(_MAILED, status=202, writes=writes)
 
 
@@ -178,9 +185,11 @@ def resend_verification(given: documents.EmailOnly, request: Request, accounts: 
     dependencies=[Depends(counted_by_address("mail"))],
     responses=problems(409, 429, 503),
 )
-def forgot_password(given: documents.EmailOnly, request: Request, accounts: Here, once: OnceOfAddress) -> Response:
+def forgot_password(
+    given: documents.EmailOnly, request: Request, accounts: Here, once: OnceOfAddress, device: ClientDevice
+) -> Response:
     """Ask for a code that sets a new password; it is good for 15 minutes."""
-    writes = accounts.recovery.forgot(given.email, _asked(request, once))
+    writes = accounts.recovery.forgot(given.email, _asked(request, once, device))
     return once.done(_MAILED, status=202, writes=writes)
 
 
@@ -266,8 +275,8 @@ def _sealed(request: Request, user: Identity, token: str) -> str:
     return Encryption(key).encrypt(token, user_id=user.user_id, purpose="hf_token")
 
 
-def _asked(request: Request, once: Claimed) -> Asked:
-    return Asked(once.id("user"), once.id("code"), _request_id(request))
+def _asked(request: Request, once: Claimed, device: Device) -> Asked:
+    return Asked(once.id("user"), once.id("code"), device, _request_id(request))
 
 
 def _request_id(request: Request) -> str:

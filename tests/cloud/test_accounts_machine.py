@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -24,11 +24,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fusiontrade.accounts.attempts import seconds_to_wait
+from fusiontrade.accounts.attempts import counter_of, seconds_to_wait
 from fusiontrade.accounts.codes import LIFE_SECONDS, MOST_TRIES
 from fusiontrade.accounts.gate import Gate
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.mailings import MOST_MAILS, WINDOW_SECONDS
+from fusiontrade.accounts.known_devices import LIFE_SECONDS as LIFE_SECONDS_OF_DEVICES
+from fusiontrade.accounts.mailings import MOST_FROM_ONE, WINDOW_SECONDS
 from fusiontrade.accounts.sessions import FAMILY_SECONDS, GRACE_SECONDS, REFRESH_SECONDS, Device
 from fusiontrade.cloud.session import forget_clients
 from fusiontrade.cloud.tables import Table
@@ -81,8 +82,10 @@ class ModelUser:
     password: str
     is_verified: bool = False
     is_disputed: bool = False
-    attempts: int = 0
-    attempted_at: int = 0
+    attempts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By counter: how many, and when the last one was, ms."""
+    device_tokens: list[tuple[str, int]] = field(default_factory=list)
+    """What devices are known by, and until when, s."""
     codes: dict[str, ModelCode] = field(default_factory=dict)
     dead_codes: list[str] = field(default_factory=list)
     sessions: list[ModelSession] = field(default_factory=list)
@@ -109,7 +112,7 @@ class AccountsMachine(RuleBasedStateMachine):
     def may_mail(self, occasion: str, email: str) -> bool:
         window = (occasion, email, self.clock.now // 1000 // WINDOW_SECONDS)
         self.sent[window] = self.sent.get(window, 0) + 1
-        return self.sent[window] <= MOST_MAILS
+        return self.sent[window] <= MOST_FROM_ONE
 
     def expect_code(self, email: str, kind: str) -> None:
         user, mail = self.users[email], self.mails.all[-1]
@@ -132,12 +135,17 @@ class AccountsMachine(RuleBasedStateMachine):
         if code is not None:
             self.users[email].dead_codes.append(code.text)
 
-    def attempt_allowed(self, user: ModelUser) -> bool:
-        since = (self.clock.now - user.attempted_at) / 1000
-        if seconds_to_wait(user.attempts, since) > 0:
+    def attempt_allowed(self, user: ModelUser, counter: str) -> bool:
+        attempts, attempted_at = user.attempts.get(counter, (0, 0))
+        if seconds_to_wait(attempts, (self.clock.now - attempted_at) / 1000) > 0:
             return False
-        user.attempts, user.attempted_at = user.attempts + 1, self.clock.now
+        user.attempts[counter] = attempts + 1, self.clock.now
         return True
+
+    def counter(self, user: ModelUser | None, token: str) -> str:
+        """Which counter counts for who presents ``token``: it has to be one of this very user, and of now."""
+        ends = dict(user.device_tokens if user else [])
+        return counter_of(token[:32] if ends.get(token, 0) > self.clock.now // 1000 else None)
 
     def lives(self, session: ModelSession) -> bool:
         seconds = self.clock.now // 1000
@@ -165,7 +173,9 @@ class AccountsMachine(RuleBasedStateMachine):
 
     # --- rules ---------------------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([0.001, 1, 2, 5, 11, 60, 300, 16 * 60, 3600, 25 * 3600, 8 * 24 * 3600]))
+    @rule(
+        seconds=st.sampled_from([0.001, 1, 2, 5, 11, 60, 300, 16 * 60, 3600, 25 * 3600, 8 * 24 * 3600, 90 * 24 * 3600])
+    )
     def wait(self, seconds: float) -> None:
         self.clock.wait(seconds)
 
@@ -235,7 +245,8 @@ class AccountsMachine(RuleBasedStateMachine):
         user.is_verified = True
         if kind == "reset":
             self.spend(email, "verification")
-            user.password, user.attempts = PASSWORDS[pick % 3], 0
+            user.password = PASSWORDS[pick % 3]
+            user.attempts.clear()
             self.end_all(email)
             assert self.mails.kinds[-1] == "password_changed"
             self.clock.wait(0.001)  # a session opened in the same millisecond would be over
@@ -244,20 +255,31 @@ class AccountsMachine(RuleBasedStateMachine):
     @rule(pick=picks, device=devices)
     def login_with_the_right_password(self, pick: int, device: Device) -> None:
         email = _picked(sorted(self.users), pick)
-        self.login(email, self.users[email].password, device)
+        self.login(email, self.users[email].password, device, self.token_of_some(pick))
 
-    @rule(email=emails, password=st.sampled_from([*PASSWORDS, TOO_LONG]), times=st.sampled_from([1, 2, 5, 8]))
-    def login_with_a_guess(self, email: str, password: str, times: int) -> None:
+    @rule(
+        email=emails,
+        password=st.sampled_from([*PASSWORDS, TOO_LONG]),
+        times=st.sampled_from([1, 2, 5, 8]),
+        pick=picks,
+    )
+    def login_with_a_guess(self, email: str, password: str, times: int, pick: int) -> None:
         for _ in range(times):
-            self.login(email, password, parts.PHONE)
+            self.login(email, password, parts.PHONE, self.token_of_some(pick))
 
-    def login(self, email: str, password: str, device: Device) -> None:
+    def token_of_some(self, pick: int) -> str:
+        """What some user's device is known by, or nothing."""
+        tokens = [token for user in self.users.values() for token, _ in user.device_tokens]
+        return _picked(tokens, pick // 2) if tokens and pick % 2 else ""
+
+    def login(self, email: str, password: str, device: Device, token: str = "") -> None:
         self.clock.wait(0.001)
         user = self.users.get(email)
-        allowed = user is None or self.attempt_allowed(user)
+        counter = self.counter(user, token)
+        allowed = user is None or self.attempt_allowed(user, counter)
         is_right = user is not None and allowed and password == user.password
         try:
-            signed = self.accounts.sign_ins.sign_in(email, password, device)
+            signed = self.accounts.sign_ins.sign_in(email, password, replace(device, token=token))
         except TooManyRequests:
             assert not allowed or user is None
             return
@@ -268,7 +290,10 @@ class AccountsMachine(RuleBasedStateMachine):
         assert is_right
         assert user is not None
         assert signed.profile.is_verified is user.is_verified
-        user.attempts = 0
+        user.attempts[counter] = 0, user.attempts[counter][1]
+        if counter:
+            assert signed.device_token[:32] == token[:32]
+        user.device_tokens.append((signed.device_token, self.clock.now // 1000 + LIFE_SECONDS_OF_DEVICES))
         now = self.clock.now
         opened = signed.opened
         user.sessions.append(ModelSession(opened.session_id, now, now, device, [opened.refresh_token]))
@@ -327,7 +352,8 @@ class AccountsMachine(RuleBasedStateMachine):
         user = self.users[email]
         if not self.lives(session):
             return  # the gate refuses it before; see `access_tokens_live_as_long_as_their_sessions`
-        allowed = self.attempt_allowed(user)
+        counter = counter_of(session.id)
+        allowed = self.attempt_allowed(user, counter)
         is_right = allowed and current == user.password and new != current
         try:
             self.accounts.recovery.change(self.identity(email, session), current, new)
@@ -339,7 +365,7 @@ class AccountsMachine(RuleBasedStateMachine):
             assert not is_right
             return
         assert is_right
-        user.password, user.attempts = new, 0
+        user.password, user.attempts[counter] = new, (0, user.attempts[counter][1])
         self.spend(email, "reset")
         self.end_all(email, keep=session.id)
         self.clock.wait(0.001)
@@ -370,7 +396,8 @@ class AccountsMachine(RuleBasedStateMachine):
             assert profile is not None
             assert entry is not None
             assert profile.is_verified is entry["is_verified"] is user.is_verified
-            assert entry["attempts"] == user.attempts
+            counted = {name: value for name, value in entry.items() if name.startswith("attempts") and value}
+            assert counted == {f"attempts{name}": n for name, (n, _) in user.attempts.items() if n}
 
 
 _numbers = iter(range(1_000_000))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from fusiontrade.accounts.codes import LENGTH, MOST_TRIES
 from fusiontrade.accounts.gate import Gate
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.mailings import MOST_MAILS
+from fusiontrade.accounts.mailings import MOST_FROM_ONE, MOST_MAILS
 from fusiontrade.accounts.service import Accounts
 from fusiontrade.accounts.sign_ins import SignedIn
 from fusiontrade.cloud.session import client
@@ -183,16 +184,40 @@ def test_nobody_gets_a_mail_that_was_not_theirs_to_get(accounts: Accounts, mails
     assert {mail.to for mail in mails.all} == {"nobody@example.invalid", ADA}
 
 
-def test_an_address_gets_five_mails_an_hour_and_the_last_code_stays_good(
+def test_one_asker_gets_four_mails_an_hour_for_an_address_and_the_last_code_stays_good(
     accounts: Accounts, mails: KeptMails, clock: StandingClock
 ) -> None:
     register(accounts)
-    for _ in range(MOST_MAILS + 3):
+    for _ in range(MOST_FROM_ONE + 3):
         resend(accounts)
-    assert mails.kinds == ["verification"] * (MOST_MAILS + 1) + ["nobody"] * 3
+    assert mails.kinds == ["verification"] * (MOST_FROM_ONE + 1) + ["nobody"] * 3
     accounts.registration.verify(mails.code("verification"))
+    for _ in range(MOST_FROM_ONE):
+        forgot(accounts)
     clock.wait(3600)
     forgot(accounts)
+    assert mails.kinds[-1] == "reset"
+
+
+def test_strangers_use_up_neither_the_owners_share_of_mails_nor_more_than_theirs(
+    accounts: Accounts, mails: KeptMails
+) -> None:
+    register(accounts)
+    laptop = replace(LAPTOP, token=sign_in(accounts).device_token)
+    for n in range(MOST_MAILS + 3):
+        forgot(accounts, asker=replace(PHONE, address=f"of stranger {n // 2}"))
+    assert mails.kinds[1:] == ["reset"] * MOST_MAILS + ["nobody"] * 3
+    for _ in range(MOST_FROM_ONE + 1):
+        forgot(accounts, asker=laptop)
+    assert mails.kinds[-MOST_FROM_ONE - 1 :] == ["reset"] * MOST_FROM_ONE + ["nobody"]
+
+
+def test_one_stranger_leaves_room_for_everybody_else(accounts: Accounts, mails: KeptMails) -> None:
+    register(accounts)
+    for _ in range(MOST_MAILS + 3):
+        forgot(accounts, asker=PHONE)
+    forgot(accounts)
+    assert mails.kinds[1:].count("reset") == MOST_FROM_ONE + 1
     assert mails.kinds[-1] == "reset"
 
 
@@ -336,13 +361,16 @@ def test_a_reset_lets_its_user_in_at_once_however_often_others_guessed(
     accounts: Accounts, mails: KeptMails, clock: StandingClock
 ) -> None:
     register(accounts)
-    for _ in range(5):
-        with pytest.raises(Unauthenticated):
-            sign_in(accounts, "a wrong password")
+    laptop = replace(LAPTOP, token=sign_in(accounts).device_token)
+    for device in (LAPTOP, laptop):
+        for _ in range(5):
+            with pytest.raises(Unauthenticated):
+                accounts.sign_ins.sign_in(ADA, "a wrong password", device)
     forgot(accounts)
     accounts.recovery.reset(mails.code("reset"), NEW)
     clock.wait(1)
-    assert sign_in(accounts, NEW).profile.email == ADA
+    for device in (LAPTOP, laptop):
+        assert accounts.sign_ins.sign_in(ADA, NEW, device).profile.email == ADA
 
 
 def identity(signed: SignedIn) -> Identity:

@@ -9,6 +9,8 @@ import pytest
 
 from fusiontrade.accounts.attempts import FREE_ATTEMPTS, PER_ADDRESS
 from fusiontrade.accounts.gate import Gate
+from fusiontrade.accounts.identity import Identity
+from fusiontrade.accounts.known_devices import LIFE_SECONDS
 from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import email_key
 from fusiontrade.accounts.service import Accounts
@@ -16,7 +18,7 @@ from fusiontrade.accounts.sessions import Device
 from fusiontrade.accounts.sign_ins import SignedIn
 from fusiontrade.cloud.tables import Table, Update
 from fusiontrade.derivation import Derivation
-from fusiontrade.errors import FusionTradeError, TooManyRequests, Unauthenticated
+from fusiontrade.errors import FusionTradeError, InvalidInput, TooManyRequests, Unauthenticated
 from tests.support.account_parts import (
     LAPTOP,
     PASSWORD,
@@ -47,13 +49,15 @@ def accounts(accounts_table: Table, derivation: Derivation, mails: KeptMails, cl
 
 
 def sign_in(accounts: Accounts, email: str, password: str = PASSWORD, device: Device = LAPTOP) -> SignedIn:
-    accounts.sign_ins.count_at(device)
+    accounts.sign_ins.count_at(device, email)
     return accounts.sign_ins.sign_in(email, password, device)
 
 
-def guess(accounts: Accounts, email: str, password: str = "a wrong password") -> FusionTradeError | None:
+def guess(
+    accounts: Accounts, email: str, password: str = "a wrong password", device: Device = LAPTOP
+) -> FusionTradeError | None:
     try:
-        accounts.sign_ins.sign_in(email, password, LAPTOP)
+        accounts.sign_ins.sign_in(email, password, device)
     except FusionTradeError as error:
         return error
     return None
@@ -101,6 +105,66 @@ def test_the_right_password_works_after_the_wait_and_forgets_the_wrong_ones(
         assert isinstance(guess(accounts, "ada@example.com"), Unauthenticated)
 
 
+def known(accounts: Accounts, device: Device = LAPTOP) -> Device:
+    """The device as it comes back after it signed in."""
+    return replace(device, token=sign_in(accounts, "ada@example.com", device=device).device_token)
+
+
+def test_a_known_device_waits_for_its_own_wrong_passwords_and_for_nobody_elses(accounts: Accounts) -> None:
+    laptop = replace(known(accounts), address="moved since")
+    for _ in range(FREE_ATTEMPTS):
+        guess(accounts, "ada@example.com", device=PHONE)
+    assert isinstance(guess(accounts, "ada@example.com", PASSWORD, PHONE), TooManyRequests)
+    for _ in range(FREE_ATTEMPTS):
+        assert isinstance(guess(accounts, "ada@example.com", device=laptop), Unauthenticated)
+    waits = guess(accounts, "ada@example.com", PASSWORD, laptop)
+    assert isinstance(waits, TooManyRequests)
+    assert waits.retry_after == 2
+
+
+def test_a_known_device_that_signs_in_gives_strangers_no_more_guesses(accounts: Accounts) -> None:
+    laptop = known(accounts)
+    for _ in range(FREE_ATTEMPTS):
+        guess(accounts, "ada@example.com", device=PHONE)
+    assert guess(accounts, "ada@example.com", PASSWORD, laptop) is None
+    assert isinstance(guess(accounts, "ada@example.com", device=PHONE), TooManyRequests)
+
+
+def test_a_known_device_is_counted_by_itself_and_not_with_its_network(accounts: Accounts) -> None:
+    laptop = known(accounts)
+    before = accounts.sign_ins.count_at(LAPTOP, "ada@example.com").remaining
+    assert accounts.sign_ins.count_at(laptop, "ada@example.com").remaining == PER_ADDRESS.free - 1
+    assert accounts.sign_ins.count_at(laptop, "eve@example.com").remaining == before - 1
+    assert round_trips(lambda: sign_in(accounts, "ada@example.com", device=laptop)) == 3
+
+
+def test_a_device_keeps_its_name_for_half_a_year_after_it_last_signed_in(
+    accounts: Accounts, clock: StandingClock
+) -> None:
+    laptop = known(accounts)
+    clock.wait(LIFE_SECONDS - 1)
+    again = known(accounts, laptop)
+    assert again.token != laptop.token
+    assert again.token[:33] == laptop.token[:33]
+    clock.wait(2)
+    assert known(accounts, laptop).token[:33] != laptop.token[:33]
+    assert known(accounts, again).token[:33] == laptop.token[:33]
+
+
+def test_a_signed_in_user_confirms_the_password_however_often_strangers_guess(accounts: Accounts) -> None:
+    signed = sign_in(accounts, "ada@example.com")
+    profile = signed.profile
+    user = Identity(profile.id, profile.email, profile.subscription_tier, signed.opened.session_id, True)
+    for _ in range(FREE_ATTEMPTS):
+        guess(accounts, "ada@example.com", device=PHONE)
+    assert accounts.sign_ins.check_password(user, PASSWORD).startswith("$argon2id$")
+    for _ in range(FREE_ATTEMPTS - 1):
+        with pytest.raises(InvalidInput):
+            accounts.sign_ins.check_password(user, "a wrong password")
+    with pytest.raises(TooManyRequests):
+        accounts.sign_ins.check_password(user, PASSWORD)
+
+
 @pytest.mark.parametrize("email", ["ada@example.com", "nobody@example.com"])
 def test_fifty_parallel_guesses_do_not_pass_the_limit(accounts: Accounts, email: str) -> None:
     with ThreadPoolExecutor(16) as pool:
@@ -113,22 +177,22 @@ def test_one_network_address_slows_down_over_all_accounts_and_no_other_does(
     accounts: Accounts, clock: StandingClock, accounts_table: Table
 ) -> None:
     for left in range(3):
-        assert accounts.sign_ins.count_at(LAPTOP).remaining == PER_ADDRESS.free - 1 - left
-    window = accounts.sign_ins.count_at(LAPTOP)
+        assert accounts.sign_ins.count_at(LAPTOP, "ada@example.com").remaining == PER_ADDRESS.free - 1 - left
+    window = accounts.sign_ins.count_at(LAPTOP, "ada@example.com")
     end = clock.now // 1000 + window.reset_seconds
     key = {"pk": f"ADDRESS#{LAPTOP.address}", "sk": f"SIGN-IN#{end}"}
     accounts_table.update(Update(key, assign={"attempts": PER_ADDRESS.free}))
     waits = []
     for _ in range(3):
         with pytest.raises(TooManyRequests) as refused:
-            accounts.sign_ins.count_at(LAPTOP)
+            accounts.sign_ins.count_at(LAPTOP, "ada@example.com")
         waits.append(refused.value.retry_after)
         clock.wait(refused.value.retry_after)
-        assert accounts.sign_ins.count_at(LAPTOP).remaining == 0
+        assert accounts.sign_ins.count_at(LAPTOP, "ada@example.com").remaining == 0
     assert waits == [1, 2, 5]
-    assert accounts.sign_ins.count_at(PHONE).remaining == PER_ADDRESS.free - 1
+    assert accounts.sign_ins.count_at(PHONE, "ada@example.com").remaining == PER_ADDRESS.free - 1
     clock.wait(900)
-    assert accounts.sign_ins.count_at(LAPTOP).remaining == PER_ADDRESS.free - 1
+    assert accounts.sign_ins.count_at(LAPTOP, "ada@example.com").remaining == PER_ADDRESS.free - 1
 
 
 def test_attempts_on_addresses_without_an_account_expire(

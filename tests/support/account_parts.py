@@ -63,22 +63,25 @@ def accounts_on(
 _count = iter(range(1_000_000_000))
 
 
-def asked() -> Asked:
+def asked(asker: Device = LAPTOP) -> Asked:
     """A request that nobody has made before."""
     number = next(_count)
-    return Asked(f"{number:032x}", f"nonce {number}")
+    return Asked(f"{number:032x}", f"nonce {number}", asker)
 
 
-def register(accounts: Accounts, email: str = "ada@example.com", password: str = PASSWORD, name: str = "Ada") -> None:
-    accounts.table.transact(*accounts.registration.register(email, password, name, asked()))
+def register(
+    accounts: Accounts, email: str = "ada@example.com", password: str = PASSWORD, name: str = "Ada",
+    asker: Device = LAPTOP,
+) -> None:  # fmt: skip
+    accounts.table.transact(*accounts.registration.register(email, password, name, asked(asker)))
 
 
-def forgot(accounts: Accounts, email: str = "ada@example.com") -> None:
-    accounts.table.transact(*accounts.recovery.forgot(email, asked()))
+def forgot(accounts: Accounts, email: str = "ada@example.com", asker: Device = LAPTOP) -> None:
+    accounts.table.transact(*accounts.recovery.forgot(email, asked(asker)))
 
 
-def resend(accounts: Accounts, email: str = "ada@example.com") -> None:
-    accounts.table.transact(*accounts.registration.resend(email, asked()))
+def resend(accounts: Accounts, email: str = "ada@example.com", asker: Device = LAPTOP) -> None:
+    accounts.table.transact(*accounts.registration.resend(email, asked(asker)))
 
 
 def round_trips(action: Callable[[], object]) -> int:

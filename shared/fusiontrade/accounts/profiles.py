@@ -8,11 +8,12 @@ Layout (``pk``, ``sk``):
 ``USER#<id>``                 CODE#<purpose>        hash of the newest code, tries, ``expires_at`` (s)
 ``USER#<id>``                 KEY#<key id>          an API key: hash, name, scopes, last use
 ``EMAIL#<normal form>``       EMAIL                 user_id, mail_to, password_hash, attempts, attempted_at (ms),
-                                                    devices, is_disputed (registered with two passwords), and a
-                                                    copy of the profile: signing in reads one item
+                                                    the same of known devices (``attempts_0``, …), devices,
+                                                    is_disputed (registered with two passwords), and a copy of the
+                                                    profile: signing in reads one item
 ``ATTEMPTS#<normal form>``    ATTEMPTS              attempts, attempted_at (ms): addresses without an account
-``MAILS#<normal form>``       <purpose>#<window>    how many mails went to the address
-``ADDRESS#<hash>``            SIGN-IN#<window>      attempts to sign in from one network address
+``MAILS#<normal form>``       <purpose>#<window>    how many mails went to the address, and for whom
+``ADDRESS#<hash>``            SIGN-IN#<window>      attempts to sign in from one network address or known device
 ``NOBODY#<random>``           NOBODY                written where an address has no account, so that time tells nothing
 ============================  ====================  ==================================================================
 

@@ -7,6 +7,7 @@ it is stored: a process that ends in between leaves a mail too many, and never a
 
 from __future__ import annotations
 
+from fusiontrade.accounts.attempts import OF_THE_KNOWN, counter_of
 from fusiontrade.accounts.codes import Codes, bad_code
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.mailings import Mailings
@@ -59,7 +60,7 @@ class Recovery:
         StateUnavailable
             If the database or the mail queue did not answer; asking again does what is missing.
         """
-        may_send = self._mailings.may_send("forgot", email)
+        may_send = self._mailings.may_send("forgot", email, asked.asker)
         there = self._users.entry(email)
         write: Write = self._mailings.decoy()
         mail = None
@@ -84,7 +85,7 @@ class Recovery:
         """
         check_password(new_password, field="body/new_password")
         redeemed = self._codes.check(code, "reset")
-        assign = {"password_hash": self._passwords.hash(new_password), "attempts": 0}
+        assign = {"password_hash": self._passwords.hash(new_password), "attempts": 0, "is_verified": True}
         key = email_key(redeemed.address)
         verified, entry = self._users.writes_to_verify(redeemed.user_id, redeemed.address)
         del entry  # one transaction writes an item once
@@ -92,7 +93,7 @@ class Recovery:
         try:
             self._table.transact(
                 redeemed.spend,
-                Update(key, assign={**assign, "is_verified": True}, condition=Condition("attribute_exists(pk)")),
+                Update(key, assign=assign, remove=OF_THE_KNOWN, condition=Condition("attribute_exists(pk)")),
                 verified,
                 self._codes.forget(redeemed.user_id, "verification"),
                 *self._sessions.writes_to_close_all(redeemed.user_id),
@@ -117,10 +118,10 @@ class Recovery:
             If the database or the mail queue did not answer; nothing was changed.
         """
         check_password(new_password, field="body/new_password")
-        stored = self._sign_ins.check_password(user.email, current_password)
+        stored = self._sign_ins.check_password(user, current_password)
         if self._passwords.verify(new_password, stored):
             raise InvalidInput("body/new_password", "this is the current password; choose another")
-        assign = {"password_hash": self._passwords.hash(new_password), "attempts": 0}
+        assign = {"password_hash": self._passwords.hash(new_password), f"attempts{counter_of(user.session_id)}": 0}
         same = Condition("#password_hash = :stored", {"stored": stored})
         self._tell(user.email, request_id)
         try:

@@ -15,6 +15,7 @@ from fusiontrade.accounts.mailings import Mailings
 from fusiontrade.accounts.password_rules import check_password
 from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import email_key, mail_address, profile_of_entry
+from fusiontrade.accounts.sessions import Device
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update, Write
@@ -34,12 +35,15 @@ class Asked:
         Of the user that the request would make: 32 hexadecimal digits.
     nonce : str
         What its code is derived from: the same for a request that is repeated.
+    asker : Device
+        Where it comes from.
     request_id : str or None
         What the message carries.
     """
 
     user_id: str
     nonce: str
+    asker: Device
     request_id: str | None = None
 
 
@@ -69,7 +73,7 @@ class Registration:
             If the database or the mail queue did not answer; asking again does what is missing.
         """
         check_password(password)
-        may_send = self._mailings.may_send("register", email)
+        may_send = self._mailings.may_send("register", email, asked.asker)
         there = self._users.entry(email)
         if there is None:
             fresh = self._users.new_profile(email, full_name, user_id=asked.user_id)
@@ -86,7 +90,7 @@ class Registration:
 
     def resend(self, email: str, asked: Asked) -> list[Write]:
         """Mail a new code where the address has an account that is not verified, and return the writes for it."""
-        may_send = self._mailings.may_send("resend", email)
+        may_send = self._mailings.may_send("resend", email, asked.asker)
         there = self._users.entry(email)
         write: Write = self._mailings.decoy()
         mail = None

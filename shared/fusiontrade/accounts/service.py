@@ -54,7 +54,7 @@ class Accounts:
         """Return the accounts on ``table`` that mail by ``outbound``."""
         users = Users(table, passwords, clock)
         codes = Codes(table, derivation, clock)
-        mailings = Mailings(table, outbound, clock)
+        mailings = Mailings(table, derivation, outbound, clock)
         sessions = Sessions(table, derivation, clock)
         sign_ins = SignIns(
             table=table,

@@ -18,7 +18,7 @@ import hmac
 import logging
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fusiontrade.accounts.gate import Gate, gate_key
@@ -47,14 +47,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Device:
-    """What a client is recognised by: its user agent and the hash of its address."""
+    """What a client is recognised by: its user agent, the hash of its address, what a sign-in here left with it."""
 
     user_agent: str
     address: str
+    token: str = field(default="", repr=False, compare=False)
+    """Of `fusiontrade.accounts.known_devices`; empty where it brings none."""
 
     @property
     def fingerprint(self) -> str:
-        """Return 32 letters that stand for both."""
+        """Return 32 letters that stand for user agent and address."""
         return hashlib.sha256(f"{len(self.user_agent)}:{self.user_agent}{self.address}".encode()).hexdigest()[:32]
 
 

@@ -5,6 +5,9 @@ answer needs, checks the password, and opens a session in the transaction that f
 fails counts twice: at the e-mail item and at the item of addresses without an account, of which one write happens and
 the other is refused, so known and unknown addresses take as many calls, one hashing and the same words.
 
+A device that signed in before has counters of its own, at the account and instead of its network address
+(`fusiontrade.accounts.known_devices`): however often strangers guess, it signs in at once.
+
 Always true here: an attempt is counted before the password is looked at; a right password after the wait always works.
 """
 
@@ -14,8 +17,10 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fusiontrade.accounts.attempts import PER_ADDRESS, Patience, attempt, slow_down
+from fusiontrade.accounts.attempts import PER_ADDRESS, Patience, attempt, counter_of, slow_down
 from fusiontrade.accounts.gate import LimitReached
+from fusiontrade.accounts.identity import Identity
+from fusiontrade.accounts.known_devices import KnownDevices
 from fusiontrade.accounts.limits import Allowance, Limit
 from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import Profile, email_key, mail_address, normal_email, profile_of_entry
@@ -42,10 +47,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SignedIn:
-    """Who signed in, and the session that was opened."""
+    """Who signed in, the session that was opened, and what the device is known by the next time."""
 
     profile: Profile
     opened: Opened
+    device_token: str
 
 
 class SignIns:
@@ -69,9 +75,12 @@ class SignIns:
         self._outbound = outbound
         self._clock = clock
         self._patience = patience
+        self._known_devices = KnownDevices(derivation, clock)
 
-    def count_at(self, device: Device) -> Allowance:
+    def count_at(self, device: Device, email: str) -> Allowance:
         """Count an attempt at the network address it comes from and return how many are left: one round trip.
+
+        A device that signed in with this e-mail address before is counted by itself.
 
         Raises
         ------
@@ -80,11 +89,12 @@ class SignIns:
         """
         now = self._clock()
         end = _WINDOW.window_end(now)
-        key = {"pk": f"ADDRESS#{device.address}", "sk": f"SIGN-IN#{end}"}
+        known = self._known_devices.known(normal_email(email), device.token)
+        key = {"pk": f"ADDRESS#{device.address if known is None else known}", "sk": f"SIGN-IN#{end}"}
         try:
             item = self._table.update(attempt(key, now, patience=self._patience, expires_at=end + _WINDOW.seconds))
         except ConditionFailed as refused:
-            wait = slow_down(refused.item or {}, now, self._patience).retry_after
+            wait = slow_down(refused.item or {}, now, patience=self._patience).retry_after
             raise LimitReached(Allowance(_GROUP, _WINDOW, 0, wait)) from None
         left = max(0, self._patience.free - int(item["attempts"]))
         return Allowance(_GROUP, _WINDOW, left, end - now // 1000)
@@ -97,12 +107,13 @@ class SignIns:
         Unauthenticated
             If they are not; in the same words and after the same work, whether the address is known or not.
         TooManyRequests
-            If there were too many wrong ones in a row for this address.
+            If there were too many wrong ones in a row for this address, from this device or from strangers.
         StateUnavailable
             If the database or the derivation secret does not answer.
         """
         address = normal_email(email)
-        entry = self._count_for(address)
+        counter = counter_of(self._known_devices.known(address, device.token))
+        entry = self._count_for(address, counter)
         if entry is None:
             self._count_for_nobody(address)
         if not self._passwords.verify(password, None if entry is None else entry["password_hash"]):
@@ -113,8 +124,8 @@ class SignIns:
             raise _wrong()
         return self._signed_in(entry, password, device, request_id)
 
-    def check_password(self, address: str, password: str) -> str:
-        """Count an attempt of a user who is signed in and return the stored hash if the password is right.
+    def check_password(self, user: Identity, password: str) -> str:
+        """Count an attempt of a user's session and return the stored hash if the password is right.
 
         Raises
         ------
@@ -123,21 +134,21 @@ class SignIns:
         TooManyRequests
             If there were too many wrong ones in a row.
         """
-        entry = self._count_for(address)
+        entry = self._count_for(user.email, counter_of(user.session_id))
         if entry is None or not self._passwords.verify(password, entry["password_hash"]):
             raise InvalidInput("body/current_password", "the current password is wrong")
         return str(entry["password_hash"])
 
-    def _count_for(self, address: str) -> Item | None:
+    def _count_for(self, address: str, counter: str) -> Item | None:
         """Count one attempt and return the e-mail item, None for an address without account; may raise the 429."""
         now = self._clock()
         try:
-            return self._table.update(attempt(email_key(address), now, of_account=True))
+            return self._table.update(attempt(email_key(address), now, counter=counter, of_account=True))
         except ConditionFailed as refused:
             if refused.item is None:
                 return None
             self._as_for_nobody(address)
-            raise slow_down(refused.item, now) from None
+            raise slow_down(refused.item, now, counter=counter) from None
 
     def _count_for_nobody(self, address: str) -> None:
         now = self._clock()
@@ -159,7 +170,8 @@ class SignIns:
         name = self._derivation.mac("device", profile.id, device.fingerprint).hex()[:32]
         devices = [*(each for each in known if each != name), name][-_MOST_DEVICES:]
         opened, writes = self._sessions.writes_to_open(profile.id, device)
-        assign = {"attempts": 0, "devices": devices}
+        counter = counter_of(self._known_devices.known(profile.email, device.token))
+        assign = {f"attempts{counter}": 0, "devices": devices}
         if self._passwords.is_outdated(stored):
             assign["password_hash"] = self._passwords.hash(password)
         same = Condition("#password_hash = :stored", {"stored": stored})
@@ -171,7 +183,7 @@ class SignIns:
             if changed.item is None or not self._passwords.verify(password, changed.item["password_hash"]):
                 raise _wrong() from None
             return self._signed_in(changed.item, password, device, request_id)  # it was only hashed anew
-        return SignedIn(profile, opened)
+        return SignedIn(profile, opened, self._known_devices.token(profile.email, device.token))
 
     def _tell(self, entry: Item, device: Device, request_id: str | None) -> None:
         """Tell the owner, before the session is there; a queue that is away is no reason to keep the owner out."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+from fusiontrade.web.cookies import DEVICE
 from fusiontrade.web.derived import addresses_of
 from fusiontrade.web.framework import Depends, Request
 
@@ -35,7 +36,8 @@ def client_device(request: Request) -> Device:
 
     # Latin-1 is what headers are decoded as: whatever a client sends, it is text that can be stored
     user_agent = "".join(c if c.isprintable() else " " for c in request.headers.get("User-Agent", ""))
-    return Device(user_agent[:_MOST_CHARACTERS], client_address_hash(request))
+    token = request.cookies.get(DEVICE, "")
+    return Device(user_agent[:_MOST_CHARACTERS], client_address_hash(request), token)
 
 
 ClientDevice = Annotated["Device", Depends(client_device)]

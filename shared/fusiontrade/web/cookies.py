@@ -1,8 +1,9 @@
-"""The refresh cookie, and the requests that may use it.
+"""The refresh cookie, and the requests that may use it; and the cookie that a device is known by.
 
 Always true here: scripts cannot read the cookie, it travels over TLS (or on the loopback) to the auth routes only and
 with no request that another site began. A request that would use it comes from a configured origin or from no browser,
-and says that it is JSON, which no form of a foreign page can.
+and says that it is JSON, which no form of a foreign page can. The cookie of the device opens nothing, and signing out
+leaves it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from starlette.responses import Response
 from fusiontrade.errors import Forbidden
 from fusiontrade.web.framework import Depends, Request
 
-__all__ = ["NAME", "RefreshCookie", "clear_refresh", "refresh_cookie", "set_refresh"]
+__all__ = ["DEVICE", "NAME", "RefreshCookie", "clear_refresh", "refresh_cookie", "set_device", "set_refresh"]
 
 NAME = "__Secure-refresh"
+DEVICE = "__Secure-device"
 PATH = "/api/v1/auth"
 
 
@@ -29,6 +31,11 @@ def set_refresh(response: Response, token: str, seconds: int) -> None:
 def clear_refresh(response: Response) -> None:
     """Let the client forget the token."""
     response.delete_cookie(NAME, path=PATH, secure=True, httponly=True, samesite="strict")
+
+
+def set_device(response: Response, token: str, seconds: int) -> None:
+    """Let the client keep what it is known by for ``seconds``."""
+    response.set_cookie(DEVICE, token, max_age=seconds, path=PATH, secure=True, httponly=True, samesite="strict")
 
 
 def refresh_cookie(request: Request) -> str | None:

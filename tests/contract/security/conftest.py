@@ -48,20 +48,26 @@ class Client:
     agent: str = "Firefox/130"
     token: str = ""
     cookie: str = ""
+    """Of the session."""
+    device: str = ""
+    """The cookie of the device."""
 
     def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         sent = {"User-Agent": self.agent, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if self.token:
             sent.setdefault("Authorization", f"Bearer {self.token}")
-        if self.cookie:
-            sent.setdefault("Cookie", self.cookie)
+        if cookies := "; ".join(cookie for cookie in (self.cookie, self.device) if cookie):
+            sent.setdefault("Cookie", cookies)
         answer = self.auth(method, f"/api/v1/auth{path}", json_body=body, headers=sent, address=self.address)
         self.remember(answer)
         return answer
 
     def remember(self, answer: Answer) -> None:
-        for cookie in answer.cookies:
-            self.cookie = cookie.partition(";")[0]
+        for cookie in (each.partition(";")[0] for each in answer.cookies):
+            if cookie.startswith("__Secure-device="):
+                self.device = cookie
+            else:
+                self.cookie = cookie
         if answer.status == 200 and '"access_token"' in answer.text:
             self.token = answer.json()["access_token"]
 

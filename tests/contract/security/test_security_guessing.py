@@ -10,6 +10,7 @@ import pytest
 
 from fusiontrade.accounts.attempts import FREE_ATTEMPTS
 from fusiontrade.accounts.codes import MOST_TRIES
+from fusiontrade.accounts.mailings import MOST_MAILS
 from fusiontrade.cloud.tables import Table, Update
 from fusiontrade.settings import Settings
 from tests.contract.conftest import Function
@@ -36,10 +37,46 @@ def test_attacker_cannot_pass_the_limit_with_fifty_guesses_at_once(auth: Functio
     assert (statuses.count(401), statuses.count(429)) == (FREE_ATTEMPTS, 50 - FREE_ATTEMPTS)
 
 
+def test_attacker_who_guesses_keeps_no_device_out_that_signed_in_before(
+    ada: Client, stranger: Client, inbox: Inbox
+) -> None:
+    statuses = [stranger.login("ada@example.com", "a wrong password").status for _ in range(FREE_ATTEMPTS + 2)]
+    assert statuses == [401] * FREE_ATTEMPTS + [429] * 2
+    ada.cookie = ""  # a device is known without a session, too
+    assert ada.login().status == 200
+    body = {"current_password": PASSWORD, "new_password": NEW}
+    assert ada("POST", "/change-password", body).status == 200
+    assert stranger.login("ada@example.com", "a wrong password").status == 429
+    for _ in range(MOST_MAILS + 1):
+        stranger("POST", "/forgot-password", {"email": "ada@example.com"})
+    inbox.all().clear()
+    assert ada("POST", "/forgot-password", {"email": "ada@example.com"}).status == 202
+    assert [mail.kind for mail in inbox.all()] == ["reset"]
+
+
+def test_attacker_gains_no_more_guesses_by_forging_or_carrying_over_a_device(
+    ada: Client, stranger: Client, eve: Client
+) -> None:
+    name, _, token = ada.device.partition("=")
+    device, end, mac = token.split(".")
+    forged = ["", "x", f"{'0' * 32}.{end}.{mac}", f"{device}.{int(end) + 1}.{mac}", eve.device.partition("=")[2]]
+    statuses = []
+    for n in range(FREE_ATTEMPTS + 3):
+        stranger.device = f"{name}={forged[n % len(forged)]}"
+        statuses.append(stranger.login("ada@example.com", "a wrong password").status)
+    assert statuses == [401] * FREE_ATTEMPTS + [429] * 3
+
+
+def test_thief_of_a_known_device_is_slowed_down_like_everybody(ada: Client) -> None:
+    statuses = [ada.login("ada@example.com", "a wrong password").status for _ in range(FREE_ATTEMPTS + 2)]
+    assert statuses == [401] * FREE_ATTEMPTS + [429] * 2
+
+
 def test_attacker_cannot_lock_the_owner_out_for_good(ada: Client, stranger: Client, auth_settings: Settings) -> None:
     statuses = [stranger.login("ada@example.com", "a wrong password").status for _ in range(FREE_ATTEMPTS + 2)]
     assert statuses == [401] * FREE_ATTEMPTS + [429] * 2
-    refused = ada.login()
+    phone = Client(ada.auth, address="203.0.113.5", agent="Safari/18")  # which nobody knows yet
+    refused = phone.login()
     assert refused.status == 429
     assert 1 <= int(refused.headers["retry-after"]) <= 300
     assert ada("GET", "/me").status == 200  # who is signed in stays so
@@ -47,7 +84,7 @@ def test_attacker_cannot_lock_the_owner_out_for_good(ada: Client, stranger: Clie
     entry = accounts.get({"pk": "EMAIL#ada@example.com", "sk": "EMAIL"}) or {}
     waited = {"attempted_at": int(entry["attempted_at"]) - 300_000}
     accounts.update(Update({"pk": "EMAIL#ada@example.com", "sk": "EMAIL"}, assign=waited))
-    assert ada.login().status == 200
+    assert phone.login().status == 200
     assert stranger.login("ada@example.com", "a wrong password").status == 401  # counted from the beginning again
 
 
@@ -99,11 +136,11 @@ def test_attacker_cannot_redeem_a_code_twice_at_once(ada: Client, auth: Function
 
 def test_attacker_cannot_flood_a_mailbox(stranger: Client, inbox: Inbox, ada: Client) -> None:
     inbox.all().clear()
-    clients = [Client(stranger.auth, address=f"198.51.100.{n}") for n in range(12)]
+    clients = [Client(stranger.auth, address=f"198.51.100.{n}") for n in range(MOST_MAILS + 3)]
     statuses = {client("POST", "/forgot-password", {"email": "ada@example.com"}).status for client in clients}
     assert statuses == {202}
     kinds = [mail.kind for mail in inbox.all()]
-    assert (kinds.count("reset"), kinds.count("nobody")) == (5, 7)
+    assert (kinds.count("reset"), kinds.count("nobody")) == (MOST_MAILS, 3)
     last = {"code": inbox.code("reset", "ada@example.com"), "new_password": NEW}
     assert ada("POST", "/reset-password", last).status == 200
 

@@ -17,10 +17,11 @@ from tests.contract.security.conftest import PASSWORD, Client
 
 
 def test_scripts_and_other_sites_cannot_get_at_the_refresh_cookie(ada: Client) -> None:
-    (cookie,) = ada.login().cookies
-    attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
-    assert {"httponly", "secure", "samesite=strict", "path=/api/v1/auth", "max-age=604800"} <= attributes
-    assert not any(attribute.startswith("domain") for attribute in attributes)
+    cookie, device = ada.login().cookies
+    for each, seconds in ((cookie, 604_800), (device, 180 * 24 * 3600)):
+        attributes = {part.strip().lower() for part in each.split(";")[1:]}
+        assert {"httponly", "secure", "samesite=strict", "path=/api/v1/auth", f"max-age={seconds}"} <= attributes
+        assert not any(attribute.startswith("domain") for attribute in attributes)
     assert "refresh_token" not in ada.login().text
     assert cookie.partition(";")[0].partition("=")[2] not in ada.refresh().text
 
