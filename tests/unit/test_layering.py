@@ -29,6 +29,10 @@ HARMLESS = {
 VALUES = {"fusiontrade.market.timeframes", "fusiontrade.market.candles", "fusiontrade.errors"}
 SERVING_MAY = {"fusiontrade.inference", *VALUES}
 TORCH = {"torch", "transformers", "safetensors", "sklearn"}
+OF_TRAINING = {
+    "serving.models", "serving.training", "serving.evaluation", "serving.lookahead", "serving.kronos.network",
+    "serving.kronos.training", "serving.bringing",
+}  # fmt: skip
 
 
 def module_name(path: Path, base: Path) -> str:
@@ -104,7 +108,7 @@ def test_pure_modules_import_no_input_or_output(name: str, imports: set[str]) ->
 def test_serving_sees_only_the_contract_and_candles(name: str, imports: set[str]) -> None:
     of_product = {i for i in imports if i.startswith("fusiontrade.")}
     allowed = set(SERVING_MAY)
-    if under(name, {"serving.training", "serving.evaluation", "serving.lookahead"}):
+    if under(name, {"serving.training", "serving.evaluation", "serving.lookahead", "serving.kronos.training"}):
         allowed |= PURE | {"fusiontrade.market"}
     stray = {i for i in of_product if not under(i, allowed)}
     assert not {i for i in stray if not any(under(a, {i}) for a in allowed & of_product)}
@@ -112,9 +116,8 @@ def test_serving_sees_only_the_contract_and_candles(name: str, imports: set[str]
 
 @pytest.mark.parametrize(("name", "imports"), SERVING, ids=[name for name, _ in SERVING])
 def test_torch_is_only_for_training(name: str, imports: set[str]) -> None:
-    if not under(name, {"serving.models", "serving.training", "serving.evaluation", "serving.lookahead"}):
-        heavy = TORCH | {"serving.models", "serving.training", "serving.evaluation", "serving.lookahead"}
-        assert not {i for i in imports if under(i, heavy)}
+    if not under(name, OF_TRAINING):
+        assert not {i for i in imports if under(i, TORCH | OF_TRAINING)}
 
 
 @pytest.mark.parametrize(("name", "imports"), FUNCTIONS, ids=[name for name, _ in FUNCTIONS])
