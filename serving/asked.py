@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusiontrade.inference.contract import CalibrationState, ForecastItem, ItemError, Market
+from fusiontrade.inference.contract import FUSED, CalibrationState, ForecastItem, ItemError, Market, ModelKind
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 
@@ -19,7 +19,7 @@ class Asked:
 
     Parameters
     ----------
-    symbol, timeframe, market, state
+    symbol, timeframe, market, state, models
         As in `fusiontrade.inference.contract.ForecastItem`.
     frame
         The bars, not checked yet; or why their columns are none.
@@ -30,6 +30,7 @@ class Asked:
     frame: CandleFrame | ItemError
     market: Market | None = None
     state: CalibrationState | None = None
+    models: tuple[ModelKind, ...] = FUSED
 
     @classmethod
     def of(cls, item: ForecastItem) -> Asked:
@@ -40,7 +41,7 @@ class Asked:
         frame, state = _frame(item), item.state
         if state is not None and isinstance(frame, CandleFrame) and len(frame) and state.as_of > frame.close_time[-1]:
             state = None
-        return cls(item.symbol, item.timeframe, frame, item.market, state)
+        return cls(item.symbol, item.timeframe, frame, item.market, state, tuple(dict.fromkeys(item.models)))
 
 
 def _frame(item: ForecastItem) -> CandleFrame | ItemError:

@@ -11,6 +11,7 @@ The graph contract (batch axis free, float32)::
 
     lstm      features (N, 60, 50) scaled by the card's scaler, calendar (N, 60, C), volatility (N, V) scaled likewise
               → direction (N), change (N), quantiles (N, 5), touch (N, 15), win (N, 2), log_range (N)
+    gru, cnn, transformer  as an lstm; a transformer takes masks (N, S, M) as well and answers samples (N, S, 18)
     patchtst  candles (N, 120, 5), calendar (N, C), volatility (N, V)
               → classes (N, 3) logits up, flat, down
 """
@@ -34,19 +35,24 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARD",
+    "ELSEWHERE",
     "GRAPH",
     "MANIFEST",
     "REPORT",
     "RUN",
     "Bundle",
     "SealedBundle",
+    "kind_of",
     "load_bundle",
     "read_bundle",
+    "verified_files",
     "write_card",
     "write_manifest",
 ]
 
 CARD, GRAPH, REPORT, MANIFEST, RUN = "model.json", "model.onnx", "report.json", "manifest.json", "run.json"
+ELSEWHERE = frozenset({"swing", "kronos", "sentiment"})
+"""Kinds of bundles whose cards are others than `ModelCard`; they have loaders of their own."""
 _REQUIRED = (CARD, GRAPH, REPORT)
 _OUTSIDE = {MANIFEST, RUN}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -98,7 +104,7 @@ def load_bundle(folder: Path, *, device: str = "cpu", threads: int = 1) -> Bundl
 
 def read_bundle(folder: Path) -> SealedBundle:
     """Verify the files of the bundle in ``folder``; raises `BundleRefused` as `load_bundle` does."""
-    contents = _verified_files(folder)
+    contents = verified_files(folder)
     card = _card(contents[CARD])
     _check_features(card)
     _check_report(_json_object(contents[REPORT], REPORT), card)
@@ -122,8 +128,23 @@ def write_manifest(folder: Path) -> dict[str, str]:
     return files
 
 
-def _verified_files(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of every file of the manifest, read once and equal to their checksum."""
+def kind_of(folder: Path) -> str:
+    """Return the kind that the card in ``folder`` names, empty where there is none; nothing is verified."""
+    try:
+        kind = json.loads((folder / CARD).read_bytes())["kind"]
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return ""
+    return kind if isinstance(kind, str) else ""
+
+
+def verified_files(folder: Path, required: tuple[str, ...] = _REQUIRED) -> dict[str, bytes]:
+    """Return the bytes of every file of the manifest, read once and equal to their checksum.
+
+    Raises
+    ------
+    BundleRefused
+        If a file differs, is missing or is not in the manifest, or one of ``required`` is not.
+    """
     if not (folder / MANIFEST).is_file():
         raise BundleRefused(f"{folder.name} has no {MANIFEST}")
     manifest = _json_object((folder / MANIFEST).read_bytes(), MANIFEST).get("files")
@@ -132,7 +153,7 @@ def _verified_files(folder: Path) -> dict[str, bytes]:
     for name in manifest:
         if not _PLAIN_NAME.fullmatch(name) or name in _OUTSIDE:
             raise BundleRefused(f"{MANIFEST} names {name!r}, which is no plain file of this folder")
-    for name in _REQUIRED:
+    for name in required:
         if name not in manifest:
             raise BundleRefused(f"{MANIFEST} does not name {name}")
     for path in sorted(folder.iterdir()):
@@ -176,11 +197,9 @@ def _check_features(card: ModelCard) -> None:
         WINDOW,
     )
 
-    wanted = {
-        "lstm": ("indicators", LSTM_LENGTH, INDICATORS),
-        "patchtst": ("candles", PATCHTST_LENGTH, CANDLE_CHANNELS),
-    }
-    name, sequence, columns = wanted[card.kind]
+    indicators = ("indicators", LSTM_LENGTH, INDICATORS)
+    candles = ("candles", PATCHTST_LENGTH, CANDLE_CHANNELS)
+    name, sequence, columns = indicators if card.is_sequence else candles
     expected: dict[str, object] = {
         "version": FEATURE_VERSION,
         "name": name,

@@ -1,7 +1,8 @@
 """The model card: everything about a bundle that is not its weights (``model.json``).
 
 Always true of a card that was read: it has this schema version, the heads of its kind each have a calibration map
-that fits them, an LSTM has a scaler, thresholds, direction rules and adjustments, and every number is finite.
+that fits them, one of a model of 60 bars has a scaler, thresholds, direction rules and adjustments, and every number
+is finite.
 What differs between markets (busy hours, direction rules, adjustments) is a table by symbol, kind of market and
 ``any``: a symbol without a row of its own is answered by its kind's, a kind without one by ``any``; busy hours are then
 adjusted to the symbol's own (`serving.features.usual_week`). Times are ms since 1970-01-01 UTC; distances are in
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model
 
 from fusiontrade.inference.contract import (
     CHANCES,
+    SEQUENCE_KINDS,
     TOUCH_LEVELS,
     CalibrationState,
     IntervalSide,
@@ -44,12 +46,14 @@ __all__ = [
     "Adjustment",
     "DataFingerprint",
     "DirectionRule",
+    "Dropout",
     "FeatureList",
     "Metric",
     "ModelCard",
     "Precision",
     "Scaler",
     "Series",
+    "Sha256",
     "Thresholds",
     "Windows",
 ]
@@ -59,7 +63,7 @@ SCHEMA_VERSION: Literal[2] = 2
 TOUCH_SIDES = ("up", "down", "either")
 _TOUCH_HEADS = tuple(f"touch_{side}_{level:g}" for side in TOUCH_SIDES for level in TOUCH_LEVELS)
 HEADS: dict[ModelKind, tuple[str, ...]] = {
-    "lstm": (*_TOUCH_HEADS, "win_long", "win_short"),
+    **dict.fromkeys(SEQUENCE_KINDS, (*_TOUCH_HEADS, "win_long", "win_short")),
     "patchtst": ("classes",),
 }
 """Names of the calibrated heads of each kind in graph order: ``touch_up_1``, ``touch_up_1.5`` … ``touch_either_4``."""
@@ -165,6 +169,24 @@ class Thresholds(_Part):
     change_scale: Annotated[float, Field(gt=0.0)]
 
 
+class Dropout(_Part):
+    """Monte-Carlo dropout: ``samples`` masks over ``columns`` of the network, each dropped with probability ``rate``.
+
+    Mask s is the same in every run, whatever the number of samples.
+    """
+
+    columns: Annotated[int, Field(ge=1)]
+    rate: Annotated[float, Field(gt=0.0, lt=1.0)]
+    samples: Annotated[int, Field(ge=1, le=1000)]
+    seed: Annotated[int, Field(ge=0)]
+
+    @cached_property
+    def masks(self) -> NDArray[np.float32]:
+        """(samples, columns) factors: 0, or 1 / (1 - rate) so that the mean stays."""
+        drawn = np.random.default_rng(self.seed).random((self.samples, self.columns))
+        return np.where(drawn < self.rate, 0.0, 1.0 / (1.0 - self.rate)).astype(np.float32)
+
+
 class Metric(_Part):
     """A figure measured on the untouched test slice with its bootstrap interval; shares are in [0, 1], not percent."""
 
@@ -214,7 +236,8 @@ class ModelCard(_Part):
     ``season`` is the usual activity of each slot of the week, ``adjustments`` what the calibration slice taught,
     ``centres`` the mean logit of each touch and win probability there, from which leans are counted;
     ``abstains`` tells that a PatchTST did not prove its direction there and never votes. ``adopted`` are series
-    that taught a season and adjustments of their own, and nothing to the weights. ``precision`` is the graph's.
+    that taught a season and adjustments of their own, and nothing to the weights. ``precision`` is the graph's;
+    ``dropout`` is what its ``masks`` are drawn by, null for a graph without such an input.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -237,6 +260,7 @@ class ModelCard(_Part):
     abstains: bool = False
     adopted: tuple[Series, ...] = ()
     precision: Precision = "f32"
+    dropout: Dropout | None = None
     metrics: dict[str, Metric]
     data: DataFingerprint
     windows: Windows
@@ -248,6 +272,11 @@ class ModelCard(_Part):
     def reference(self) -> ModelReference:
         """What answers name this bundle by."""
         return ModelReference(id=self.model_id, version=self.version)
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether it takes 60 bars of indicators and answers what an LSTM answers."""
+        return self.kind in SEQUENCE_KINDS
 
     @cached_property
     def weeks(self) -> dict[str, Week]:
@@ -282,11 +311,10 @@ class ModelCard(_Part):
     def digest(self, graph: bytes) -> str:
         """Return sha256 over ``graph`` followed by this card without its version, as canonical JSON.
 
-        A precision of f32 is left out, as cards that are older than the field left it out.
+        A precision of f32 and no dropout are left out, as cards that are older than the fields left them out.
         """
-        content = self.model_dump(
-            mode="json", exclude={"version"} | ({"precision"} if self.precision == "f32" else set())
-        )
+        usual = {"precision": self.precision == "f32", "dropout": self.dropout is None}
+        content = self.model_dump(mode="json", exclude={"version", *(name for name, is_so in usual.items() if is_so)})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(graph + canonical.encode("ascii")).hexdigest()
 
@@ -305,8 +333,10 @@ class ModelCard(_Part):
         if ANY not in self.season or weeks != {7 * 86_400_000 // self.timeframe.milliseconds}:
             raise ValueError(f"season needs {ANY!r} and one figure for each {self.timeframe} slot of a week")
         _one_for_each(self.volatility_scaler, self.features.volatility, "volatility_scaler")
-        if self.kind == "lstm":
-            self._complete_lstm()
+        if (self.dropout is not None) != (self.kind == "transformer"):
+            raise ValueError("a transformer has a dropout, and no other kind")
+        if self.is_sequence:
+            self._complete_sequence()
         elif self.scaler is not None:
             raise ValueError("a patchtst takes its candles unscaled: scaler must be null")
         accuracy = self.metrics.get("direction_accuracy")
@@ -314,16 +344,17 @@ class ModelCard(_Part):
             raise ValueError(f"metrics.direction_accuracy is a share in [0, 1], got {accuracy.value}")
         return self
 
-    def _complete_lstm(self) -> None:
+    def _complete_sequence(self) -> None:
+        kind = f"an {self.kind}" if self.kind == "lstm" else f"a {self.kind}"
         if self.scaler is None or self.thresholds is None:
-            raise ValueError(f"an lstm needs {'scaler' if self.scaler is None else 'thresholds'}")
+            raise ValueError(f"{kind} needs {'scaler' if self.scaler is None else 'thresholds'}")
         for name, table in (("directions", self.directions), ("adjustments", self.adjustments)):
             if ANY not in table:
-                raise ValueError(f"{name} of an lstm needs {ANY!r}")
+                raise ValueError(f"{name} of {kind} needs {ANY!r}")
         if not self.directions[ANY].never_votes:
             raise ValueError(f"directions.{ANY} must abstain always: what one kind of market proved, another has not")
         if len(self.centres) != CHANCES:
-            raise ValueError(f"centres of an lstm needs {CHANCES} numbers, got {len(self.centres)}")
+            raise ValueError(f"centres of {kind} needs {CHANCES} numbers, got {len(self.centres)}")
         _one_for_each(self.scaler, self.features.columns, "scaler")
 
 

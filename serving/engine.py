@@ -19,10 +19,11 @@ from fusiontrade.errors import BundleRefused
 from fusiontrade.inference.contract import ForecastRequest, ForecastResponse, ModelKind
 from fusiontrade.market.timeframes import Timeframe
 from serving.asked import Asked
-from serving.bundle import MANIFEST, Bundle, load_bundle
+from serving.bundle import ELSEWHERE, MANIFEST, Bundle, kind_of, load_bundle
 from serving.card import ModelCard
 from serving.forecasting import Outputs, lstm_forecasts, patchtst_forecasts
 from serving.preparing import opened, prepare
+from serving.sampling import sequence_forecasts
 from serving.windows import Forecast, Inputs, ModelFault, Window, told
 
 __all__ = ["Engine", "Key", "RefusedBundle", "folders_of", "load_engine", "run"]
@@ -108,6 +109,8 @@ def load_engine(folder: Path, *, device: str = "cpu", threads: int = 1) -> Engin
 def folders_of(folder: Path) -> list[Path]:
     """Return the bundle folders of ``folder``, or ``folder`` itself where it is a bundle.
 
+    Those of kinds that are served elsewhere are left out.
+
     Raises
     ------
     BundleRefused
@@ -117,7 +120,8 @@ def folders_of(folder: Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         raise BundleRefused(f"the bundle folder {folder} does not exist")
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
+    found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
+    return [path for path in found if kind_of(path) not in ELSEWHERE]
 
 
 def run(bundle: Bundle, riding: Sequence[Window], graph: _Graph | None = None) -> None:
@@ -194,4 +198,5 @@ def _forecasts(card: ModelCard, windows: Sequence[Window], outputs: Outputs) -> 
     if card.kind == "patchtst":
         return patchtst_forecasts(card, outputs)
     close, atr = [window.close for window in windows], [window.atr for window in windows]
-    return lstm_forecasts(card, outputs, close, atr, [window.asked for window in windows])
+    answer = lstm_forecasts if card.kind == "lstm" else sequence_forecasts
+    return answer(card, outputs, close, atr, [window.asked for window in windows])

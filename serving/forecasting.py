@@ -155,7 +155,7 @@ def lstm_answers(
     Parameters
     ----------
     card
-        Of an LSTM bundle.
+        Of a bundle that answers as an LSTM.
     outputs
         Finite raw outputs: direction (n,), change (n,), quantiles (n, 5), touch (n, 15), win (n, 2), log_range (n,).
     close, atr
@@ -168,10 +168,10 @@ def lstm_answers(
     Raises
     ------
     ValueError
-        If the card is no LSTM's.
+        If the card is of another kind.
     """
-    if card.kind != "lstm":
-        raise ValueError(f"{card.model_id} is no lstm")
+    if not card.is_sequence:
+        raise ValueError(f"{card.model_id} is no lstm, nor answers as one")
     price, unit = np.asarray(close, np.float64), np.asarray(atr, np.float64)
     direction, change, log_range = (
         np.asarray(outputs[name], np.float64) for name in ("direction", "change", "log_range")

@@ -15,30 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.errors import BundleRefused
-from fusiontrade.inference.contract import TOUCH_LEVELS, ModelKind
+from fusiontrade.inference.contract import SEQUENCE_KINDS, TOUCH_LEVELS, ModelKind
 from serving.protobuf import weight_types
 
 if TYPE_CHECKING:
     from serving.card import ModelCard, Precision
 
-__all__ = ["Graph", "Stop", "open_graph"]
+__all__ = ["EXTERNAL_DATA", "Graph", "Stop", "open_graph", "precision_of", "session_of"]
 
 Array = NDArray[np.float32]
 
+_SEQUENCE: dict[str, tuple[int, ...]] = {
+    "direction": (),
+    "change": (),
+    "quantiles": (5,),
+    "touch": (3 * len(TOUCH_LEVELS),),
+    "win": (2,),
+    "log_range": (),
+}
 _OUTPUTS: dict[ModelKind, dict[str, tuple[int, ...]]] = {
-    "lstm": {
-        "direction": (),
-        "change": (),
-        "quantiles": (5,),
-        "touch": (3 * len(TOUCH_LEVELS),),
-        "win": (2,),
-        "log_range": (),
-    },
+    **dict.fromkeys(SEQUENCE_KINDS, _SEQUENCE),
     "patchtst": {"classes": (3,)},
 }
+_SAMPLED = 1 + 3 * len(TOUCH_LEVELS) + 2  # direction, touches, wins
 _UINT8, _INT8, _FLOAT16, _BFLOAT16 = 2, 3, 10, 16  # of onnx.TensorProto.DataType
 _INTEGERS = {_UINT8, _INT8}
-_EXTERNAL_DATA = b"\x0a\x08location"  # protobuf: the key of a tensor's external file
+EXTERNAL_DATA = b"\x0a\x08location"
+"""protobuf: the key of a tensor's external file"""
 
 
 class Stop:
@@ -58,14 +61,18 @@ class Stop:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A session and the names it answers with."""
+    """A session, the names it answers with, and the (samples, columns) masks that every window is sampled with."""
 
     session: Any
     outputs: tuple[str, ...]
+    masks: Array | None = None
 
     def run(self, inputs: Mapping[str, Array], stop: Stop | None = None) -> dict[str, Array]:
         """Return the raw outputs by name, batch axis first; raises whatever ONNX Runtime raises."""
         options = None if stop is None else stop.options
+        if self.masks is not None and "masks" not in inputs:
+            rows = len(next(iter(inputs.values())))
+            inputs = {**inputs, "masks": np.ascontiguousarray(np.broadcast_to(self.masks, (rows, *self.masks.shape)))}
         return dict(zip(self.outputs, self.session.run(list(self.outputs), dict(inputs), options), strict=True))
 
 
@@ -78,27 +85,29 @@ def open_graph(content: bytes, card: ModelCard, *, device: str = "cpu", threads:
         If ONNX Runtime cannot read it, it names files outside itself, its weights are of another precision than the
         card's, its inputs or outputs are not those of its kind, or its self-test fails.
     """
-    if _EXTERNAL_DATA in content:
+    if EXTERNAL_DATA in content:
         raise BundleRefused("the graph keeps weights in files outside itself")
-    session = _session(content, device, threads)
-    if (precision := _precision(content)) != card.precision:
+    session = session_of(content, device, threads)
+    if (precision := precision_of(content)) != card.precision:
         raise BundleRefused(f"the graph is {precision}, its card says {card.precision}")
     inputs = _inputs(card)
     _check_inputs(session, inputs)
-    expected = _OUTPUTS[card.kind]
+    masks = None if card.dropout is None else card.dropout.masks
+    expected = _OUTPUTS[card.kind] | ({} if masks is None else {"samples": (len(masks), _SAMPLED)})
     found = {output.name: output.type for output in session.get_outputs()}
     if set(found) != set(expected):
         raise BundleRefused(f"the graph answers {sorted(found)}, a {card.kind} has to answer {sorted(expected)}")
     for name, kind in found.items():
         if kind != "tensor(float)":
             raise BundleRefused(f"output {name!r} is {kind}, it has to be tensor(float)")
-    graph = Graph(session, tuple(expected))
+    graph = Graph(session, tuple(expected), masks)
     for batch in (1, 2):
         _self_test(graph, inputs, expected, batch)
     return graph
 
 
-def _session(content: bytes, device: str, threads: int) -> Any:
+def session_of(content: bytes, device: str, threads: int) -> Any:
+    """Return an ONNX Runtime session of ``content``; parameters and errors as for `open_graph`."""
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
@@ -121,7 +130,7 @@ def _session(content: bytes, device: str, threads: int) -> Any:
     return session
 
 
-def _precision(content: bytes) -> Precision:
+def precision_of(content: bytes) -> Precision:
     """Return the precision of a graph that ONNX Runtime could read: that of its most compressed weights."""
     try:
         types = weight_types(content)
@@ -133,11 +142,12 @@ def _precision(content: bytes) -> Precision:
 
 
 def _inputs(card: ModelCard) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each input without its batch axis."""
+    """Return the shape of each input without its batch axis; 0 is an axis that is free too."""
     sequence, columns, calendar = card.features.sequence, len(card.features.columns), len(card.features.calendar)
     volatility = (len(card.features.volatility),)
-    if card.kind == "lstm":
-        return {"features": (sequence, columns), "calendar": (sequence, calendar), "volatility": volatility}
+    if card.is_sequence:
+        masks = {} if card.dropout is None else {"masks": (0, card.dropout.columns)}
+        return {"features": (sequence, columns), "calendar": (sequence, calendar), "volatility": volatility} | masks
     return {"candles": (sequence, columns), "calendar": (calendar,), "volatility": volatility}
 
 
@@ -147,7 +157,10 @@ def _check_inputs(session: Any, expected: Mapping[str, tuple[int, ...]]) -> None
         raise BundleRefused(f"the graph takes {sorted(found)}, it has to take {sorted(expected)}")
     for name, shape in expected.items():
         batch, *rest = found[name].shape or [1]
-        if found[name].type != "tensor(float)" or isinstance(batch, int) or tuple(rest) != shape:
+        fits = len(rest) == len(shape) and all(
+            axis == size or (size == 0 and not isinstance(axis, int)) for axis, size in zip(rest, shape, strict=False)
+        )
+        if found[name].type != "tensor(float)" or isinstance(batch, int) or not fits:
             raise BundleRefused(
                 f"input {name!r} is {found[name].type} {found[name].shape}, "
                 f"it has to be tensor(float) ['batch', {', '.join(map(str, shape))}]"
@@ -159,7 +172,9 @@ def _self_test(
 ) -> None:
     """Run ``batch`` neutral windows (ones for prices, zeros for what is scaled) and check what comes back."""
     neutral = {
-        name: np.full((batch, *shape), 1.0 if name == "candles" else 0.0, np.float32) for name, shape in inputs.items()
+        name: np.full((batch, *shape), 1.0 if name == "candles" else 0.0, np.float32)
+        for name, shape in inputs.items()
+        if name != "masks"
     }
     try:
         outputs = graph.run(neutral)

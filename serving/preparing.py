@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.errors import BadCandles
-from fusiontrade.inference.contract import ItemError, ModelKind
+from fusiontrade.inference.contract import SEQUENCE_KINDS, ItemError, ModelKind
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.asked import Asked
@@ -22,11 +22,11 @@ from serving.card import ModelCard
 from serving.features import BARS_NEEDED, PATCHTST_BARS_NEEDED, NewestInputs
 from serving.features.season import Week
 from serving.markets import row_of
-from serving.windows import KINDS, Inputs, Window, failure
+from serving.windows import Inputs, Window, failure
 
 __all__ = ["Cards", "opened", "prepare"]
 
-_BARS: dict[ModelKind, int] = {"lstm": BARS_NEEDED, "patchtst": PATCHTST_BARS_NEEDED}
+_BARS: dict[ModelKind, int] = {**dict.fromkeys(SEQUENCE_KINDS, BARS_NEEDED), "patchtst": PATCHTST_BARS_NEEDED}
 _LEAST, _MOST = min(_BARS.values()), max(_BARS.values())
 _LAST_INSTANT = 4_102_444_800_000  # 2100-01-01: calendars end somewhere
 _LEAST_PRICE, _MOST_PRICE = 1e-15, 1e15  # beyond what is traded; the square of none overflows or vanishes
@@ -60,7 +60,7 @@ def prepare(cards: Cards, windows: Iterable[Window]) -> None:
     timeframes = {timeframe for _, timeframe in cards}
     framed = [(window, window.frame) for window in windows if window.frame is not None]
     for window, frame in framed:
-        for kind in KINDS:
+        for kind in window.asked.models:
             if obstacle := _obstacle(cards.get((kind, window.asked.timeframe)), kind, frame):
                 window.failures[kind] = obstacle
     usable = [(window, frame) for window, frame in framed if frame.timeframe in timeframes]
@@ -140,7 +140,7 @@ def _compute(cards: Cards, group: Sequence[_Framed]) -> None:
                 _compute(cards, [one])
             return
         ((window, _),) = group
-        for kind in KINDS:
+        for kind in window.asked.models:
             card = cards.get((kind, window.asked.timeframe))
             if card is not None and kind not in window.failures and kind not in window.inputs:
                 window.fail(card, error)
@@ -152,8 +152,10 @@ def _fill(cards: Cards, group: Sequence[_Framed]) -> None:
         window.atr = unit
     seasons: list[_Season] = []
     volatility = np.empty(0, np.float32)
-    for kind in KINDS:
-        asked = [cards.get((kind, window.asked.timeframe)) for window, _ in group]
+    for kind in dict.fromkeys(kind for window, _ in group for kind in window.asked.models):
+        asked = [
+            cards.get((kind, window.asked.timeframe)) if kind in window.asked.models else None for window, _ in group
+        ]
         riding = [place for place, (window, _) in enumerate(group) if asked[place] and kind not in window.failures]
         if not riding:
             continue
@@ -173,7 +175,7 @@ def _fill(cards: Cards, group: Sequence[_Framed]) -> None:
 
 
 def _any_card(cards: Cards, timeframe: Timeframe) -> ModelCard:
-    return next(cards[kind, timeframe] for kind in KINDS if (kind, timeframe) in cards)
+    return next(card for (_, of), card in cards.items() if of == timeframe)
 
 
 def _season(card: ModelCard, asked: Asked) -> _Season:
@@ -181,7 +183,7 @@ def _season(card: ModelCard, asked: Asked) -> _Season:
 
 
 def _inputs(newest: NewestInputs, kind: ModelKind) -> Inputs:
-    if kind == "lstm":
+    if kind in SEQUENCE_KINDS:
         features, calendar = newest.lstm()
         return {"features": features, "calendar": calendar}
     candles, calendar = newest.patchtst()

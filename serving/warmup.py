@@ -38,7 +38,8 @@ _TOLERANCE = 1e-5
 def warm_up(engine: Engine) -> None:
     """Ask every timeframe of ``engine`` once; what fails is logged, for requests will say so item by item."""
     timeframes = dict.fromkeys(timeframe for _, timeframe in engine.bundles)
-    windows = opened([Asked(_UNKNOWN, timeframe, _wave(_UNKNOWN, timeframe)) for timeframe in timeframes])
+    kinds = {at: tuple(kind for kind, of in engine.bundles if of == at) for at in timeframes}
+    windows = opened([Asked(_UNKNOWN, at, _wave(_UNKNOWN, at), models=kinds[at]) for at in timeframes])
     for bundle, riding in engine.riders(windows):
         run(bundle, riding)
     for window in windows:
@@ -120,7 +121,7 @@ def _markets(bundle: Bundle) -> Iterator[tuple[str, Asked]]:
     card = bundle.card
     for symbol in (card.universe[0], _UNKNOWN):
         for name, frame in invented(symbol, card.timeframe):
-            yield name, Asked(symbol, card.timeframe, frame)
+            yield name, Asked(symbol, card.timeframe, frame, models=(card.kind,))
 
 
 def _wave(symbol: str, timeframe: Timeframe) -> CandleFrame:

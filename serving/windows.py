@@ -13,21 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.inference.contract import (
+    FUSED,
     ItemError,
     ItemForecast,
     LstmForecast,
     ModelKind,
     PatchTstForecast,
+    SequenceForecast,
 )
 from fusiontrade.market.candles import CandleFrame
 from serving.asked import Asked
 from serving.card import ModelCard
 
-__all__ = ["KINDS", "Forecast", "Inputs", "ModelFault", "Window", "failure", "told"]
+__all__ = ["Forecast", "Inputs", "ModelFault", "Window", "failure", "told"]
 
 _log = logging.getLogger(__name__)
 
-KINDS: tuple[ModelKind, ...] = ("lstm", "patchtst")
 _GRAVITY = ("timed_out", "model_failed", "too_few_bars", "no_model")
 
 Inputs = dict[str, NDArray[np.float32]]
@@ -82,8 +83,8 @@ class Window:
 
     @property
     def faults(self) -> list[ItemError]:
-        """Why kinds have no answer, in the order of `KINDS` whoever failed first."""
-        found = [self.failures[kind] for kind in KINDS if kind in self.failures]
+        """Why kinds have no answer, in the order they were asked for whoever failed first."""
+        found = [self.failures[kind] for kind in self.asked.models if kind in self.failures]
         return [*found, self.late] if self.late is not None else found
 
 
@@ -109,8 +110,13 @@ def told(window: Window) -> ItemForecast:
         atr=window.atr,
         lstm=lstm if isinstance(lstm, LstmForecast) else None,
         patchtst=patchtst if isinstance(patchtst, PatchTstForecast) else None,
+        beside={
+            kind: answer
+            for kind, answer in window.answers.items()
+            if kind not in FUSED and isinstance(answer, SequenceForecast)
+        },
         warnings=[
             *(fault.detail for fault in window.faults),
-            *(window.warnings[kind] for kind in KINDS if kind in window.warnings),
+            *(window.warnings[kind] for kind in asked.models if kind in window.warnings),
         ],
     )

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fusiontrade.inference.contract import SEQUENCE_KINDS, ModelKind
+
 if TYPE_CHECKING:
     from serving.bundle import Bundle
     from serving.training.dataset import LstmBatches, PatchTstBatches
 
 __all__ = ["run_bundle"]
 
-_INPUTS = {"lstm": ("features", "calendar", "volatility"), "patchtst": ("candles", "calendar", "volatility")}
+_INPUTS: dict[ModelKind, tuple[str, ...]] = {
+    **dict.fromkeys(SEQUENCE_KINDS, ("features", "calendar", "volatility")),
+    "patchtst": ("candles", "calendar", "volatility"),
+}
 _BATCH = 1024
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PatchTSTConfig, PatchTSTModel
 
-from serving.models.protocol import Exporter, Tensors
+from serving.models.protocol import Exporter, Takes, Tensors
 
 __all__ = ["CLASSES", "PatchTstConfig", "PatchTstForecaster"]
 
@@ -45,6 +45,10 @@ class PatchTstConfig:
 class PatchTstForecaster(nn.Module):  # type: ignore[misc]  # torch carries no types here
     """Each channel's patches are encoded, their mean and last taken; calendar and volatility join at the head."""
 
+    takes: ClassVar[Takes] = "candles"
+    config_type: ClassVar[type[PatchTstConfig]] = PatchTstConfig
+    slims: ClassVar[bool] = True
+    sampled: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ("candles", "calendar", "volatility")
     outputs: ClassVar[tuple[str, ...]] = ("classes",)
     unit: torch.Tensor

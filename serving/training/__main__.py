@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from fusiontrade.errors import FusionTradeError
 from fusiontrade.inference.contract import ModelKind
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
+from serving.models import ARCHITECTURES
 from serving.training.candles import read_candles
 from serving.training.config import TrainingConfig
 from serving.training.dataset import pool_of
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder with instruments.toml and Parquet bars")
     parser.add_argument("--out", type=Path, required=True, help="folder the bundles go to")
     parser.add_argument("--timeframes", default=",".join(INTRADAY), help="default: %(default)s")
-    parser.add_argument("--models", default=",".join(get_args(ModelKind)), help="default: %(default)s")
+    parser.add_argument("--models", default=",".join(ARCHITECTURES), help="default: %(default)s")
     parser.add_argument("--symbols", default="", help="codes to train on, default: all of the folder")
     parser.add_argument("--without-weights", action="store_true", help="leave the torch weights out of the bundle")
     defaults = {field.name: field.default for field in fields(TrainingConfig)}
@@ -105,11 +106,10 @@ def _listed(text: str, parse: Callable[[str], _Value]) -> list[_Value]:
 
 
 def _kind(text: str) -> ModelKind:
-    kinds: tuple[ModelKind, ...] = get_args(ModelKind)
-    for kind in kinds:
+    for kind in ARCHITECTURES:
         if text == kind:
             return kind
-    raise ValueError(f"{text!r} is no model: use one of {', '.join(get_args(ModelKind))}")
+    raise ValueError(f"{text!r} is no model: use one of {', '.join(ARCHITECTURES)}")
 
 
 if __name__ == "__main__":

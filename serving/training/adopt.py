@@ -53,7 +53,7 @@ def adopted(bundle: Bundle, pool: Pool) -> ModelCard:
     changed = card.model_copy(
         update={"season": season, "adopted": (*card.adopted, *data_of(new).series)},
     )
-    if card.kind == "lstm":
+    if card.is_sequence:
         changed = changed.model_copy(update={"adjustments": {**card.adjustments, **_adjustments(changed, bundle, new)}})
     return ModelCard.model_validate(changed.model_dump())
 

@@ -41,6 +41,7 @@ from serving.training.config import PURGE_BARS, TrainingConfig
 from serving.training.labels import Labels, label
 
 __all__ = [
+    "PROOF_SAMPLES",
     "LstmBatches",
     "PatchTstBatches",
     "Pool",
@@ -59,6 +60,7 @@ __all__ = [
 
 Rows = NDArray[np.intp]
 SCALER_CLIP = 5.0
+PROOF_SAMPLES = 2
 _QUARTILE_TO_DEVIATION = 1.349  # the interquartile range of a standard normal
 
 
@@ -261,10 +263,15 @@ def volatility_of(
 
 
 class LstmBatches:
-    """Rows of a pool as the LSTM's inputs and targets; ``volatility`` (rows, V) is scaled."""
+    """Rows of a pool as inputs and targets of the models of 60 bars; ``volatility`` (rows, V) is scaled.
 
-    def __init__(self, pool: Pool, scaler: Scaler, volatility: NDArray[np.float32]) -> None:
+    With ``masked`` columns each row brings `PROOF_SAMPLES` dropout masks, the same for all: what training, which drops
+    by itself, does not look at, and what the proof of an export needs.
+    """
+
+    def __init__(self, pool: Pool, scaler: Scaler, volatility: NDArray[np.float32], *, masked: int = 0) -> None:
         self._pool, self._volatility = pool, volatility
+        self._masks = (np.random.default_rng(masked).random((PROOF_SAMPLES, masked)) > 0.1).astype(np.float32)
         self._features = [scaler.apply(one.lstm.features) for one in pool.series]
         self._labels = {
             name: pool.column(lambda one, name=name: getattr(one.labels, name))  # type: ignore[misc]
@@ -273,9 +280,12 @@ class LstmBatches:
         self._labels["touch"] = pool.column(lambda one: one.labels.touched)
 
     def inputs(self, rows: Rows) -> tuple[NDArray[np.float32], ...]:
-        """Return (k, 60, 50) scaled features, (k, 60, C) calendar and (k, V) scaled volatility."""
+        """Return (k, 60, 50) scaled features, (k, 60, C) calendar, (k, V) scaled volatility, and masks if any."""
         windows = [LstmWindows(f, one.lstm.calendar) for f, one in zip(self._features, self._pool.series, strict=True)]
-        return *_gathered(self._pool, rows, [window.gather for window in windows]), self._volatility[rows]
+        found = *_gathered(self._pool, rows, [window.gather for window in windows]), self._volatility[rows]
+        if not self._masks.shape[1]:
+            return found
+        return *found, np.repeat(self._masks[None], len(rows), axis=0)
 
     def targets(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """Return the labels of the rows by name."""

@@ -24,7 +24,7 @@ __all__ = ["TOLERANCE", "ExportFailure", "export", "largest_difference", "run_gr
 TOLERANCE = 1e-4
 """Largest difference between an output of torch and of ONNX Runtime that is accepted."""
 _OPSET = 18
-_BATCH = "batch"
+_BATCH, _SAMPLES = "batch", "samples"
 
 
 class ExportFailure(Exception):
@@ -51,6 +51,8 @@ def export(model: torch.nn.Module) -> bytes:
             graph = program.model_proto
         else:
             axes_by_name = {name: {0: _BATCH} for name in (*forecaster.inputs, *forecaster.outputs)}
+            for name in forecaster.sampled:
+                axes_by_name[name][1] = _SAMPLES
             buffer = io.BytesIO()
             torch.onnx.export(
                 model,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import fusiontrade
 from fusiontrade.inference.contract import ModelKind
 from fusiontrade.journal.outcomes import HORIZON_BARS
-from serving.card import FeatureList, Windows
+from serving.card import Dropout, FeatureList, Windows
 from serving.card import Scaler as CardScaler
 from serving.features import (
     CALENDAR,
@@ -35,17 +35,19 @@ from serving.features import (
     WINDOW,
 )
 from serving.instants import iso_of
-from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
+from serving.models import ARCHITECTURES, PatchTstForecaster
+from serving.models.sequence import SequenceConfig
+from serving.models.transformer import TransformerConfig
 from serving.training.bundle import Finished, libraries, write_bundle
 from serving.training.config import TrainingConfig
-from serving.training.dataset import LstmBatches, PatchTstBatches, Scaler
+from serving.training.dataset import Scaler
 from serving.training.export import export, largest_difference, run_graph
 from serving.training.fit import Batches, Epoch, Progress, deterministic, fit, predict
-from serving.training.judging.judge import Answer, calibrated_lstm, calibrated_patchtst, judged
+from serving.training.judging.judge import Answer, calibrated_patchtst, calibrated_sequence, judged
 from serving.training.judging.references import held_out
 from serving.training.precision.cost import BATCHES, measured
 from serving.training.precision.intraday import chosen_for, inputs_of
-from serving.training.prepared import Prepared
+from serving.training.prepared import Prepared, batches_of
 from serving.training.slimming import slim
 
 __all__ = ["train_bundle"]
@@ -75,6 +77,7 @@ def train_bundle(
     *,
     progress: Progress | None = None,
     keep_weights: bool = True,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train one model and write its bundle; return the bundle's folder.
 
@@ -91,17 +94,20 @@ def train_bundle(
         Called after each epoch.
     keep_weights
         Put the torch weights into the bundle as well.
+    overrides
+        Sizes of the network other than those of its ``Config``.
     """
     started = time.time()
     model_id = f"{kind}-{prepared.pool.timeframe}"
     checkpoint = out / _CHECKPOINTS / f"{model_id}.safetensors"
     with deterministic(config.threads):
-        model, settings, batches = _model(prepared, kind, config)
-        choices = {"model": asdict(settings), "training": asdict(config)}
+        model, batches = _model(prepared, kind, config, overrides or {})
+        choices = {"model": asdict(model.config), "training": asdict(config)}
         trained = _fitted(model, batches, prepared, config, checkpoint=checkpoint, choices=choices, progress=progress)
         fitted_at = time.time()
         known, report = _known(prepared, kind, config, choices), _report(prepared, kind, trained)
-        calibrated = calibrated_lstm if kind == "lstm" else calibrated_patchtst
+        known["dropout"] = _dropout(model.config)
+        calibrated = calibrated_sequence if model.takes == "indicators" else calibrated_patchtst
         card, found = calibrated(known, prepared, trained.answering(trained.graph))
         choice = chosen_for(card, trained.graph, prepared, batches, config.precision)
         answer = trained.answering(choice.graph)
@@ -126,19 +132,23 @@ def train_bundle(
 
 
 def _model(
-    prepared: Prepared, kind: ModelKind, config: TrainingConfig
-) -> tuple[torch.nn.Module, LstmConfig | PatchTstConfig, Batches]:
+    prepared: Prepared, kind: ModelKind, config: TrainingConfig, overrides: Mapping[str, Any]
+) -> tuple[torch.nn.Module, Batches]:
     torch.manual_seed(config.seed)
-    if kind == "lstm":
-        sizes = LstmConfig(calendar=len(CALENDAR), volatility=len(VOLATILITY))
-        return LstmModel(sizes), sizes, LstmBatches(prepared.pool, prepared.scaler, prepared.volatility)
-    shape = PatchTstConfig(calendar=len(CALENDAR), volatility=len(VOLATILITY))
-    model = PatchTstForecaster(shape)
-    classes = prepared.pool.column(lambda one: one.labels.classes)[prepared.slices.train]
-    counts = np.bincount(classes, minlength=3).astype(np.float64)
-    moved = (counts[0] + counts[2]) / 2
-    model.class_weights.copy_(torch.tensor([moved / max(counts[0], 1), 1.0, moved / max(counts[2], 1)]))
-    return model, shape, PatchTstBatches(prepared.pool, prepared.volatility)
+    made = ARCHITECTURES[kind]
+    model = made(made.config_type(**{"calendar": len(CALENDAR), "volatility": len(VOLATILITY), **overrides}))
+    if isinstance(model, PatchTstForecaster):
+        classes = prepared.pool.column(lambda one: one.labels.classes)[prepared.slices.train]
+        counts = np.bincount(classes, minlength=3).astype(np.float64)
+        moved = (counts[0] + counts[2]) / 2
+        model.class_weights.copy_(torch.tensor([moved / max(counts[0], 1), 1.0, moved / max(counts[2], 1)]))
+    return model, batches_of(prepared, model.takes, masked=getattr(model.config, "masked", 0))
+
+
+def _dropout(sizes: SequenceConfig) -> Dropout | None:
+    if not isinstance(sizes, TransformerConfig):
+        return None
+    return Dropout(columns=sizes.masked, rate=sizes.dropout, samples=sizes.samples, seed=sizes.sampling_seed)
 
 
 def _fitted(
@@ -166,7 +176,7 @@ def _fitted(
     )
     if isinstance(model, PatchTstForecaster):
         model.centre(torch.from_numpy(predict(model, batches, slices.validation)["classes"]))
-    graph = slim(export(model))
+    graph = slim(export(model)) if model.slims else export(model)
     names, outputs = model.inputs, model.outputs
 
     def answering(content: bytes) -> Answer:
@@ -189,7 +199,7 @@ def _known(prepared: Prepared, kind: ModelKind, config: TrainingConfig, choices:
         for name in ("train", "validation", "calibration", "test")
         for rows in (getattr(slices, name),)
     }
-    lstm = kind == "lstm"
+    indicators = ARCHITECTURES[kind].takes == "indicators"
     return {
         "model_id": f"{kind}-{prepared.pool.timeframe}",
         "kind": kind,
@@ -197,16 +207,16 @@ def _known(prepared: Prepared, kind: ModelKind, config: TrainingConfig, choices:
         "universe": tuple(one.symbol for one in prepared.pool.series),
         "horizon_bars": HORIZON_BARS,
         "features": FeatureList(
-            name="indicators" if lstm else "candles",
+            name="indicators" if indicators else "candles",
             version=FEATURE_VERSION,
             window=WINDOW,
-            columns=INDICATORS if lstm else CANDLE_CHANNELS,
+            columns=INDICATORS if indicators else CANDLE_CHANNELS,
             calendar=CALENDAR,
             volatility=VOLATILITY,
-            sequence=LSTM_LENGTH if lstm else PATCHTST_LENGTH,
+            sequence=LSTM_LENGTH if indicators else PATCHTST_LENGTH,
         ),
         "config": json.loads(json.dumps(choices)),
-        "scaler": _scaler(prepared.scaler) if lstm else None,
+        "scaler": _scaler(prepared.scaler) if indicators else None,
         "season": {name: tuple(usual.tolist()) for name, usual in prepared.season.items()},
         "volatility_scaler": _scaler(prepared.volatility_scaler),
         "data": prepared.data,

@@ -16,6 +16,7 @@ from serving.features import INDICATORS
 from serving.training.config import TrainingConfig
 from serving.training.dataset import (
     LstmBatches,
+    PatchTstBatches,
     Pool,
     Scaler,
     Slices,
@@ -28,7 +29,7 @@ from serving.training.dataset import (
     volatility_of,
 )
 
-__all__ = ["Prepared", "data_of", "lstm_batches_as", "prepare", "prepared_as"]
+__all__ = ["Prepared", "batches_of", "data_of", "lstm_batches_as", "prepare", "prepared_as"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +83,23 @@ def prepared_as(card: ModelCard, pool: Pool, *, judged_rows_only: bool = False) 
 def lstm_batches_as(card: ModelCard, pool: Pool) -> LstmBatches:
     """Return the inputs of an LSTM for any row of a pool, scaled as its bundle does; raises ValueError for others."""
     if card.scaler is None:
-        raise ValueError(f"{card.model_id} is no lstm")
+        raise ValueError(f"{card.model_id} is no lstm, nor answers as one")
     season = {name: np.asarray(usual, np.float64) for name, usual in card.season.items()}
     volatility = _scaler(card.volatility_scaler).apply(volatility_of(pool, season))
     return LstmBatches(pool, _scaler(card.scaler), volatility)
+
+
+def batches_of(prepared: Prepared, takes: str, *, masked: int = 0) -> LstmBatches | PatchTstBatches:
+    """Return the inputs of a model that ``takes`` indicators or candles, for any row of a prepared pool.
+
+    Parameters
+    ----------
+    masked
+        Columns of its dropout masks; 0: it takes none.
+    """
+    if takes == "indicators":
+        return LstmBatches(prepared.pool, prepared.scaler, prepared.volatility, masked=masked)
+    return PatchTstBatches(prepared.pool, prepared.volatility)
 
 
 def data_of(pool: Pool) -> DataFingerprint:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
-from serving.models.lstm import QUANTILES, _harmonics, pinball
+from serving.models.sequence import QUANTILES, harmonics, pinball
 from serving.training.fit import deterministic
 
 
@@ -108,10 +108,10 @@ def test_the_volatility_reaches_the_patchtst(patchtst: PatchTstForecaster) -> No
 
 def test_the_harmonics_are_those_of_the_times_of_day_and_of_the_week() -> None:
     angle = torch.tensor([0.3, 2.0, -1.1], dtype=torch.float64)
-    found = _harmonics(torch.sin(angle), torch.cos(angle), 4)
+    found = harmonics(torch.sin(angle), torch.cos(angle), 4)
     wanted = [curve(n * angle)[:, None] for n in (1, 2, 3, 4) for curve in (torch.sin, torch.cos)]
     assert torch.allclose(torch.cat(found, dim=1), torch.cat(wanted, dim=1))
-    assert not torch.cat(_harmonics(torch.zeros(2), torch.zeros(2), 4)).any()
+    assert not torch.cat(harmonics(torch.zeros(2), torch.zeros(2), 4)).any()
 
 
 def test_the_pinball_loss_is_least_at_the_quantiles_of_the_sample() -> None:

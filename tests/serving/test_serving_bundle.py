@@ -132,7 +132,7 @@ REFUSED_CARDS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("newer schema", lambda c: c.update(schema_version=3), "schema version 3, this program reads 2"),
     ("no schema", lambda c: c.pop("schema_version"), "schema version None"),
     ("field", lambda c: c.update(surprise=1), "surprise"),
-    ("kind", lambda c: c.update(kind="gru"), "kind"),
+    ("kind", lambda c: c.update(kind="rnn"), "kind"),
     ("timeframe", lambda c: c.update(timeframe="2h"), "timeframe"),
     ("scaler length", lambda c: c["scaler"].update(center=[0.0], scale=[1.0]), "scaler has 1 columns"),
     ("scaler halves", lambda c: c["scaler"].update(center=[0.0]), "one length"),

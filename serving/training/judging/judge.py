@@ -38,8 +38,8 @@ from serving.training.prepared import Prepared
 
 __all__ = [
     "Answer",
-    "calibrated_lstm",
     "calibrated_patchtst",
+    "calibrated_sequence",
     "judged",
     "learned_adjustments",
     "subjects",
@@ -53,7 +53,9 @@ Answer = Callable[[Rows], Mapping[str, NDArray[np.float32]]]
 """Raw outputs of the exported graph for rows of the pool."""
 
 
-def calibrated_lstm(known: Mapping[str, Any], prepared: Prepared, answer: Answer) -> tuple[ModelCard, dict[str, Any]]:
+def calibrated_sequence(
+    known: Mapping[str, Any], prepared: Prepared, answer: Answer
+) -> tuple[ModelCard, dict[str, Any]]:
     """Return the card of an LSTM, without metrics yet, and how it was calibrated."""
     pool = prepared.pool
     rows = _in_time(pool, prepared.slices.calibration)
@@ -81,7 +83,7 @@ def judged(
 ) -> tuple[ModelCard, dict[str, Any]]:
     """Return the card with its metrics, and all figures of the test slice."""
     pool, outputs = prepared.pool, answer(prepared.slices.test)
-    if card.kind == "lstm":
+    if card.is_sequence:
         answers = walked_answers(card, outputs, held, subjects(pool))
         figures = judge_lstm(answers, held, _names(pool), resamples=config.bootstrap, seed=config.seed)
         return _checked(card, _headlines(figures["pooled"], LSTM_HEADLINES)), figures

@@ -20,13 +20,13 @@ from serving.bundle import GRAPH, REPORT, RUN, read_bundle
 from serving.card import ModelCard
 from serving.training.bundle import F32_GRAPH, WEIGHTS, Finished, write_bundle
 from serving.training.candles import read_candles
-from serving.training.dataset import LstmBatches, PatchTstBatches, pool_of
+from serving.training.dataset import pool_of
 from serving.training.fit import Batches
 from serving.training.precision.cost import BATCHES, measured
 from serving.training.precision.intraday import chosen_for, held_out_rows, inputs_of
 from serving.training.precision.settings import SETTINGS, Setting
 from serving.training.precision.table import HEAD, rows_of
-from serving.training.prepared import Prepared, prepared_as
+from serving.training.prepared import Prepared, batches_of, prepared_as
 
 __all__ = ["main"]
 
@@ -85,9 +85,8 @@ def _f32_graph(folder: Path, card: ModelCard) -> bytes:
 
 
 def _batches(card: ModelCard, prepared: Prepared) -> Batches:
-    if card.kind == "lstm":
-        return LstmBatches(prepared.pool, prepared.scaler, prepared.volatility)
-    return PatchTstBatches(prepared.pool, prepared.volatility)
+    masked = 0 if card.dropout is None else card.dropout.columns
+    return batches_of(prepared, card.features.name, masked=masked)
 
 
 def _parser() -> argparse.ArgumentParser:

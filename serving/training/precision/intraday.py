@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.fusion.agreement import AGREEMENT_POINTS, BASE_SCORE, MODERATE_FROM, STRONG_FROM, PatchTstView
-from fusiontrade.inference.contract import CHANCES, ModelKind
+from fusiontrade.inference.contract import CHANCES, SEQUENCE_KINDS, ModelKind
 from fusiontrade.journal.settlement import STOP_ATR, TARGET_ATR
 from serving.card import HEADS, ModelCard, Precision
 from serving.forecasting import Adjustments, Outputs, Subject, class_probabilities, lstm_answers
@@ -34,7 +34,8 @@ from serving.training.prepared import Prepared
 __all__ = ["chosen_for", "held_out_rows", "inputs_of", "reader_of"]
 
 _INPUTS: dict[ModelKind, tuple[str, ...]] = {
-    "lstm": ("features", "calendar", "volatility"),
+    **dict.fromkeys(SEQUENCE_KINDS, ("features", "calendar", "volatility")),
+    "transformer": ("features", "calendar", "volatility", "masks"),
     "patchtst": ("candles", "calendar", "volatility"),
 }
 _MOST_WINDOWS = 8192
@@ -87,7 +88,7 @@ def reader_of(card: ModelCard, whose: Sequence[Subject]) -> Reader:
     def patchtst(outputs: Outputs) -> Reading:
         return _patchtst(card, outputs)
 
-    return lstm if card.kind == "lstm" else patchtst
+    return lstm if card.is_sequence else patchtst
 
 
 def _lstm(card: ModelCard, outputs: Outputs, whose: Sequence[Subject]) -> Reading:

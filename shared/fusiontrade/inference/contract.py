@@ -20,6 +20,8 @@ from fusiontrade.market.timeframes import Timeframe
 __all__ = [
     "BARS_NEEDED",
     "CHANCES",
+    "FUSED",
+    "SEQUENCE_KINDS",
     "TOUCH_LEVELS",
     "CalibrationState",
     "CandleColumns",
@@ -36,7 +38,9 @@ __all__ = [
     "ModelReference",
     "Offsets",
     "PatchTstForecast",
+    "SequenceForecast",
     "Slopes",
+    "Uncertainty",
 ]
 
 TOUCH_LEVELS: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -45,7 +49,11 @@ TOUCH_LEVELS: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0)
 BARS_NEEDED = 720
 """Bars to send per item: the feature window (600) and the sequence before it (59 LSTM, 119 PatchTST), with a margin."""
 
-ModelKind = Literal["lstm", "patchtst"]
+ModelKind = Literal["lstm", "patchtst", "gru", "cnn", "transformer"]
+FUSED: tuple[ModelKind, ...] = ("lstm", "patchtst")
+"""The kinds that are fused: asked where an item names none."""
+SEQUENCE_KINDS: tuple[ModelKind, ...] = ("lstm", "gru", "cnn", "transformer")
+"""The kinds that take 60 bars of indicators and answer what an LSTM answers."""
 Market = Literal["fx", "metal", "crypto", "equity"]
 """Kind of market, as `fusiontrade.market.symbols.AssetClass` names it: which hours of the week are usually busy."""
 CHANCES = 3 * len(TOUCH_LEVELS) + 2
@@ -113,13 +121,17 @@ class CalibrationState(_Message):
 
 
 class ForecastItem(_Message):
-    """One symbol on one timeframe; ``state`` None asks for the answer with the bundle's own state."""
+    """One symbol on one timeframe; ``state`` None asks for the answer with the bundle's own state.
+
+    ``models`` are the kinds that shall answer.
+    """
 
     symbol: Annotated[str, Field(min_length=1, max_length=64)]
     timeframe: Timeframe
     candles: CandleColumns
     market: Market | None = None
     state: CalibrationState | None = None
+    models: Annotated[tuple[ModelKind, ...], Field(min_length=1, max_length=8)] = FUSED
 
     def frame(self) -> CandleFrame:
         """Return the bars as a checked frame; raises `fusiontrade.errors.BadCandles`."""
@@ -187,6 +199,29 @@ class LstmForecast(_Message):
         return (*self.touch_up, *self.touch_down, *self.touch_either, self.win_long, self.win_short)
 
 
+class Uncertainty(_Message):
+    """What Monte-Carlo dropout says of probabilities: ``mean`` and ``std`` over the samples, ``entropy`` in nats.
+
+    ``entropy`` is that of the mean. Direction first, then the `CHANCES` of the horizon; calibrated, not moved by any
+    state.
+    """
+
+    samples: Annotated[int, Field(ge=1)]
+    mean: Annotated[tuple[Probability, ...], Field(min_length=1 + CHANCES, max_length=1 + CHANCES)]
+    std: Annotated[
+        tuple[Annotated[FiniteFloat, Field(ge=0)], ...], Field(min_length=1 + CHANCES, max_length=1 + CHANCES)
+    ]
+    entropy: Annotated[
+        tuple[Annotated[FiniteFloat, Field(ge=0)], ...], Field(min_length=1 + CHANCES, max_length=1 + CHANCES)
+    ]
+
+
+class SequenceForecast(LstmForecast):
+    """Calibrated answer of a GRU, CNN or Transformer bundle; ``uncertainty`` where its dropout was sampled."""
+
+    uncertainty: Uncertainty | None = None
+
+
 class PatchTstForecast(_Message):
     """Calibrated class probabilities of a PatchTST bundle; they sum to 1.
 
@@ -208,7 +243,10 @@ class ItemError(_Message):
 
 
 class ItemForecast(_Message):
-    """The answer to one item; a model that is missing or failed is null and ``warnings`` says why."""
+    """The answer to one item; a model that is missing or failed is null and ``warnings`` says why.
+
+    ``beside`` are the answers of kinds that are not fused.
+    """
 
     symbol: str
     timeframe: Timeframe
@@ -217,6 +255,7 @@ class ItemForecast(_Message):
     atr: float | None = None
     lstm: LstmForecast | None = None
     patchtst: PatchTstForecast | None = None
+    beside: dict[ModelKind, SequenceForecast] = {}
     warnings: list[str] = []
     error: ItemError | None = None
 
