@@ -1,10 +1,11 @@
 """Batching: the items of many requests share features and model runs, and no request waits for another to come.
 
-There is no timer. A worker takes what waits (at most ``batch`` items, in turn from every request) as soon as it is
-free: an idle engine starts a lone item at once, a busy one finds batches waiting. It computes their features, one
-worker at a time since that is Python's lock anyway and batches are larger so, and leaves each item in the lanes of
-the bundles it needs; any worker that is free drives a lane, one at a time each, outside the lock, so a slow model
-holds one worker and the requests that asked for it.
+There is no timer. The event loop takes what waits (at most ``batch`` items, in turn from every request) as soon as it
+has read what had arrived on its connections: an idle engine starts a lone item at once, a busy one finds batches
+waiting. It computes their features itself: they hold Python's lock, so a thread of their own would only take turns
+with the reading of requests, and batches would be smaller. Each item is left in the lanes of the bundles it needs; any
+worker that is free drives a lane, one at a time each, outside the lock, so a slow model holds one worker and the
+requests that asked for it.
 
 Always true here: at most ``places`` items are admitted and not answered, except that an idle engine admits any one
 request; an item that nobody waits for any more gives its place back at once; a request is answered by the bundles
@@ -44,6 +45,7 @@ _log = logging.getLogger(__name__)
 
 _LONGEST_RETRY = 30
 _FORGETTING = 0.05  # weight of the newest batch in the usual time of an item
+_TURNS = 2  # of the loop, from a readable socket to `Batcher.submit`
 _JOIN_SECONDS = 1.0
 
 
@@ -128,7 +130,7 @@ class Batcher:
     metrics
         Where batches, waits and outcomes are counted.
     workers
-        Threads; each computes features or runs a model.
+        Threads that run models.
     places
         Items that may be admitted and not answered.
     batch
@@ -146,7 +148,8 @@ class Batcher:
         self._queue: deque[Ticket] = deque()
         self._ready: deque[_Lane] = deque()
         self._taken = 0
-        self._preparing = False
+        self._forming: asyncio.AbstractEventLoop | None = None
+        self._arrived = 0  # requests since the last look at them
         self._usual = 0.005  # seconds an item
         self._ending = threading.Event()
         self._lanes: WeakSet[_Lane] = WeakSet()
@@ -187,7 +190,10 @@ class Batcher:
             self._taken += len(asked)
             self._open.add(ticket)
             self._queue.append(ticket)
-            self._changed.notify()
+        self._arrived += 1
+        if self._forming is not loop:  # one that ended never came to it
+            self._forming = loop
+            loop.call_soon(self._form, loop, _TURNS)
         return ticket
 
     def withdraw(self, ticket: Ticket) -> None:
@@ -229,43 +235,52 @@ class Batcher:
         self._lanes.update(lanes.values())
         return _Installed(engine, lanes)
 
+    def _form(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
+        """Compute the features of the next batch once ``turns`` of the loop brought nothing new; called on it."""
+        if self._arrived:
+            self._arrived, turns = 0, _TURNS
+        if turns and len(self._queue) < self._batch:
+            loop.call_soon(self._form, loop, turns - 1)
+            return
+        with self._changed:
+            seats = self._taken_in_turn()
+        if seats:
+            self._prepare(seats)
+        self._forming = loop if self._queue else None
+        if self._queue:
+            loop.call_soon(self._form, loop, _TURNS)
+
+    def _prepare(self, seats: Sequence[_Seat]) -> None:
+        begun = time.perf_counter()
+        try:
+            self._serve(seats)
+        except Exception:  # a fault of this module must cost these items alone, not the loop
+            _log.exception("items failed", extra={"items": len(seats)})
+            self._finish(seats)
+        usual = (time.perf_counter() - begun) / len(seats)
+        self._usual += _FORGETTING * (usual - self._usual)
+
     def _work(self) -> None:
         while self._worked():
             pass
 
     def _worked(self) -> bool:
-        """Do the next piece of work, of which nothing is held afterwards; False when the program ends."""
-        work = self._next()
-        if isinstance(work, _Lane):
-            self._drive(work)
-        elif work:
-            begun = time.perf_counter()
-            try:
-                self._serve(work)
-            except Exception:  # a fault of this module must cost these items alone, not the worker
-                _log.exception("items failed", extra={"items": len(work)})
-                self._finish(work)
-            usual = (time.perf_counter() - begun) / len(work)
-            self._usual += _FORGETTING * (usual - self._usual)
-            with self._changed:
-                self._preparing = False
-                if self._queue:
-                    self._changed.notify()
-        return work is not None
+        """Drive the next lane, of which nothing is held afterwards; False when the program ends."""
+        lane = self._next()
+        if lane is not None:
+            self._drive(lane)
+        return lane is not None
 
-    def _next(self) -> _Lane | list[_Seat] | None:
-        """Return a lane that nobody drives, else the next items; None when the program ends."""
+    def _next(self) -> _Lane | None:
+        """Return a lane that nobody drives; None when the program ends."""
         with self._changed:
             while not self._ending.is_set():
                 while self._ready:
                     lane = self._ready.popleft()
                     if lane.waiting and not lane.driven:
-                        if self._ready or self._queue:  # whoever was woken for this may find it taken: wake another
+                        if self._ready:  # whoever was woken for this may find it taken: wake another
                             self._changed.notify()
                         return lane
-                if self._queue and not self._preparing:
-                    self._preparing = True
-                    return self._taken_in_turn()
                 self._changed.wait()
         return None
 
@@ -300,7 +315,7 @@ class Batcher:
                         seat_of[window].awaited += 1
                     installed.lanes[bundle].waiting.extend(seat_of[window] for window in riding)
                     self._ready.append(installed.lanes[bundle])
-                self._changed.notify(max(0, len(riders) - 1))
+                self._changed.notify(len(riders))
                 done = [seat for seat in own if not seat.awaited]
             self._finish(done)
 
@@ -315,7 +330,7 @@ class Batcher:
             windows = [seat.window for seat in riding if seat.window is not None and not seat.window.abandoned]
             if windows:
                 run(lane.bundle, windows, lambda inputs: self._watched(lane, inputs))
-        except Exception:  # as in `_work`
+        except Exception:  # as in `_prepare`
             _log.exception("items failed", extra={"items": len(riding)})
         with self._changed:
             lane.driven = False
