@@ -23,15 +23,23 @@ from serving.features import (
     slots_a_week,
     volatility_columns,
 )
+from serving.features.swing import (
+    ALIGNMENT,
+    PRICE_LENGTH,
+    SMART_MONEY,
+    TECHNICAL,
+    alignment,
+    price_windows,
+    smart_money,
+    technical,
+)
 from serving.lookahead.checks.futures import FeatureSet
 
 __all__ = ["our_features"]
 
 
 def our_features(timeframe: Timeframe) -> Sequence[FeatureSet]:
-    """Return the four inputs of the graphs, unscaled."""
-    ages = range(1 - PATCHTST_LENGTH, 1)
-    candles = tuple(f"{channel}[{age}]" for age in ages for channel in CANDLE_CHANNELS)
+    """Return the inputs of the graphs, unscaled; what only daily models see is there at 1d alone."""
     # any week will do: what a market is used to comes from its card, not from these bars
     week = 1.0 + 0.5 * np.sin(np.arange(slots_a_week(timeframe)))
 
@@ -42,8 +50,15 @@ def our_features(timeframe: Timeframe) -> Sequence[FeatureSet]:
         FeatureSet("indicators", lambda frame: indicators(frame).scaled, WINDOW, INDICATORS),
         FeatureSet("calendar", lambda frame: calendar_columns(frame.time, frame.timeframe), WINDOW, CALENDAR),
         FeatureSet("volatility", volatility, WINDOW, VOLATILITY),
-        FeatureSet("candle windows", _candles, PATCHTST_BARS_NEEDED, candles),
+        FeatureSet("candle windows", _candles, PATCHTST_BARS_NEEDED, _channels(PATCHTST_LENGTH)),
+        FeatureSet("smart money", smart_money, WINDOW, SMART_MONEY),
+        FeatureSet("technical", technical, WINDOW, TECHNICAL),
+        *(_DAILY if timeframe is Timeframe.D1 else ()),
     )
+
+
+def _channels(length: int) -> tuple[str, ...]:
+    return tuple(f"{channel}[{age}]" for age in range(1 - length, 1) for channel in CANDLE_CHANNELS)
 
 
 def _candles(frame: CandleFrame) -> NDArray[np.float32]:
@@ -52,3 +67,14 @@ def _candles(frame: CandleFrame) -> NDArray[np.float32]:
     table = np.full((len(frame), PATCHTST_LENGTH * len(CANDLE_CHANNELS)), np.nan, np.float32)
     table[windows.rows] = windows.gather(windows.rows)[0].reshape(len(windows.rows), -1)
     return table
+
+
+def _prices(frame: CandleFrame) -> NDArray[np.float32]:
+    """Return (n, 120 x 5) the price window that ends at each row; NaN in the first 119."""
+    return price_windows(frame).reshape(len(frame), -1)
+
+
+_DAILY = (
+    FeatureSet("price windows", _prices, PRICE_LENGTH, _channels(PRICE_LENGTH)),
+    FeatureSet("alignment", alignment, WINDOW, ALIGNMENT),
+)

@@ -149,7 +149,7 @@ def test_with_nothing_named_the_products_features_are_checked_and_the_rest_is_sa
     code, checks = lookahead.checks("--moments", "2")
     assert code == 0
     passed = [name for name, check in checks.items() if check["outcome"] == "PASS"]
-    assert len(passed) == 12
+    assert len(passed) == 18
     skipped = {name: check["told"] for name, check in checks.items() if check["outcome"] == "SKIPPED"}
     assert skipped.keys() == {"models", "dataset", "bundles"}
     assert "--data FOLDER" in skipped["dataset"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from training_data import candles
 
+import serving.features.swing.structure as structure
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.lookahead.checks import Check, FeatureSet, Outcome, Unusable, check_features
@@ -150,6 +152,39 @@ def test_the_products_own_features_are_clean() -> None:
     for features in our_features(Timeframe.H1):
         checks = check_features(features, FRAMES, moments=4)
         assert [check.outcome for check in checks] == [Outcome.PASS] * 3, features.name
+
+
+def test_the_features_of_daily_bars_are_clean() -> None:
+    days = [replace(frame, timeframe=Timeframe.D1, time=frame.time * 24) for frame in FRAMES]
+    for features in our_features(Timeframe.D1)[4:]:
+        checks = check_features(features, days, moments=3)
+        assert [check.outcome for check in checks] == [Outcome.PASS] * 3, features.name
+
+
+def swing_high_distance(frame: CandleFrame) -> np.ndarray:
+    """A leak that libraries of smart-money concepts have: a swing high is marked at its own bar."""
+    high, side = frame.high, 5
+    padded = np.concatenate((np.full(side, -np.inf), high, np.full(side, -np.inf)))
+    swing = high == np.lib.stride_tricks.sliding_window_view(padded, 2 * side + 1).max(axis=1)
+    newest = np.maximum.accumulate(np.where(swing, np.arange(len(high)), -1))
+    return np.where(newest >= 0, high[newest] / frame.close - 1, np.nan)
+
+
+def test_a_swing_high_that_is_not_confirmed_is_found() -> None:
+    cut, altered, _ = checked(("swing_high", swing_high_distance))
+    for check in (cut, altered):
+        assert {finding.where for finding in check.findings} == {"BTC-USD swing_high", "EURUSD=X swing_high"}
+        assert "bars ahead" in check.findings[0].told
+
+
+def test_our_own_structure_would_be_found_if_it_did_not_wait_for_its_pivots(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = structure._earlier
+    hurried = {structure.SWING_BARS: 0}
+    monkeypatch.setattr(structure, "_earlier", lambda columns, bars: waits(columns, hurried.get(bars, bars)))
+    features = next(one for one in our_features(Timeframe.H1) if one.name == "smart money")
+    cut, altered, _ = check_features(features, FRAMES, moments=24)
+    for check in (cut, altered):
+        assert {finding.where.split()[1] for finding in check.findings} & {"bullish_break", "bearish_break"}
 
 
 def test_another_future_is_a_valid_frame_with_the_same_past() -> None:

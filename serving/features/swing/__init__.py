@@ -1,0 +1,44 @@
+"""Swing features: what the daily models see, the same in training and in serving.
+
+`vectors` holds the layouts (29 of context, 541, 551); `alignment`, `smart_money` (on `structure`) and `technical` the
+columns of the context, `price` the window of candles. Row t is a function of the newest 600 daily bars; the first 599
+rows are NaN. No frame is changed; no file, no clock.
+"""
+
+from serving.features.swing.alignment import ALIGNMENT, alignment
+from serving.features.swing.price import PRICE_LENGTH, price_windows
+from serving.features.swing.smart_money import SMART_MONEY, smart_money
+from serving.features.swing.technical import TECHNICAL, technical
+from serving.features.swing.vectors import (
+    CONTEXT_NAMES,
+    EMBEDDING_NAMES,
+    PREDICTION_NAMES,
+    SWING_NAMES,
+    SWING_VERSION,
+    UNCERTAINTY_NAMES,
+    VETO_NAMES,
+    context,
+    swing_vectors,
+    veto_vectors,
+)
+
+__all__ = [
+    "ALIGNMENT",
+    "CONTEXT_NAMES",
+    "EMBEDDING_NAMES",
+    "PREDICTION_NAMES",
+    "PRICE_LENGTH",
+    "SMART_MONEY",
+    "SWING_NAMES",
+    "SWING_VERSION",
+    "TECHNICAL",
+    "UNCERTAINTY_NAMES",
+    "VETO_NAMES",
+    "alignment",
+    "context",
+    "price_windows",
+    "smart_money",
+    "swing_vectors",
+    "technical",
+    "veto_vectors",
+]
