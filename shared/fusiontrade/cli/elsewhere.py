@@ -39,6 +39,11 @@ _KNOWN: Mapping[str, _Known] = {
         "serving.lookahead",
         "run, train and dev",
     ),
+    "models": _Known(
+        "Bring models in: from checkpoints, a hub or a bucket.",
+        "serving.bringing",
+        "run (pull, sync), train and dev",
+    ),
 }
 
 
