@@ -36,6 +36,7 @@ from serving.bodies import (
     received,
     written,
 )
+from serving.connections import GONE
 from serving.refusals import CLIENT_GONE, Refusal, problem
 from serving.settings import ServingSettings
 
@@ -280,7 +281,7 @@ class Application:
         try:
             response = await self._answered(Request(scope, receiving))
             status, sent = response.status_code, len(response.body)
-            response.headers["x-request-id"] = request_id
+            response.raw_headers.append((b"x-request-id", request_id.encode()))
             await response(scope, receive, send)
         finally:
             seconds = time.perf_counter() - begun
@@ -336,25 +337,18 @@ def _asked(body: bytes, said: Announced) -> list[Asked]:
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
     """Return what ``work`` returns; where the client goes away before, cancel it and raise `ClientDisconnect`."""
-    task = asyncio.current_task()
-    gone = asyncio.ensure_future(_disconnected(request))
+    task, gone = asyncio.current_task(), request.scope[GONE]
 
-    def left(done: asyncio.Future[None]) -> None:
-        if task is not None and not done.cancelled():
+    def left(_: asyncio.Future[None]) -> None:
+        if task is not None:
             task.cancel()
 
     gone.add_done_callback(left)
     try:
         return await work
     except asyncio.CancelledError:
-        if task is not None and gone.done() and not gone.cancelled() and not task.uncancel():
+        if task is not None and gone.done() and not task.uncancel():
             raise ClientDisconnect from None
         raise
     finally:
         gone.remove_done_callback(left)
-        gone.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -97,21 +98,29 @@ class Room:
 
 def announced(headers: Headers, limit: int) -> Announced:
     """Return what the headers say, refusing by them alone what would be refused by the body."""
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    length = headers.get("content-length", "0")
+    negotiated = (headers.get(name, "") for name in ("content-type", "content-encoding", "accept", "accept-encoding"))
+    said = _negotiated(*negotiated)
+    if not length.isdecimal() or int(length[:20]) > limit:
+        raise _too_large(limit)
+    return said
+
+
+@lru_cache(maxsize=32)
+def _negotiated(content_type: str, content_encoding: str, accept: str, accept_encoding: str) -> Announced:
+    """Return what the headers of these values say; clients say the same with every request."""
+    content_type = content_type.partition(";")[0].strip().lower()
     if content_type not in _QUICK:
         detail = f"the body has to be {JSON} or {NPY}, not {content_type[:100] or 'untyped'}: set Content-Type"
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Post": f"{JSON}, {NPY}"})
-    encoding = headers.get("content-encoding", "identity").strip().lower()
+    encoding = content_encoding.strip().lower() or "identity"
     if encoding not in {"identity", "gzip", "x-gzip"}:
         detail = f"the body may be plain or gzip, not {encoding[:100]}: set Content-Encoding"
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "gzip"})
-    if _quality(headers.get("accept", "").strip() or "*/*", JSON, "application/*", "*/*") == 0:
+    if _quality(accept.strip() or "*/*", JSON, "application/*", "*/*") == 0:
         detail = f"answers are {JSON}: send an Accept header that takes it, or none"
         raise Refusal(HTTPStatus.NOT_ACCEPTABLE, detail)
-    length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length[:20]) > limit:
-        raise _too_large(limit)
-    takes_gzip = _quality(headers.get("accept-encoding", ""), "gzip", "x-gzip") > 0
+    takes_gzip = _quality(accept_encoding, "gzip", "x-gzip") > 0
     return Announced(content_type, encoding != "identity", takes_gzip)
 
 

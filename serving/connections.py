@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-__all__ = ["impatient"]
+__all__ = ["GONE", "impatient"]
+
+GONE = "serving.gone"
+"""In a request's scope: a future that is resolved where its client goes away before it is answered."""
 
 _LONGEST_HEAD = 64 * 1024
 _GRACE = 5.0  # a body that is late has been answered 408 by then
@@ -30,6 +33,7 @@ class _Impatient(HttpToolsProtocol):
     _closing: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _answering: RequestResponseCycle | None = None
+    _gone: asyncio.Future[None] | None = None
     _is_head = False
     _heads = _length = 0
 
@@ -85,9 +89,13 @@ class _Impatient(HttpToolsProtocol):
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
+            if self._gone is not None and not self._gone.done():
+                self._gone.set_result(None)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle  # uvicorn tells the newest request of a connection that it is lost, not the one at work
+        scope: dict[str, object] = cycle.scope  # type: ignore[assignment]
+        scope[GONE] = self._gone = self.loop.create_future()
         super()._start_asgi_task(cycle, app)
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:

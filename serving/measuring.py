@@ -6,7 +6,7 @@ Counting costs about a microsecond; nothing here does I/O before `Metrics.exposi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,6 +27,8 @@ __all__ = ["CONTENT_TYPE", "Metrics", "merged"]
 
 CONTENT_TYPE = exposition.CONTENT_TYPE_LATEST
 
+_Labelled = TypeVar("_Labelled", Counter, Histogram)
+
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -36,6 +38,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = own = CollectorRegistry()
+        self._children: dict[tuple[object, ...], Any] = {}
         ProcessCollector(registry=own)
         self._requests = Counter("serving_requests", "Requests answered", ["route", "status"], registry=own)
         self._request_seconds = Histogram(
@@ -75,10 +78,17 @@ class Metrics:
 
     def answered(self, route: str, status: int, *, content_type: str, seconds: float, received: int, sent: int) -> None:
         """Count one request; ``route`` and ``content_type`` are of a few known values."""
-        self._requests.labels(route, str(status)).inc()
-        self._request_seconds.labels(route).observe(seconds)
-        self._received.labels(content_type).inc(received)
-        self._sent.labels(content_type).inc(sent)
+        self._child(self._requests, route, str(status)).inc()
+        self._child(self._request_seconds, route).observe(seconds)
+        self._child(self._received, content_type).inc(received)
+        self._child(self._sent, content_type).inc(sent)
+
+    def _child(self, family: _Labelled, *labels: str) -> _Labelled:
+        """Return what ``family`` counts under ``labels``: finding that anew costs as much as the rest of a request."""
+        child: _Labelled | None = self._children.get((family, labels))
+        if child is None:
+            child = self._children[family, labels] = family.labels(*labels)
+        return child
 
     def overloaded(self) -> None:
         """Count one request that found no place."""
@@ -96,13 +106,13 @@ class Metrics:
 
     def ran(self, model: str, items: int, seconds: float) -> None:
         """Count one run of a model."""
-        self._batches.labels(model).observe(items)
-        self._model_seconds.labels(model).observe(seconds)
+        self._child(self._batches, model).observe(items)
+        self._child(self._model_seconds, model).observe(seconds)
 
     def told(self, answers: Sequence[ItemForecast]) -> None:
         """Count the outcomes of items."""
         for answer in answers:
-            self._items.labels("answered" if answer.error is None else answer.error.code).inc()
+            self._child(self._items, "answered" if answer.error is None else answer.error.code).inc()
 
     def watch_places(self, limit: int, unanswered: Callable[[], int]) -> None:
         """Say how many places there are, and how to find how many are taken."""
