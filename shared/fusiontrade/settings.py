@@ -50,6 +50,14 @@ class Settings(BaseModel):
     mail_queue_url: str | None = None
     forecast_queue_url: str | None = None
     jobs_queue_url: str | None = None
+    training_queue_url: str | None = None
+
+    training_image: str | None = None
+    """What a training job runs; without one no training is taken."""
+    training_role_arn: str | None = None
+    training_instance_type: str = "ml.c7i.xlarge"
+    training_most_seconds: Annotated[int, Field(ge=60, le=432_000)] = 6 * 3600
+    training_poll_seconds: Annotated[int, Field(ge=1, le=900)] = 30
 
     signing_keys_secret_arn: str | None = None
     derivation_secret_arn: str | None = None

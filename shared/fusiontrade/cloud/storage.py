@@ -39,3 +39,22 @@ class Storage:
         store: S3Client = client("s3")
         with state_errors("object storage"):
             store.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType=content_type)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys under ``prefix``, in order; raises `StateUnavailable`."""
+        store: S3Client = client("s3")
+        found: list[str] = []
+        with state_errors("object storage"):
+            for page in store.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+                found += [each["Key"] for each in page.get("Contents", [])]
+        return found
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object within the bucket without reading it; raises `StateUnavailable`."""
+        store: S3Client = client("s3")
+        with state_errors("object storage"):
+            store.copy_object(Bucket=self._bucket, Key=target, CopySource={"Bucket": self._bucket, "Key": source})
+
+    def uri(self, prefix: str) -> str:
+        """Return the S3 URI of a key or prefix."""
+        return f"s3://{self._bucket}/{prefix}"

@@ -1,0 +1,142 @@
+"""``python -m serving.training.job --root /opt/ml``: train what the job's parameters ask for.
+
+Exit codes are SageMaker's: 0 where the bundle is in ``model/``, else 1 with the reason in ``output/failure``. A job
+that was killed and is started again on the same folder continues from its last finished epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from fusiontrade.errors import FusionTradeError
+from fusiontrade.inference.contract import ModelKind
+from fusiontrade.market.rollover import rolls_over
+from fusiontrade.market.symbols import parse_symbol
+from fusiontrade.market.timeframes import Timeframe
+from serving.features import BARS_NEEDED
+from serving.models import ARCHITECTURES
+from serving.training.config import PURGE_BARS, TrainingConfig
+from serving.training.dataset import Pool, pool_of
+from serving.training.fit import Epoch
+from serving.training.job.contest import contest
+from serving.training.job.layout import Layout
+from serving.training.pipeline import train_bundle
+from serving.training.prepared import Prepared, prepare
+
+__all__ = ["main"]
+
+_FITTED = 0.9
+"""Share of the job's progress that its epochs are; the rest is calibration and judging."""
+
+_FEWEST_BARS = BARS_NEEDED + 4 * PURGE_BARS
+_CHOSEN = ("kind", "timeframe", "begin_with_active")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do the job in the folder that the command line names; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m serving.training.job", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path("/opt/ml"), help="the job's folder (default: %(default)s)")
+    layout = Layout(parser.parse_args(arguments).root)
+    try:
+        _work(layout)
+    except (FusionTradeError, ValueError, FloatingPointError) as error:
+        layout.fail(str(error))
+        print(f"training stopped: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        layout.fail(f"the training program failed: {type(error).__name__}")
+        raise
+    return 0
+
+
+def _work(layout: Layout) -> None:
+    parameters = layout.parameters()
+    kind = _kind(parameters.get("kind", ""))
+    timeframe = Timeframe.parse(parameters.get("timeframe", ""))
+    config = _config(parameters)
+    prepared = prepare(_pool(layout, timeframe), config)
+    told = _teller(layout, f"{kind}-{timeframe}", config.epochs)
+    begun: dict[str, Any] = {}
+    if parameters.get("begin_with_active") == "true":
+        if layout.active is None:
+            raise ValueError(f"there is no bundle of {kind} {timeframe} to begin with")
+        begun["begin_with"] = layout.active
+    made = train_bundle(prepared, kind, config, layout.checkpoints, progress=told, **begun)
+    layout.model.mkdir(parents=True, exist_ok=True)
+    placed = layout.model / made.name
+    shutil.rmtree(placed, ignore_errors=True)
+    shutil.copytree(made, placed)
+    layout.finish(_outcome(layout, prepared, placed))
+    layout.tell({"progress": 1.0, "model": made.name, "step": "done"})
+
+
+def _outcome(layout: Layout, prepared: Prepared, placed: Path) -> Mapping[str, Any]:
+    comparison = None
+    if layout.active is not None:
+        comparison = contest(placed, layout.active, prepared.pool, prepared.slices.test)
+    return {"bundle": placed.name, "comparison": comparison}
+
+
+def _pool(layout: Layout, timeframe: Timeframe) -> Pool:
+    frames = layout.frames(timeframe)
+    enough = [(frame, rolls_over(parse_symbol(frame.symbol))) for frame in frames if len(frame) >= _FEWEST_BARS]
+    if not enough:
+        longest = max((len(frame) for frame in frames), default=0)
+        raise ValueError(
+            f"{longest} bars of {timeframe} are too few to train and to judge on: {_FEWEST_BARS} are needed at least"
+        )
+    return pool_of(timeframe, enough)
+
+
+def _teller(layout: Layout, name: str, epochs: int) -> Callable[[Epoch], None]:
+    layout.tell({"progress": 0.0, "model": name, "epoch": 0, "epochs": epochs, "step": "preparing"})
+
+    def told(epoch: Epoch) -> None:
+        layout.tell(
+            {
+                "progress": round(_FITTED * epoch.number / epochs, 4),
+                "model": name,
+                "epoch": epoch.number,
+                "epochs": epochs,
+                "training_loss": round(epoch.training_loss, 6),
+                "validation_loss": round(epoch.validation_loss, 6),
+                "step": "fitting",
+            }
+        )
+        print(
+            f"{name} epoch {epoch.number}/{epochs}: loss {epoch.training_loss:.5f}, "
+            f"validation {epoch.validation_loss:.5f}, {epoch.seconds:.1f} s",
+            flush=True,
+        )
+
+    return told
+
+
+def _config(parameters: Mapping[str, str]) -> TrainingConfig:
+    """Return the training configuration of the job's parameters; raises ValueError for one that there is not."""
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(TrainingConfig)}
+    chosen: dict[str, Any] = {}
+    for name, text in parameters.items():
+        if name in _CHOSEN:
+            continue
+        if name not in defaults:
+            raise ValueError(f"{name} is no parameter of a training")
+        chosen[name] = type(defaults[name])(text)
+    return TrainingConfig(**chosen)
+
+
+def _kind(text: str) -> ModelKind:
+    for kind in ARCHITECTURES:
+        if text == kind:
+            return kind
+    raise ValueError(f"{text!r} is no model: use one of {', '.join(ARCHITECTURES)}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

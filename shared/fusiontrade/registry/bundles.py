@@ -1,0 +1,167 @@
+"""The archive of bundles: ``bundles/{model}/{version}/`` in the bucket, and the sets that endpoints serve.
+
+Always true here: a bundle's manifest is written last and copied last, so that a prefix with a manifest is whole; a
+bundle whose files are not those of its manifest is refused and not registered. A set, ``releases/{name}/{model}/``, is
+a copy of archived bundles and is never changed once its last object, ``complete``, is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from fusiontrade.clock import iso
+from fusiontrade.errors import BundleRefused, NotFound
+from fusiontrade.registry.versions import ModelVersion, Span
+
+__all__ = ["Bundles", "Objects"]
+
+CARD, REPORT, MANIFEST = "model.json", "report.json", "manifest.json"
+_OUTSIDE = "run.json"
+_COMPLETE = "complete"
+
+
+class Objects(Protocol):
+    """The part of `fusiontrade.cloud.storage.Storage` that is needed here; each raises `StateUnavailable`."""
+
+    def get(self, key: str) -> bytes | None:
+        """Return the object, None where there is none."""
+        ...
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write the object."""
+        ...
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys under a prefix."""
+        ...
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object."""
+        ...
+
+    def uri(self, prefix: str) -> str:
+        """Return the URI of a key or prefix."""
+        ...
+
+
+class Bundles:
+    """The bundles in one bucket."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    @staticmethod
+    def prefix(model_id: str, version: str) -> str:
+        """Return where the archive keeps a version."""
+        return f"bundles/{model_id}/{version}/"
+
+    def uri(self, model_id: str, version: str) -> str:
+        """Return the URI of a version's folder."""
+        return self._objects.uri(self.prefix(model_id, version))
+
+    def take_in(self, source: str, *, created_at: int, comparison: Mapping[str, Any] | None = None) -> ModelVersion:
+        """Archive the bundle under the prefix ``source`` and return it as a candidate; nothing is registered yet.
+
+        Raises
+        ------
+        BundleRefused
+            If a file differs from the manifest, or there is one too few.
+        """
+        files = self._verified(source)
+        card = _object(files[CARD], CARD)
+        target = self.prefix(str(card["model_id"]), str(card["version"]))
+        if target != source:
+            for name in sorted(files, key=lambda name: name == MANIFEST):
+                self._objects.put(target + name, files[name])
+        return self._described(card, files, created_at=created_at, comparison=comparison)
+
+    def report(self, model_id: str, version: str) -> dict[str, Any]:
+        """Return a version's report; raises `NotFound`, `BundleRefused`."""
+        content = self._objects.get(self.prefix(model_id, version) + REPORT)
+        if content is None:
+            raise NotFound(f"there is no report of version {version!r} of the model {model_id!r}")
+        return _object(content, REPORT)
+
+    def has_weights(self, model_id: str, version: str) -> bool:
+        """Tell whether a training could begin with a version."""
+        return bool(self._objects.keys(self.prefix(model_id, version) + "weights.safetensors"))
+
+    def assemble(self, name: str, versions: Mapping[str, str]) -> str:
+        """Copy versions, by model, into the set ``name``; return its URI. Done before, it is done."""
+        prefix = f"releases/{name}/"
+        if not self._objects.keys(prefix + _COMPLETE):
+            for model_id, version in versions.items():
+                source = self.prefix(model_id, version)
+                keys = self._objects.keys(source)
+                if source + MANIFEST not in keys:
+                    raise NotFound(f"version {version!r} of the model {model_id!r} is not in the archive")
+                for key in sorted(keys, key=lambda key: key.endswith(MANIFEST)):
+                    self._objects.copy(key, f"{prefix}{model_id}/{key.removeprefix(source)}")
+            self._objects.put(prefix + _COMPLETE, json.dumps(dict(versions), sort_keys=True).encode())
+        return self._objects.uri(prefix)
+
+    def _verified(self, source: str) -> dict[str, bytes]:
+        manifest = self._objects.get(source + MANIFEST)
+        if manifest is None:
+            raise BundleRefused(f"the training left no {MANIFEST}")
+        named = _object(manifest, MANIFEST).get("files")
+        if not isinstance(named, dict) or not {CARD, REPORT} <= named.keys():
+            raise BundleRefused(f"{MANIFEST} does not name {CARD} and {REPORT}")
+        files = {MANIFEST: manifest}
+        for name, checksum in named.items():
+            content = self._objects.get(source + name)
+            if content is None or hashlib.sha256(content).hexdigest() != checksum:
+                raise BundleRefused(f"{name} is not the file that {MANIFEST} names")
+            files[name] = content
+        if (run := self._objects.get(source + _OUTSIDE)) is not None:
+            files[_OUTSIDE] = run
+        return files
+
+    def _described(
+        self,
+        card: Mapping[str, Any],
+        files: Mapping[str, bytes],
+        *,
+        created_at: int,
+        comparison: Mapping[str, Any] | None,
+    ) -> ModelVersion:
+        universe = [str(symbol) for symbol in card.get("universe", ())]
+        first, last = (card.get("windows") or {}).get("train") or (None, None)
+        figures = _object(files[REPORT], REPORT).get("figures", {})
+        pooled = figures.get("pooled", {}) if isinstance(figures, dict) else {}
+        return ModelVersion(
+            model_id=card["model_id"],
+            symbol=universe[0] if len(universe) == 1 else None,
+            symbols=universe,
+            interval=str(card.get("timeframe", "")),
+            model_type=str(card["kind"]),
+            version=card["version"],
+            status="CANDIDATE",
+            repo_id=card.get("repo_id"),
+            artifact_uri=self.uri(card["model_id"], card["version"]),
+            sha256=hashlib.sha256(files[MANIFEST]).hexdigest(),
+            win_rate=_value(pooled.get("win_rate")),
+            profit_factor=_value(pooled.get("profit_factor")),
+            metrics=dict(card.get("metrics", {})),
+            trained_on=Span(since=None if first is None else iso(first), until=None if last is None else iso(last)),
+            created_at=iso(created_at),
+            comparison=None if comparison is None else dict(comparison),
+        )
+
+
+def _value(figure: object) -> float | None:
+    value = figure.get("value") if isinstance(figure, dict) else figure
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _object(content: bytes, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise BundleRefused(f"{name} is no JSON") from error
+    if not isinstance(found, dict):
+        raise BundleRefused(f"{name} is no JSON object")
+    return found

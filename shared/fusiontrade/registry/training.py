@@ -1,0 +1,242 @@
+"""The jobs ``train`` and ``finetune``: candles as an input channel, a SageMaker training job, a registered candidate.
+
+Always true here: the training job is named after the job, so a turn that is done twice starts one; it fetches nothing
+itself. What it makes is verified against its manifest before it is archived, and registered as a CANDIDATE, whatever
+it is worth; a fine-tuned version goes on to the exchange, which decides.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fusiontrade.cloud.sagemaker import SageMaker, TrainingPlan
+from fusiontrade.errors import Conflict, FusionTradeError, NotFound, Unavailable
+from fusiontrade.forecasts.jobs import JobOrder
+from fusiontrade.registry.bundles import Bundles, Objects
+from fusiontrade.registry.turns import CANCELLED, Again, Done
+from fusiontrade.registry.versions import ModelVersion, Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fusiontrade.market.candles import CandleFrame
+
+__all__ = ["FINETUNE", "TRAIN", "Candles", "Place", "Training"]
+
+TRAIN, FINETUNE = "train", "finetune"
+_ENDED = 0.95
+_NOT_TOLD = ("symbol", "symbols", "interval", "model_type", "bars")
+
+logger = logging.getLogger(__name__)
+
+
+class Candles(Protocol):
+    """Who has candles."""
+
+    def __call__(self, symbol: str, interval: str, bars: int) -> CandleFrame:
+        """Return the newest finished bars; raises `FusionTradeError` where there are none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where trainings run; an empty ``image`` or ``role``: nowhere."""
+
+    image: str
+    role: str
+    instance_type: str
+    most_seconds: int
+    poll_seconds: int
+
+
+class Training:
+    """Does jobs of these kinds.
+
+    Their request is ``symbol``, ``symbols`` (beside it), ``interval``, ``model_type``, ``bars``, and parameters of
+    `serving.training.config.TrainingConfig`.
+
+    Parameters
+    ----------
+    registry, bundles, objects
+        The versions, their archive, and the bucket.
+    sagemaker, place
+        What trains, and where.
+    candles
+        What it learns from.
+    clock
+        The present, ms.
+    promote
+        Takes a fine-tuned version (model, version, owner) on to the exchange and returns the id of that job.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        bundles: Bundles,
+        objects: Objects,
+        sagemaker: SageMaker,
+        place: Place,
+        candles: Candles,
+        *,
+        clock: Callable[[], int],
+        promote: Callable[[JobOrder, str, str], str],
+    ) -> None:
+        self._registry, self._bundles, self._objects = registry, bundles, objects
+        self._sagemaker, self._place, self._candles = sagemaker, place, candles
+        self._clock, self._promote = clock, promote
+
+    def turn(self, order: JobOrder, kept: Mapping[str, Any], *, cancelled: bool) -> Again | Done:
+        """Start the training job, or look how far it is."""
+        name = _name(order)
+        if not kept.get("begun"):
+            if cancelled:
+                raise FusionTradeError(CANCELLED)
+            return self._started(order, name)
+        state = self._sagemaker.training(name)
+        if state is None:
+            raise FusionTradeError("the training job is gone; ask again")
+        if state.status == "Completed":
+            return self._finished(order, state.artifacts, kept)
+        if state.status == "Failed":
+            raise FusionTradeError(f"the training came to nothing: {_plain_words(state.reason)}")
+        if state.status == "Stopped":
+            raise FusionTradeError(CANCELLED if cancelled else "the training took too long and was stopped")
+        if cancelled and state.status == "InProgress":
+            self._sagemaker.stop_training(name)
+        return Again(self._place.poll_seconds, self._progress(order))
+
+    def abandon(self, order: JobOrder, kept: Mapping[str, Any]) -> None:
+        """Stop the training job where it still runs."""
+        if not kept.get("begun"):
+            return
+        try:
+            self._sagemaker.stop_training(_name(order))
+        except FusionTradeError as error:
+            logger.warning("the training job of %s was not stopped: %s", order.id, error)
+
+    def _started(self, order: JobOrder, name: str) -> Again:
+        if not self._place.image or not self._place.role:
+            raise Conflict("no training image is configured: deploy with TrainingImage")
+        model_id = f"{order.request['model_type']}-{order.request['interval']}"
+        active = self._registry.active_version(model_id)
+        if order.kind == FINETUNE:
+            active = self._to_begin_with(model_id, active)
+        symbols, left_out = self._channel(order, _symbols(order, active))
+        prefix = f"training/{order.id}/"
+        channels = {"candles": self._objects.uri(f"{prefix}candles/")}
+        if active is not None:
+            channels["active"] = self._bundles.uri(model_id, active.version)
+        parameters = {key: str(value) for key, value in order.request.items() if key not in _NOT_TOLD}
+        parameters |= {"kind": str(order.request["model_type"]), "timeframe": str(order.request["interval"])}
+        if order.kind == FINETUNE:
+            parameters["begin_with_active"] = "true"
+        self._sagemaker.start_training(
+            TrainingPlan(
+                name=name,
+                image=self._place.image,
+                role=self._place.role,
+                instance_type=self._place.instance_type,
+                channels=channels,
+                output=self._objects.uri(f"{prefix}output"),
+                checkpoints=self._objects.uri(f"{prefix}checkpoints/"),
+                parameters=parameters,
+                most_seconds=self._place.most_seconds,
+            )
+        )
+        return Again(self._place.poll_seconds, 0.01, {"begun": True, "symbols": symbols, "left_out": left_out})
+
+    def _to_begin_with(self, model_id: str, active: ModelVersion | None) -> ModelVersion:
+        if active is None:
+            raise NotFound(f"no version of {model_id} serves, so there is nothing to fine-tune; train one first")
+        if not self._bundles.has_weights(model_id, active.version):
+            raise Conflict(f"version {active.version} of {model_id} came without its training weights; train one first")
+        return active
+
+    def _channel(self, order: JobOrder, symbols: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """Write the bars of each symbol; return those that are there, and why others are not."""
+        found, left_out = [], {}
+        for symbol in symbols:
+            try:
+                frame = self._candles(symbol, str(order.request["interval"]), int(order.request["bars"]))
+            except Unavailable:
+                raise
+            except FusionTradeError as error:
+                if symbol == order.request["symbol"]:
+                    raise
+                left_out[symbol] = str(error)
+                continue
+            self._objects.put(f"training/{order.id}/candles/{symbol}.npz", packed(frame))
+            found.append(symbol)
+        return found, left_out
+
+    def _progress(self, order: JobOrder) -> float:
+        content = self._objects.get(f"training/{order.id}/checkpoints/progress.json")
+        try:
+            told = float(json.loads(content or b"{}").get("progress", 0))
+        except (ValueError, TypeError, AttributeError):
+            return 0.01
+        return min(_ENDED, max(0.01, told))
+
+    def _finished(self, order: JobOrder, artifacts: str, kept: Mapping[str, Any]) -> Done:
+        output = _key_of(artifacts)
+        outcome = json.loads(self._objects.get(f"{output}outcome.json") or b"{}")
+        if "bundle" not in outcome:
+            raise FusionTradeError("the training ended without a bundle")
+        version = self._bundles.take_in(
+            f"{output}{outcome['bundle']}/", created_at=self._clock(), comparison=outcome.get("comparison")
+        )
+        version = self._registry.register(version)
+        told: dict[str, Any] = {
+            "model_id": version.model_id,
+            "version": version.version,
+            "status": version.status,
+            "symbols": kept.get("symbols", []),
+            "left_out": kept.get("left_out", {}),
+            "metrics": version.metrics,
+            "comparison": version.comparison,
+            "report": f"/api/v1/ml/registry/{version.model_id}/report?version={version.version}",
+        }
+        if order.kind == FINETUNE:
+            told["promotion"] = self._promote(order, version.model_id, version.version)
+        return Done(told)
+
+
+def packed(frame: CandleFrame) -> bytes:
+    """Return the bars as `serving.training.job.layout` reads them."""
+    import io
+
+    import numpy as np
+
+    columns: dict[str, Any] = {name: getattr(frame, name) for name in ("time", "open", "high", "low", "close")}
+    if frame.volume is not None:
+        columns["volume"] = frame.volume
+    content = io.BytesIO()
+    np.savez(content, **columns)
+    return content.getvalue()
+
+
+def _name(order: JobOrder) -> str:
+    return f"fusiontrade-{order.id[:48]}"
+
+
+def _symbols(order: JobOrder, active: ModelVersion | None) -> list[str]:
+    """Return what to learn from: the asked symbol first; fine-tuning keeps to all that the active version serves."""
+    wanted = [str(order.request["symbol"]), *map(str, order.request.get("symbols") or ())]
+    if order.kind == FINETUNE and active is not None:
+        wanted += active.symbols
+    return list(dict.fromkeys(wanted))
+
+
+def _key_of(uri: str) -> str:
+    """Return the prefix in the bucket that an S3 URI names, with its slash."""
+    key = uri.removeprefix("s3://").partition("/")[2]
+    return key if key.endswith("/") else f"{key}/"
+
+
+def _plain_words(reason: str) -> str:
+    """Return what the program said: SageMaker puts its own prefix before it."""
+    return reason.partition("AlgorithmError: ")[2] or reason or "it did not say why"
