@@ -11,7 +11,7 @@ __all__ = ["Exporter", "Forecaster", "Takes", "Tensors"]
 
 Tensors = Mapping[str, torch.Tensor]
 Exporter = Literal["trace", "dynamo"]
-Takes = Literal["indicators", "candles"]
+Takes = Literal["indicators", "candles", "swing"]
 
 
 class Forecaster(Protocol):

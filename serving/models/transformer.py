@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from serving.models.blocks import EncoderBlock
 from serving.models.sequence import SequenceConfig, SequenceModel
 
 __all__ = ["SAMPLED", "TransformerConfig", "TransformerModel"]
@@ -40,32 +41,6 @@ class TransformerConfig(SequenceConfig):
         return 2 * self.width + sum(self.dense)
 
 
-class _Block(nn.Module):  # type: ignore[misc]  # torch carries no types here
-    """Attention and feed-forward branches, normalised before each; the caller adds the second branch."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.heads = config.attention_heads
-        self.before_attention = nn.LayerNorm(config.width)
-        self.before_feed_forward = nn.LayerNorm(config.width)
-        self.query_key_value = nn.Linear(config.width, 3 * config.width)
-        self.out = nn.Linear(config.width, config.width)
-        self.widen = nn.Linear(config.width, config.feed_forward)
-        self.narrow = nn.Linear(config.feed_forward, config.width)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (N, T, W) twice: the sum after attention, and the feed-forward branch to be added to it."""
-        _, bars, width = hidden.shape
-        size = width // self.heads
-        parts = self.query_key_value(self.before_attention(hidden)).reshape(-1, bars, 3, self.heads, size)
-        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
-        weights = torch.softmax(query @ key.transpose(2, 3) * size**-0.5, dim=3)
-        attended = (self.dropout(weights) @ value).transpose(1, 2).reshape(-1, bars, width)
-        hidden = hidden + self.dropout(self.out(attended))
-        return hidden, self.narrow(self.dropout(functional.gelu(self.widen(self.before_feed_forward(hidden)))))
-
-
 class TransformerModel(SequenceModel):
     """Learned positions, encoder blocks, mean pooling; the dense layers and heads of its family."""
 
@@ -80,7 +55,8 @@ class TransformerModel(SequenceModel):
         self.config = config
         self.project = nn.Linear(config.features + config.calendar, config.width)
         self.positions = nn.Parameter(0.02 * torch.randn(config.sequence, config.width))
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        sizes = (config.width, config.attention_heads, config.feed_forward, config.dropout)
+        self.blocks = nn.ModuleList(EncoderBlock(*sizes) for _ in range(config.blocks))
         self.add_heads(config.width)
 
     def forward(  # type: ignore[override]  # no caller knows the base class
