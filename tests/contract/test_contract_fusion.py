@@ -236,7 +236,7 @@ def test_an_unverified_user_reaches_no_forecast(desk: Desk, function: ModuleType
 def test_every_status_seen_here_is_documented(function: ModuleType) -> None:
     paths = function.app.openapi()["paths"]
     get, post = paths["/api/v1/fusion/{symbol}"]["get"], paths["/api/v1/fusion/analyze"]["post"]
-    assert set(get["responses"]) == {"200", "401", "403", "404", "422", "429", "500", "503"}
+    assert set(get["responses"]) == {"200", "202", "401", "403", "404", "422", "429", "500", "503"}
     assert set(post["responses"]) == {"200", "400", "401", "403", "404", "413", "415", "422", "429", "500", "503"}
     assert (get["operationId"], post["operationId"]) == ("getFusion", "analyzeFusion")
     assert get["security"] == [{"bearer": []}]

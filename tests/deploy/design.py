@@ -55,6 +55,8 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     "Fusion": {
         **CALL_THE_GATE, **READ_CANDLES, **ASK_MODELS,
         "Journal": ("JournalTable", "PutItem UpdateItem"),
+        "Jobs": ("ModelsTable", "PutItem"),
+        "AskForForecasts": ("ForecastQueue", "SendMessage"),
     },
     "Docs": {},
     "Mail": {
@@ -66,7 +68,7 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         **READ_CANDLES, **ASK_MODELS,
         "ReadChunks": ("ForecastQueue", READ),
         "ReadJobs": ("JobsQueue", READ),
-        "Journal": ("JournalTable", "GetItem PutItem Query UpdateItem"),
+        "Journal": ("JournalTable", "BatchGetItem PutItem Query UpdateItem"),
         "Runs": ("SignalsTable", "GetItem UpdateItem"),
         "Jobs": ("ModelsTable", "PutItem UpdateItem"),
     },
@@ -100,6 +102,7 @@ OWN_ITEMS = [
     ("Auth", "Accounts", "ADDRESS#* ATTEMPTS#* EMAIL#* MAILS#* NOBODY#* ONCE#* USER#*"),
     ("Fusion", "Gate", "USER#*"),
     ("Fusion", "CalibrationStates", "CALIBRATION#*"),
+    ("Fusion", "Jobs", "JOB#*"),
     ("ForecastWorker", "CalibrationStates", "CALIBRATION#*"),
     ("ForecastWorker", "Runs", "RUN#*"),
     ("ForecastWorker", "Jobs", "JOB#*"),

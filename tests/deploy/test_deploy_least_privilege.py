@@ -192,6 +192,8 @@ async def journal(walk: Walk) -> None:
     user = (await walk.ask("GET", "/api/v1/auth/me", 200))["id"]
     await walk.ask("GET", "/api/v1/fusion/EURUSD%3DX?journal=true", 200)
     await walk.ask("POST", "/api/v1/fusion/analyze", 200, json={"symbol": "BTC-USD"})
+    later = await walk.ask("GET", "/api/v1/fusion/EURUSD%3DX", 202, headers={"prefer": "respond-async"})
+    await walk.job(later["id"])
     page = await walk.ask("GET", "/api/v1/journal?limit=1", 200)
     await walk.ask("GET", f"/api/v1/journal/{page['items'][0]['id']}", 200)
     await walk.ask("GET", "/api/v1/journal?symbol=EURUSD%3DX", 200)

@@ -14,6 +14,7 @@ from fusiontrade.cloud.queues import text_of
 from fusiontrade.cloud.session import client
 from fusiontrade.cloud.tables import Table
 from fusiontrade.forecasts.chunks import ChunkWorker
+from fusiontrade.forecasts.fusing import Fusing
 from fusiontrade.forecasts.jobs import Jobs
 from fusiontrade.forecasts.prediction import Prediction
 from fusiontrade.forecasts.runs import Runs
@@ -83,11 +84,13 @@ class Desk:
             self.source,
             InferenceClient(self.endpoint),
             calibration=TableCalibrationStates(Table(tables.models, read_seconds=PATIENCE)),
+            journal=self.writer,
             clock=lambda: now,
         )
         self.chunks = ChunkWorker(self.service, self.writer, self.runs, seconds=seconds)
         predict = Prediction(self.service, self.writer, seconds=seconds)
-        self.worker = Worker(self.chunks, self.jobs, {"predict": predict})
+        fuse = Fusing(self.service, seconds=seconds)
+        self.worker = Worker(self.chunks, self.jobs, {"predict": predict, "fusion": fuse})
 
     def entries(self, owner: str = PLATFORM) -> list[Entry]:
         """Everything in the journal of ``owner``."""

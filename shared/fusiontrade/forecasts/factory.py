@@ -58,6 +58,7 @@ def worker(settings: Settings) -> Worker:
     from fusiontrade.clock import system_clock
     from fusiontrade.cloud.tables import Table
     from fusiontrade.figures import Figures
+    from fusiontrade.forecasts import fusing
     from fusiontrade.forecasts.chunks import ChunkWorker
     from fusiontrade.forecasts.jobs import Jobs
     from fusiontrade.forecasts.prediction import KIND, Prediction
@@ -67,7 +68,7 @@ def worker(settings: Settings) -> Worker:
 
     table = settings.need("journal_table")
     journal = journal_of_forecasts(settings, table, service="forecast_worker", seconds=3.0, attempts=2)
-    service = fusion_service(settings)
+    service = fusion_service(settings, journal=journal)
     figures = Figures("forecast_worker", settings.stage)
     chunks = ChunkWorker(
         service,
@@ -78,6 +79,7 @@ def worker(settings: Settings) -> Worker:
     )
     kinds: dict[str, JobWork] = {
         KIND: Prediction(service, journal, seconds=CHUNK_SECONDS / 2),
+        fusing.KIND: fusing.Fusing(service, seconds=CHUNK_SECONDS / 2),
         "verify-now": _verification(settings),
     }
     return Worker(chunks, Jobs(Table(settings.need("models_table")), system_clock), kinds)
