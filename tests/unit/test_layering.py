@@ -19,7 +19,12 @@ PURE = {
     "fusiontrade.journal.outcomes",
     "fusiontrade.journal.settlement",
     "fusiontrade.journal.statistics",
+    "fusiontrade.swing.decisions",
     "fusiontrade.swing.rules",
+    "fusiontrade.swing.sizing",
+    "fusiontrade.trading.account",
+    "fusiontrade.trading.costs",
+    "fusiontrade.trading.outcomes",
     "fusiontrade.trading.simulation",
 }
 HARMLESS = {

@@ -1,0 +1,1 @@
+"""Orders, positions and money: the same event loop for backtests and paper trading."""
