@@ -3,11 +3,13 @@
 Always true here: a message is sent to its queue before it is deleted from the dead letters, so that none is lost, and a
 crash in between gives one twice, which every worker bears; what was given up while this runs is left for the next time;
 no text of a message is printed, since mails hold codes. Without ``--stack`` it speaks to this machine's emulated AWS.
+What schedules gave up (``schedule``) is an event and the function it was for: it is handed to that function again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,9 +17,10 @@ from typing import Any
 
 from fusiontrade.cloud.session import client
 
-__all__ = ["QUEUES", "counts", "main", "redrive", "urls_of"]
+__all__ = ["QUEUES", "SCHEDULE", "counts", "fire_again", "main", "redrive", "urls_of"]
 
 QUEUES = ("forecast", "mail", "jobs")
+SCHEDULE = "schedule"
 _SCHEDULE = "ScheduleDeadLetters"
 _AT_ONCE = 10
 
@@ -39,6 +42,43 @@ def redrive(dead: str, alive: str, *, most: int) -> int:
             sqs.delete_message(QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
             moved += 1
     return moved
+
+
+def fire_again(dead: str, *, most: int) -> tuple[int, int]:
+    """Hand up to ``most`` events that schedules gave up to their functions again; return how many, and how many not.
+
+    Two kinds of messages lie there: Lambda's record of an event that its function failed for, and the event itself
+    where EventBridge Scheduler could not deliver it. What is neither stays, unseen by others for the queue's time.
+    """
+    sqs, invoke = client("sqs", read_seconds=10.0), client("lambda", read_seconds=10.0).invoke
+    fired = left = 0
+    while fired + left < most:
+        found = sqs.receive_message(
+            QueueUrl=dead, MaxNumberOfMessages=min(_AT_ONCE, most - fired - left), MessageAttributeNames=["All"]
+        ).get("Messages", [])
+        if not found:
+            break
+        for message in found:
+            event = _event_in(message)
+            if event is None:
+                left += 1
+                continue
+            invoke(FunctionName=event[0], InvocationType="Event", Payload=event[1])
+            sqs.delete_message(QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
+            fired += 1
+    return fired, left
+
+
+def _event_in(message: Mapping[str, Any]) -> tuple[str, bytes] | None:
+    """Return the ARN of the function that a message's event is for, and the event; None where it holds none."""
+    target = message.get("MessageAttributes", {}).get("TARGET_ARN", {}).get("StringValue")
+    try:
+        told = json.loads(message["Body"])
+        if target is None:
+            target, told = told["requestContext"]["functionArn"], told["requestPayload"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (str(target), json.dumps(told).encode()) if isinstance(told, dict) else None
 
 
 def _given(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,10 +122,13 @@ def _logical_id(name: str, kind: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count, or move one queue's dead letters back; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m infra.redrive", description="What queues gave up, and once more.")
-    parser.add_argument("queue", nargs="?", choices=QUEUES, help="whose dead letters to move back (default: count all)")
+    whose = (*QUEUES, SCHEDULE)
+    parser.add_argument("queue", nargs="?", choices=whose, help="whose dead letters to do again (default: count all)")
     parser.add_argument("--stack", default="", help="a deployed stack, with your AWS credentials and region")
     parser.add_argument("--emulator-port", type=int, default=4566, help="port of this machine's emulated AWS")
     options = parser.parse_args(arguments)
+    if options.queue == SCHEDULE and not options.stack:
+        parser.error("schedule needs --stack: on this machine the next firing does what an earlier one could not")
     if not options.stack:
         from infra.local.functions import AWS_VARIABLES
 
@@ -97,6 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, number in counts(all_dead).items():
             print(f"{name:<20} {number}")
         return 0
+    if options.queue == SCHEDULE:
+        fired, left = fire_again(urls[_SCHEDULE], most=_count(urls[_SCHEDULE]))
+        print(f"{fired} events of schedules were handed to their functions again")
+        if left:
+            print(f"{left} messages are no events: look at them in {_SCHEDULE}")
+        return min(1, left)
     dead, alive = (urls[_logical_id(options.queue, kind)] for kind in ("DeadLetters", "Queue"))
     moved = redrive(dead, alive, most=_count(dead))
     print(f"{moved} messages of {options.queue} will be worked on again")

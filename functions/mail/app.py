@@ -14,6 +14,7 @@ from fusiontrade.cloud.batches import Record
 from fusiontrade.cloud.deliveries import delivery_of
 from fusiontrade.cloud.mail import Delivery, MailRefused
 from fusiontrade.cloud.session import read_ahead
+from fusiontrade.figures import Figures
 from fusiontrade.mails.outbound import KINDS, WITH_CODE, Mail
 from fusiontrade.mails.rendering import Letterhead, Unaddressable, render
 from fusiontrade.settings import Settings
@@ -25,6 +26,7 @@ SECONDS_FOR_ONE = 12.0
 
 logger = logging.getLogger("fusiontrade.mails")
 settings = Settings.from_environment(os.environ)
+figures = Figures("mail", settings.stage)
 letterhead = Letterhead(settings.site_origin.rstrip("/"), settings.mail_from)
 
 
@@ -43,8 +45,10 @@ def work(record: Record) -> None:
         delivery().send(render(mail, letterhead))
     except (MailRefused, Unaddressable) as refused:
         logger.warning("a mail of kind %s is refused for good: %s", mail.kind, refused)
+        figures.count(MailsRefused=1)
     else:
         logger.info("a mail of kind %s was taken", mail.kind)
+        figures.count(MailsTaken=1)
 
 
 @before_snapshot

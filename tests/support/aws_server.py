@@ -23,6 +23,7 @@ class AwsServer:
     play: Play
     port: int = 0
     calls: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -41,6 +42,7 @@ class AwsServer:
             def do_POST(self) -> None:
                 call = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
                 played.calls.append(call)
+                played.paths.append(self.path)
                 status, answer = played.play(call)
                 if status == 0:
                     self.close_connection = True
