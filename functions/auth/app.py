@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from typing import Annotated
 
 from fusiontrade.accounts import documents
 from fusiontrade.accounts.gate import LimitReached
 from fusiontrade.accounts.known_devices import LIFE_SECONDS
 from fusiontrade.accounts.password_rules import read_list
-from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import Profile
 from fusiontrade.accounts.registration import Asked
-from fusiontrade.accounts.service import Accounts
+from fusiontrade.accounts.service import Accounts, passwords_of
 from fusiontrade.accounts.sessions import Device
-from fusiontrade.clock import Clock
 from fusiontrade.cloud.encryption import Encryption
 from fusiontrade.cloud.session import read_ahead
 from fusiontrade.cloud.tables import ConditionFailed
 from fusiontrade.errors import NotFound, Unauthenticated
 from fusiontrade.settings import Settings
-from fusiontrade.snapshots import after_restore
 from fusiontrade.web import create_app, handler_of, problems
 from fusiontrade.web.authentication import (
     CurrentUser,
@@ -33,7 +29,7 @@ from fusiontrade.web.authentication import (
 )
 from fusiontrade.web.callers import ClientDevice
 from fusiontrade.web.cookies import RefreshCookie, clear_refresh, set_device, set_refresh
-from fusiontrade.web.derived import derivation_of
+from fusiontrade.web.derived import derivation_of, gate_of
 from fusiontrade.web.framework import APIRouter, Depends, Path, Request, Response
 from fusiontrade.web.idempotency import Claimed, Once, OnceOfAddress
 from fusiontrade.web.rate_limits import counted, counted_by_address, show
@@ -42,18 +38,17 @@ auth = APIRouter(prefix="/api/v1/auth", tags=["auth"])
 keys = APIRouter(tags=["auth"])
 
 _MAILED = documents.Message(message="if the address can be written to, a mail is on its way; look into your inbox")
+_RESET = documents.Message(
+    message="the password is changed, every device signed out and every API key ended; sign in with the new one"
+)
+_CHANGED = documents.Message(message="the password is changed and every other device signed out; API keys stay")
 _GONE = "this account is no more; sign in again"
 
 
-@cache
-def accounts_of(settings: Settings, clock: Clock) -> Accounts:
-    """Return the accounts that ``settings`` point at; made at the first request."""
-    return Accounts.of(settings, derivation_of(settings), clock)
-
-
 def current_accounts(request: Request) -> Accounts:
-    """Return the accounts of ``request``: a FastAPI dependency."""
-    return accounts_of(request.app.state.settings, request.app.state.clock)
+    """Return the accounts of ``request``, with the application's limits and clock: a FastAPI dependency."""
+    state = request.app.state
+    return Accounts.of(state.settings, derivation_of(state.settings), gate_of(request), state.clock)
 
 
 Here = Annotated[Accounts, Depends(current_accounts)]
@@ -197,21 +192,36 @@ def forgot_password(
     "/reset-password",
     operation_id="resetPassword",
     dependencies=[Depends(counted_by_address("codes"))],
+    response_model=documents.Message,
     responses=problems(409, 429, 503),
 )
-def reset_password(given: documents.NewPassword, request: Request, accounts: Here) -> documents.Message:
-    """Set a new password with the code that was mailed; every device is signed out."""
-    accounts.recovery.reset(given.code, given.new_password, request_id=_request_id(request))
-    return documents.Message(message="the password is changed and every device signed out; sign in with the new one")
+def reset_password(given: documents.NewPassword, request: Request, accounts: Here, once: OnceOfAddress) -> Response:
+    """Set a new password with the code that was mailed; every device is signed out and every API key worthless."""
+    return accounts.recovery.reset(
+        given.code,
+        given.new_password,
+        lambda writes: once.done(_RESET, writes=writes),
+        request_id=_request_id(request),
+    )
 
 
-@auth.post("/change-password", operation_id="changePassword", responses=problems(401, 409, 429, 503))
+@auth.post(
+    "/change-password",
+    operation_id="changePassword",
+    response_model=documents.Message,
+    responses=problems(401, 409, 429, 503),
+)
 def change_password(
-    given: documents.ChangeOfPassword, user: CurrentUser, request: Request, accounts: Here
-) -> documents.Message:
-    """Set a new password with the current one; every other device is signed out."""
-    accounts.recovery.change(user, given.current_password, given.new_password, request_id=_request_id(request))
-    return documents.Message(message="the password is changed and every other device signed out")
+    given: documents.ChangeOfPassword, user: CurrentUser, request: Request, accounts: Here, once: Once
+) -> Response:
+    """Set a new password with the current one; every other device is signed out, API keys stay as they are."""
+    return accounts.recovery.change(
+        user,
+        given.current_password,
+        given.new_password,
+        lambda writes: once.done(_CHANGED, writes=writes),
+        request_id=_request_id(request),
+    )
 
 
 @auth.get("/sessions", operation_id="listSessions", responses=problems(401, 429, 503))
@@ -289,10 +299,9 @@ app = create_app("auth", [auth, keys], Settings.from_environment(os.environ))
 def ahead() -> None:
     """Do before a snapshot what the first sign-in would do."""
     load_ahead()
-    Passwords.of(app.state.settings).prepare()
+    passwords_of(app.state.settings).prepare()
     read_list()
     read_ahead("dynamodb", "secretsmanager", "sqs", "kms")
 
 
-after_restore(accounts_of.cache_clear)
 handler = handler_of(app, ahead)

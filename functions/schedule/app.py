@@ -1,4 +1,6 @@
-"""The schedule function: starts the daily and the five-minute forecasts, and turns the signing keys every month."""
+"""The schedule function: starts the daily and the five-minute forecasts, sends mails that a request left owed, and
+turns the signing keys every month.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +46,22 @@ def turn_keys(event: Mapping[str, Any], request_id: str | None) -> dict[str, Any
     return {"changed": turned.changed, "current": turned.current, "next": turned.next}
 
 
+def relay_mails(event: Mapping[str, Any], request_id: str | None) -> dict[str, Any]:  # noqa: ARG001 - as every task
+    """Send the mails that are owed and that no request sends any more."""
+    from fusiontrade.accounts.outbox import Outbox
+    from fusiontrade.cloud.queues import Queue
+    from fusiontrade.cloud.tables import Table
+    from fusiontrade.mails.outbound import Outbound
+
+    outbound = Outbound(Queue(settings.need("mail_queue_url")))
+    return {"mails": Outbox(Table(settings.need("accounts_table")), outbound, system_clock).relay()}
+
+
 TASKS: Mapping[str, Callable[[Mapping[str, Any], str | None], dict[str, Any]]] = {
     "intraday": partial(start, "intraday"),
     "subscribed": partial(start, "subscribed"),
     "rotate-keys": turn_keys,
+    "relay-mails": relay_mails,
 }
 
 

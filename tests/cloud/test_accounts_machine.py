@@ -26,7 +26,6 @@ from hypothesis.stateful import (
 
 from fusiontrade.accounts.attempts import counter_of, seconds_to_wait
 from fusiontrade.accounts.codes import LIFE_SECONDS, MOST_TRIES
-from fusiontrade.accounts.gate import Gate
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.known_devices import LIFE_SECONDS as LIFE_SECONDS_OF_DEVICES
 from fusiontrade.accounts.mailings import MOST_FROM_ONE, WINDOW_SECONDS
@@ -101,7 +100,6 @@ class AccountsMachine(RuleBasedStateMachine):
         self.table = Table(name)
         self.clock, self.mails = parts.StandingClock(), parts.KeptMails()
         self.accounts = parts.accounts_on(self.table, Derivation(lambda: DERIVATION_SECRET), self.mails, self.clock)
-        self.gate = Gate(self.table, self.clock)
         self.users: dict[str, ModelUser] = {}
         self.sent: dict[tuple[str, str, int], int] = {}
         self.register(EMAILS[0], PASSWORDS[0])
@@ -234,7 +232,7 @@ class AccountsMachine(RuleBasedStateMachine):
         works = self.code_works(email, kind, text)
         try:
             if kind == "reset":
-                self.accounts.recovery.reset(text, PASSWORDS[pick % 3])
+                parts.reset(self.accounts, text, PASSWORDS[pick % 3])
             else:
                 self.accounts.registration.verify(text)
         except InvalidInput:
@@ -356,7 +354,7 @@ class AccountsMachine(RuleBasedStateMachine):
         allowed = self.attempt_allowed(user, counter)
         is_right = allowed and current == user.password and new != current
         try:
-            self.accounts.recovery.change(self.identity(email, session), current, new)
+            parts.change(self.accounts, self.identity(email, session), current, new)
         except TooManyRequests:
             assert not allowed
             return
@@ -381,7 +379,7 @@ class AccountsMachine(RuleBasedStateMachine):
         for email, user in getattr(self, "users", {}).items():
             user_id = self.user_id(email)
             for session in user.sessions:
-                assert self.gate.check(user_id, session.id) is (not session.is_over)
+                assert parts.lives(self.table, user_id, session.id) is (not session.is_over)
 
     @invariant()
     def the_sessions_listed_are_those_that_live(self) -> None:

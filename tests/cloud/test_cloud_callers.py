@@ -10,8 +10,10 @@ import pytest
 from fusiontrade.accounts.api_keys import ApiKeys
 from fusiontrade.accounts.gate import Gate
 from fusiontrade.accounts.limits import LIMITS, Limit
+from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.sessions import Device, Sessions
 from fusiontrade.accounts.tokens import SigningKeys
+from fusiontrade.accounts.users import Users
 from fusiontrade.clock import system_clock
 from fusiontrade.cloud.session import forget_clients
 from fusiontrade.cloud.tables import Table, Update
@@ -86,7 +88,7 @@ def test_a_signed_in_request_costs_one_round_trip_and_says_what_is_left(desk: De
 
 
 def test_a_token_dies_at_once_with_its_session(desk: Desk) -> None:
-    sessions = Sessions(desk.table, derivation_of(desk.settings), system_clock)
+    sessions = Sessions(desk.table, derivation_of(desk.settings), system_clock, desk.gate)
     opened, writes = sessions.writes_to_open("u1", Device("a", "b"))
     desk.table.transact(*writes)
     assert desk.get(session_id=opened.session_id).status_code == 200
@@ -100,6 +102,22 @@ def test_a_token_dies_at_once_when_all_sessions_end(desk: Desk) -> None:
     token = desk.headers(session_id="old")
     desk.table.update(Gate(desk.table, lambda: system_clock() + 1000).revocation_of_all("u1"))
     assert AsgiClient(desk.app).get("/things/mine", headers=token).status_code == 401
+
+
+def test_a_new_tier_counts_from_the_next_request_on_whatever_the_token_says(desk: Desk) -> None:
+    users = Users(desk.table, Passwords(memory_kib=8, iterations=1), system_clock)
+    made = users.create("ada@example.com", "correct horse battery", "Ada", verified=True)
+    assert desk.get("/things/pro", user_id=made.id).status_code == 403
+    users.set_tier(made.email, "pro")
+    assert desk.get("/things/pro", user_id=made.id).status_code == 200
+    users.set_tier(made.email, "free")
+    assert desk.get("/things/pro", user_id=made.id, tier="admin").status_code == 403
+
+
+def test_a_key_made_beside_a_reset_opens_nothing(desk: Desk) -> None:
+    key = desk.key("predict")
+    desk.table.update(Gate(desk.table, lambda: system_clock() + 1000).revocation_of_all(USER, keys=True))
+    assert AsgiClient(desk.app).get("/things/program", headers=key).status_code == 401
 
 
 def test_too_many_requests_of_a_user_are_told_so_on_every_route_of_the_group(desk: Desk) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from fusiontrade.accounts.codes import LENGTH, MOST_TRIES
-from fusiontrade.accounts.gate import Gate
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.mailings import MOST_FROM_ONE, MOST_MAILS
 from fusiontrade.accounts.service import Accounts
@@ -25,9 +24,12 @@ from tests.support.account_parts import (
     StandingClock,
     accounts_on,
     asked,
+    change,
     forgot,
+    lives,
     register,
     resend,
+    reset,
     round_trips,
 )
 
@@ -109,9 +111,9 @@ def test_a_password_that_somebody_else_chose_is_never_verified_by_the_owner_of_t
     resend(accounts)
     assert mails.kinds == ["verification", "reset", "reset"]
     refused(accounts, mails.code("verification"))
-    accounts.recovery.reset(mails.code("reset"), NEW)
+    reset(accounts, mails.code("reset"), NEW)
     assert sign_in(accounts, NEW).profile.is_verified
-    assert not Gate(accounts.table, StandingClock()).check(thief.profile.id, thief.opened.session_id)
+    assert not lives(accounts.table, thief.profile.id, thief.opened.session_id)
     with pytest.raises(Unauthenticated):
         sign_in(accounts, "chosen by the attacker")
 
@@ -123,7 +125,7 @@ def test_an_attacker_who_registers_again_cannot_get_the_owners_code_to_verify_an
     register(accounts, ADA, "chosen by the attacker", "Eve")
     register(accounts, ADA, PASSWORD)
     assert mails.kinds == ["verification", "reset", "reset"]
-    accounts.recovery.reset(mails.code("reset"), NEW)
+    reset(accounts, mails.code("reset"), NEW)
     assert sign_in(accounts, NEW).profile.full_name == "Ada"
 
 
@@ -267,11 +269,11 @@ def test_a_reset_code_lives_a_quarter_of_an_hour(
     forgot(accounts)
     clock.wait(seconds)
     if seconds < 15 * 60:
-        accounts.recovery.reset(mails.code("reset"), NEW)
+        reset(accounts, mails.code("reset"), NEW)
         sign_in(accounts, NEW)
     else:
         with pytest.raises(InvalidInput):
-            accounts.recovery.reset(mails.code("reset"), NEW)
+            reset(accounts, mails.code("reset"), NEW)
 
 
 def test_every_code_that_does_not_work_gets_the_same_words(accounts: Accounts, mails: KeptMails) -> None:
@@ -315,7 +317,7 @@ def test_of_parallel_redemptions_of_a_code_one_happens(accounts: Accounts, mails
     def redeem(n: int) -> bool:
         try:
             if purpose == "reset":
-                accounts.recovery.reset(code, f"{NEW} {n}")
+                reset(accounts, code, f"{NEW} {n}")
             else:
                 accounts.registration.verify(code)
         except InvalidInput:
@@ -344,8 +346,8 @@ def test_a_reset_ends_every_session_and_makes_other_codes_worthless(
     forgot(accounts)
     verification = mails.code("verification")
     clock.wait(1)
-    accounts.recovery.reset(mails.code("reset"), NEW)
-    assert not Gate(accounts_table, clock).check(user, signed.opened.session_id)
+    reset(accounts, mails.code("reset"), NEW)
+    assert not lives(accounts_table, user, signed.opened.session_id)
     assert accounts.sessions.of_user(user) == []
     with pytest.raises(Unauthenticated):
         accounts.sessions.rotate(signed.opened.refresh_token, LAPTOP)
@@ -367,7 +369,7 @@ def test_a_reset_lets_its_user_in_at_once_however_often_others_guessed(
             with pytest.raises(Unauthenticated):
                 accounts.sign_ins.sign_in(ADA, "a wrong password", device)
     forgot(accounts)
-    accounts.recovery.reset(mails.code("reset"), NEW)
+    reset(accounts, mails.code("reset"), NEW)
     clock.wait(1)
     for device in (LAPTOP, laptop):
         assert accounts.sign_ins.sign_in(ADA, NEW, device).profile.email == ADA
@@ -386,12 +388,11 @@ def test_a_change_ends_every_other_session_and_kills_a_mailed_reset(
     there = accounts.sign_ins.sign_in(ADA, PASSWORD, PHONE)
     forgot(accounts)
     clock.wait(1)
-    accounts.recovery.change(identity(here), PASSWORD, NEW)
-    gate = Gate(accounts_table, clock)
-    assert gate.check(here.profile.id, here.opened.session_id)
-    assert not gate.check(here.profile.id, there.opened.session_id)
+    change(accounts, identity(here), PASSWORD, NEW)
+    assert lives(accounts_table, here.profile.id, here.opened.session_id)
+    assert not lives(accounts_table, here.profile.id, there.opened.session_id)
     with pytest.raises(InvalidInput):
-        accounts.recovery.reset(mails.code("reset"), "a third horse battery")
+        reset(accounts, mails.code("reset"), "a third horse battery")
     assert mails.kinds[-1] == "password_changed"
     assert sign_in(accounts, NEW).profile.id == here.profile.id
 
@@ -411,7 +412,7 @@ def test_a_change_that_is_refused_names_the_field_and_changes_nothing(
     register(accounts)
     here = identity(sign_in(accounts))
     with pytest.raises(InvalidInput) as error:
-        accounts.recovery.change(here, current, new)
+        change(accounts, here, current, new)
     assert error.value.field == field
     assert sign_in(accounts).profile.id == here.user_id
     assert "password_changed" not in mails.kinds

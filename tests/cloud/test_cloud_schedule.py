@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fusiontrade.accounts.outbox import Outbox
 from fusiontrade.accounts.tokens import SigningKeys
 from fusiontrade.clock import parse_iso
 from fusiontrade.cloud.queues import Queue
@@ -21,6 +22,7 @@ from fusiontrade.errors import StateUnavailable
 from fusiontrade.forecasts.runs import CHUNK_SIZE, MOST_SYMBOLS, Chunk, Runs
 from fusiontrade.forecasts.scheduling import KINDS, Scheduler
 from fusiontrade.forecasts.subscribed import subscribed_symbols
+from fusiontrade.mails.outbound import Mail, Outbound
 from fusiontrade.market.symbols import DEFAULT_SYMBOLS
 from tests.support.forecast_desk import *  # noqa: F403 - pytest finds fixtures by name in this module
 from tests.support.forecast_desk import Tables
@@ -38,14 +40,17 @@ def runs(tables: Tables) -> Runs:
 
 @pytest.fixture
 def schedule(
-    tables: Tables, forecast_queue: str, signing_keys_arn: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ModuleType]:
+    tables: Tables, forecast_queue: str, signing_keys_arn: str, accounts_table_name: str, mail_queue_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[ModuleType]:  # fmt: skip
     environment = {
         "STAGE": "local",
         "SIGNALS_TABLE": tables.signals,
         "CONNECTIONS_TABLE": tables.connections,
         "FORECAST_QUEUE_URL": forecast_queue,
         "SIGNING_KEYS_SECRET_ARN": signing_keys_arn,
+        "ACCOUNTS_TABLE": accounts_table_name,
+        "MAIL_QUEUE_URL": mail_queue_url,
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -208,9 +213,20 @@ def test_the_keys_turn_once_however_often_the_schedule_fires(schedule: ModuleTyp
     assert first["next"] == second["next"]
 
 
+def test_a_mail_that_a_killed_process_owes_is_sent_once_by_the_schedule(
+    schedule: ModuleType, accounts_table_name: str, mail_queue_url: str
+) -> None:
+    table = Table(accounts_table_name)
+    mail = Mail("password_changed", "ada@example.com", "Ada", None, AT)
+    table.put(Outbox(table, Outbound(Queue(mail_queue_url)), lambda: AT).owed(mail, request_id="r1").item)
+    assert [fired(schedule, "relay-mails") for _ in range(2)] == [{"mails": 1}, {"mails": 0}]
+    (message,) = client("sqs").receive_message(QueueUrl=mail_queue_url)["Messages"]
+    assert json.loads(message["Body"]) == {"request_id": "r1", "body": mail.to_body()}
+
+
 @pytest.mark.parametrize("event", [{}, {"task": "verify"}, {"task": None}])
 def test_a_task_that_nobody_knows_is_an_error_and_never_a_quiet_success(
     schedule: ModuleType, event: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match="use one of intraday, subscribed, rotate-keys"):
+    with pytest.raises(ValueError, match="use one of intraday, subscribed, rotate-keys, relay-mails"):
         schedule.handler(event, Context())

@@ -22,35 +22,26 @@ from fusiontrade.accounts.sessions import (
 from fusiontrade.cloud.tables import Table
 from fusiontrade.derivation import Derivation
 from fusiontrade.errors import NotFound, Unauthenticated
+from tests.support.account_parts import TickingClock
 from tests.support.round_trips import round_trips
 
-START = 1_750_000_000_000
 DAY = 86_400_000
 PHONE, LAPTOP = Device("phone", "a1"), Device("laptop", "b2")
 UNLIMITED = {"refresh": Limit(10**6, 60)}
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> int:
-        self.now += 1
-        return self.now
+@pytest.fixture
+def clock() -> TickingClock:
+    return TickingClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def gate(accounts_table: Table, clock: Clock) -> Gate:
+def gate(accounts_table: Table, clock: TickingClock) -> Gate:
     return Gate(accounts_table, clock, UNLIMITED)
 
 
 @pytest.fixture
-def sessions(accounts_table: Table, derivation: Derivation, clock: Clock, gate: Gate) -> Sessions:
+def sessions(accounts_table: Table, derivation: Derivation, clock: TickingClock, gate: Gate) -> Sessions:
     return Sessions(accounts_table, derivation, clock, gate)
 
 
@@ -87,7 +78,7 @@ def test_nothing_that_is_stored_is_a_token(sessions: Sessions, accounts_table: T
 
 
 def test_the_same_client_repeating_within_the_grace_gets_the_identical_successor(
-    sessions: Sessions, accounts_table: Table, clock: Clock
+    sessions: Sessions, accounts_table: Table, clock: TickingClock
 ) -> None:
     first = opened(sessions, accounts_table)
     second = sessions.rotate(first.refresh_token, PHONE)
@@ -98,7 +89,7 @@ def test_the_same_client_repeating_within_the_grace_gets_the_identical_successor
 
 @pytest.mark.parametrize("how", ["too late", "by another client", "from another address", "after the successor"])
 def test_a_token_used_twice_ends_the_session_for_both_who_hold_it(
-    sessions: Sessions, accounts_table: Table, gate: Gate, clock: Clock, how: str
+    sessions: Sessions, accounts_table: Table, gate: Gate, clock: TickingClock, how: str
 ) -> None:
     first = opened(sessions, accounts_table)
     held = sessions.rotate(first.refresh_token, PHONE).refresh_token
@@ -114,7 +105,7 @@ def test_a_token_used_twice_ends_the_session_for_both_who_hold_it(
     assert refused(sessions, first.refresh_token, thief)
     assert refused(sessions, held)
     with pytest.raises(Unauthenticated):
-        gate.count("u1", "read", session_id=first.session_id)
+        gate.admit("u1", "read", session_id=first.session_id)
     assert sessions.of_user("u1") == []
 
 
@@ -163,7 +154,7 @@ def test_two_clients_with_one_token_at_once_do_not_both_stay_signed_in(
 
 
 def test_a_token_ends_after_seven_days_and_each_use_gives_seven_more(
-    sessions: Sessions, accounts_table: Table, clock: Clock
+    sessions: Sessions, accounts_table: Table, clock: TickingClock
 ) -> None:
     token = opened(sessions, accounts_table).refresh_token
     for _ in range(4):
@@ -174,7 +165,7 @@ def test_a_token_ends_after_seven_days_and_each_use_gives_seven_more(
 
 
 def test_a_session_ends_after_thirty_days_however_it_is_used(
-    sessions: Sessions, accounts_table: Table, clock: Clock
+    sessions: Sessions, accounts_table: Table, clock: TickingClock
 ) -> None:
     token = opened(sessions, accounts_table).refresh_token
     for _ in range(5):
@@ -187,11 +178,11 @@ def test_a_session_ends_after_thirty_days_however_it_is_used(
 
 
 def test_a_forged_token_is_refused_without_asking_the_database(
-    sessions: Sessions, accounts_table: Table, derivation: Derivation, clock: Clock
+    sessions: Sessions, accounts_table: Table, derivation: Derivation, clock: TickingClock
 ) -> None:
     token = opened(sessions, accounts_table).refresh_token
     user, session, generation, mac = token.split(".")
-    other = Sessions(accounts_table, Derivation(lambda: "another secret that is as long as it has to be"), clock)
+    other = Sessions(accounts_table, Derivation(lambda: "another secret that is as long as it has to be"), clock, gate)
     forged = [
         f"u2.{session}.{generation}.{mac}",
         f"{user}.{session}.1.{mac}",
@@ -214,7 +205,7 @@ def test_a_forged_token_is_refused_without_asking_the_database(
 
 
 def test_the_sessions_of_a_user_are_listed_newest_first_with_their_devices(
-    sessions: Sessions, accounts_table: Table, clock: Clock
+    sessions: Sessions, accounts_table: Table, clock: TickingClock
 ) -> None:
     first = opened(sessions, accounts_table)
     second = opened(sessions, accounts_table, device=LAPTOP)
@@ -240,7 +231,7 @@ def test_a_closed_session_neither_refreshes_nor_passes_the_gate(
     sessions.close("u1", first.session_id)
     assert refused(sessions, first.refresh_token)
     with pytest.raises(Unauthenticated):
-        gate.count("u1", "read", session_id=first.session_id)
+        gate.admit("u1", "read", session_id=first.session_id)
     assert [one.id for one in sessions.of_user("u1")] == [other.session_id]
     with pytest.raises(NotFound):
         sessions.close("u1", first.session_id)
@@ -276,7 +267,7 @@ def test_closing_all_takes_one_write_and_ends_every_session_but_the_kept(
 
 
 def test_a_session_opened_beside_a_close_of_all_is_over_or_later(
-    sessions: Sessions, accounts_table: Table, clock: Clock
+    sessions: Sessions, accounts_table: Table, clock: TickingClock
 ) -> None:
     """A sign-in that began before the end of all sessions and was written after it."""
     new, writes = sessions.writes_to_open("u1", PHONE)
@@ -307,7 +298,9 @@ def test_a_rotation_beside_a_close_leaves_nothing_that_works(sessions: Sessions,
         assert token.result() is None or refused(sessions, str(token.result()))
 
 
-def test_refreshing_without_end_is_slowed_down(accounts_table: Table, derivation: Derivation, clock: Clock) -> None:
+def test_refreshing_without_end_is_slowed_down(
+    accounts_table: Table, derivation: Derivation, clock: TickingClock
+) -> None:
     sessions = Sessions(accounts_table, derivation, clock, Gate(accounts_table, clock, {"refresh": Limit(3, 60)}))
     token = opened(sessions, accounts_table).refresh_token
     for left in (2, 1, 0):

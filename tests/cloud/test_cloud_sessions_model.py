@@ -192,7 +192,7 @@ class SessionRules(RuleBasedStateMachine):
         if family.ended_at is not None and self.now - family.ended_at > ACCESS:
             return
         try:
-            self.gate.count(family.user, "read", session_id=token.session)
+            self.gate.admit(family.user, "read", session_id=token.session)
         except Unauthenticated:
             assert family.ended_at is not None
         else:

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from fusiontrade.accounts.attempts import FREE_ATTEMPTS, PER_ADDRESS
-from fusiontrade.accounts.gate import Gate
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.known_devices import LIFE_SECONDS
 from fusiontrade.accounts.passwords import Passwords
@@ -27,6 +26,7 @@ from tests.support.account_parts import (
     StandingClock,
     accounts_on,
     cheap_passwords,
+    lives,
     round_trips,
 )
 
@@ -278,14 +278,13 @@ def test_a_sign_in_from_an_unknown_device_is_told_to_the_owner_and_the_first_one
 
 
 def test_a_dozen_parallel_sign_ins_of_one_user_all_open_sessions_that_live(
-    accounts: Accounts, accounts_table: Table, clock: StandingClock
+    accounts: Accounts, accounts_table: Table
 ) -> None:
     with ThreadPoolExecutor(4) as pool:
         signed = list(pool.map(lambda _: sign_in(accounts, "ada@example.com"), range(12)))
     user = signed[0].profile.id
     assert {one.opened.session_id for one in signed} == {session.id for session in accounts.sessions.of_user(user)}
-    gate = Gate(accounts_table, clock)
-    assert all(gate.check(user, one.opened.session_id) for one in signed)
+    assert all(lives(accounts_table, user, one.opened.session_id) for one in signed)
 
 
 def test_two_right_sign_ins_at_once_both_count_when_the_hash_is_renewed(

@@ -14,27 +14,12 @@ from fusiontrade.accounts.users import Users, seed_user
 from fusiontrade.cloud.session import client
 from fusiontrade.cloud.tables import Table, Update
 from fusiontrade.errors import Conflict, NotFound
-
-PASSWORD = "correct horse battery"
-START = 1_750_000_000_000
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> int:
-        return self.now
+from tests.support.account_parts import PASSWORD, START, StandingClock, cheap_passwords
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def users(accounts_table: Table, clock: Clock) -> Users:
-    return Users(accounts_table, Passwords(), clock)
+def users(accounts_table: Table) -> Users:
+    return Users(accounts_table, cheap_passwords(), StandingClock())
 
 
 def test_a_made_user_is_found_under_any_spelling_of_the_address(users: Users) -> None:
@@ -45,7 +30,8 @@ def test_a_made_user_is_found_under_any_spelling_of_the_address(users: Users) ->
 
 
 def test_the_stored_items_hold_a_hash_and_no_password(users: Users, accounts_table_name: str) -> None:
-    users.create("ada@example.com", PASSWORD, "Ada")
+    real = Users(users._table, Passwords(), StandingClock())
+    real.create("ada@example.com", PASSWORD, "Ada")
     stored = client("dynamodb").scan(TableName=accounts_table_name)["Items"]
     assert {item["sk"]["S"] for item in stored} == {"PROFILE", "EMAIL"}
     assert PASSWORD not in repr(stored)
@@ -107,16 +93,13 @@ def test_the_copy_on_the_e_mail_item_says_what_the_profile_says_after_every_chan
     assert copied() == replace(promoted, has_hf_token=False)
 
 
-def test_who_loses_a_tier_is_signed_out_and_who_gains_one_is_not(
-    users: Users, accounts_table: Table, clock: Clock
-) -> None:
+def test_the_gate_knows_a_new_tier_from_the_next_request_on(users: Users, accounts_table: Table) -> None:
     made = users.create("ada@example.com", PASSWORD, "Ada", tier="pro")
-    gate = Gate(accounts_table, clock)
-    session = f"s{START:012x}{'0' * 20}"
-    users.set_tier(made.email, "admin")
-    assert gate.check(made.id, session)
-    users.set_tier(made.email, "free")
-    assert not gate.check(made.id, session)
+    gate, session = Gate(accounts_table, StandingClock()), f"s{START - 1:012x}{'0' * 20}"
+    assert gate.admit(made.id, "read", session_id=session).tier is None
+    for tier in ("admin", "free"):
+        users.set_tier(made.email, tier)
+        assert gate.admit(made.id, "read", session_id=session).tier == tier
 
 
 def test_a_token_stays_unless_it_is_removed(users: Users) -> None:

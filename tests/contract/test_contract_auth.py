@@ -11,6 +11,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from fusiontrade.accounts.attempts import FREE_ATTEMPTS
+from fusiontrade.accounts.limits import Limit
 from fusiontrade.accounts.tokens import Identity, SigningKeys, Tokens
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import system_clock
@@ -319,3 +320,12 @@ def test_a_mail_queue_that_does_not_answer_is_a_503_whatever_the_address_and_not
         assert [answer.status for answer in answers] == [503] * 3
     assert users.by_email("new@example.com") is None
     assert auth("POST", "/api/v1/auth/register", json_body=body).status == 202
+
+
+def test_refreshing_has_the_limits_of_the_application(auth: Call) -> None:
+    auth.app.state.limits = {"refresh": Limit(1, 3600)}
+    cookie = login(auth).cookies[0].partition(";")[0]
+    for status in (200, 429):
+        headers = {"Cookie": cookie, "Content-Type": "application/json"}
+        answer = auth("POST", "/api/v1/auth/refresh", json_body={}, headers=headers)
+        assert (answer.status, answer.headers["ratelimit-policy"]) == (status, '"refresh";q=1;w=3600')

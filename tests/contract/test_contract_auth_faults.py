@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 
 from fusiontrade.accounts.claims import CLAIM_SECONDS
+from fusiontrade.accounts.outbox import LEFT_SECONDS, Outbox
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import system_clock
+from fusiontrade.cloud.queues import Queue
 from fusiontrade.cloud.session import client, forget_clients
+from fusiontrade.cloud.tables import Table
+from fusiontrade.mails.outbound import Outbound
 from fusiontrade.settings import Settings
 from tests.contract.conftest import EMAIL, PASSWORD, Function, function
 from tests.support.asgi_client import AsgiClient
@@ -104,12 +108,22 @@ def test_a_reset_that_is_killed_happened_wholly_or_not_at_all(
     body = {"code": mail["code"], "new_password": "a new password of mine"}
     killed(auth_settings, "/reset-password", body, when)
     happened = when == "after"
-    assert [told["kind"] for told in mails_on(mail_queue_url)] == ["password_changed"]
+    assert (mails_on(mail_queue_url), relayed(auth_settings)) == ([], int(happened))
+    assert [told["kind"] for told in mails_on(mail_queue_url)] == ["password_changed"] * happened
     bearer = {"Authorization": f"Bearer {signed['access_token']}"}
     assert auth("GET", "/api/v1/auth/me", headers=bearer).status == (401 if happened else 200)
     for password, works in ((PASSWORD, not happened), (body["new_password"], happened)):
         assert post(auth, "/login", {"email": EMAIL, "password": password}).status == (200 if works else 401)
     assert post(auth, "/reset-password", body).status == (422 if happened else 200)
+    auth.app.state.clock = later(CLAIM_SECONDS + 1)
+    again = post(auth, "/reset-password", body, Idempotency_Key=KEY)
+    assert (again.status, again.headers.get("idempotent-replayed")) == ((200, "true") if happened else (422, None))
+
+
+def relayed(settings: Settings) -> int:
+    """Do what the schedule does a while later; return how many mails it sent."""
+    outbound = Outbound(Queue(settings.need("mail_queue_url")))
+    return Outbox(Table(settings.need("accounts_table")), outbound, later(LEFT_SECONDS + 1)).relay()
 
 
 @pytest.mark.parametrize("path", ["/register", "/api-keys"])
@@ -139,8 +153,19 @@ def test_five_requests_with_one_key_at_once_have_one_effect(
     assert other.status_code == 422
 
 
-def test_without_the_mail_queue_users_sign_in_and_no_password_changes_unheard(
-    auth: Function, mail_queue_url: str
+def test_a_change_of_password_that_is_repeated_gets_its_first_answer(auth: Function, mail_queue_url: str) -> None:
+    signed = post(auth, "/login", {"email": EMAIL, "password": PASSWORD}).json()
+    bearer = {"Authorization": f"Bearer {signed['access_token']}"}
+    body = {"current_password": PASSWORD, "new_password": "a new password of mine"}
+    first, again = (post(auth, "/change-password", body, Idempotency_Key=KEY, **bearer) for _ in range(2))
+    assert (first.status, again.status, again.text) == (200, 200, first.text)
+    assert [mail["kind"] for mail in mails_on(mail_queue_url)] == ["password_changed"]
+    other = {**body, "new_password": "yet another password"}
+    assert post(auth, "/change-password", other, Idempotency_Key=KEY, **bearer).status == 422
+
+
+def test_without_the_mail_queue_users_sign_in_and_change_passwords_and_are_told_later(
+    auth: Function, auth_settings: Settings, mail_queue_url: str
 ) -> None:
     login = {"email": EMAIL, "password": PASSWORD}
     assert post(auth, "/login", login).status == 200
@@ -149,7 +174,10 @@ def test_without_the_mail_queue_users_sign_in_and_no_password_changes_unheard(
     assert answer.status == 200
     bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
     body = {"current_password": PASSWORD, "new_password": "a new password of mine"}
-    refused = auth("POST", "/api/v1/auth/change-password", json_body=body, headers=bearer)
-    assert (refused.status, refused.json()["type"]) == (503, "/problems/state-unavailable")
+    assert auth("POST", "/api/v1/auth/change-password", json_body=body, headers=bearer).status == 200
     assert post(auth, "/forgot-password", {"email": EMAIL}).status == 503
-    assert post(auth, "/login", login).status == 200
+    assert post(auth, "/login", {**login, "password": body["new_password"]}).status == 200
+    name = mail_queue_url.rpartition("/")[2]
+    back = auth_settings.model_copy(update={"mail_queue_url": client("sqs").create_queue(QueueName=name)["QueueUrl"]})
+    assert relayed(back) == 2
+    assert [mail["kind"] for mail in mails_on(back.need("mail_queue_url"))] == ["new_sign_in", "password_changed"]

@@ -76,6 +76,8 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "Runs": ("SignalsTable", "PutItem UpdateItem"),
         "Subscriptions": ("ConnectionsTable", "Scan"),
         "SendChunks": ("ForecastQueue", "SendMessage"),
+        "OwedMails": ("AccountsTable", "DeleteItem Query"),
+        "SendMails": ("MailQueue", "SendMessage"),
         "RotateKeys": ("SigningKeys", "GetSecretValue PutSecretValue UpdateSecretVersionStage"),
         "DeadLetters": ("ScheduleDeadLetters", "SendMessage"),
     },
@@ -99,13 +101,14 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }  # fmt: skip
 OWN_ITEMS = [
-    ("Auth", "Accounts", "ADDRESS#* ATTEMPTS#* EMAIL#* MAILS#* NOBODY#* ONCE#* USER#*"),
+    ("Auth", "Accounts", "ADDRESS#* ATTEMPTS#* EMAIL#* MAILS#* NOBODY#* ONCE#* OUTBOX USER#*"),
     ("Fusion", "Gate", "USER#*"),
     ("Fusion", "CalibrationStates", "CALIBRATION#*"),
     ("Fusion", "Jobs", "JOB#*"),
     ("ForecastWorker", "CalibrationStates", "CALIBRATION#*"),
     ("ForecastWorker", "Runs", "RUN#*"),
     ("ForecastWorker", "Jobs", "JOB#*"),
+    ("Schedule", "OwedMails", "OUTBOX"),
     ("Schedule", "Runs", "RUN#*"),
     ("Journal", "Gate", "USER#*"),
     ("Journal", "Once", "ONCE#*"),
@@ -130,6 +133,7 @@ SCHEDULES = {
     ("VerifyFunction", "verify"): "rate(15 minutes)",
     ("ScheduleFunction", "intraday"): "cron(0 6 * * ? *)",
     ("ScheduleFunction", "subscribed"): "rate(5 minutes)",
+    ("ScheduleFunction", "relay-mails"): "rate(5 minutes)",
     ("ScheduleFunction", "rotate-keys"): "cron(30 3 1 * ? *)",
 }
 STREAMED = {"JournalTable", "ModelsTable", "SignalsTable"}

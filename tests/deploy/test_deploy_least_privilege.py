@@ -23,10 +23,13 @@ from typing import Any
 import httpx
 import pytest
 
+from fusiontrade.accounts.outbox import Outbox
 from fusiontrade.clock import system_clock
+from fusiontrade.cloud.queues import Queue
 from fusiontrade.cloud.session import client, forget_clients
 from fusiontrade.cloud.tables import Table
 from fusiontrade.journal.store import Journal
+from fusiontrade.mails.outbound import Mail, Outbound
 from infra.local import resources
 from infra.local.functions import Pool, process_environment
 from infra.local.gateway import Gateway
@@ -228,8 +231,16 @@ def add_what_is_due(template: Template, owner: str) -> None:
     Journal(Table(template.physical_name("JournalTable")), system_clock).add_many(entries)
 
 
+def leave_a_mail(template: Template) -> None:
+    """Owe a mail as a process does that is killed before it sends."""
+    accounts = Table(template.physical_name("AccountsTable"))
+    outbox = Outbox(accounts, Outbound(Queue("nobody asks it")), lambda: system_clock() - HOUR)
+    accounts.put(outbox.owed(Mail("password_changed", EMAIL, "Walk", None, 0)).item)
+
+
 async def by_itself(walk: Walk) -> None:
     add_what_is_due(walk.template, "PLATFORM")
+    leave_a_mail(walk.template)
     for timer in walk.sources.timers:
         await walk.fire(timer.name)
     async with asyncio.timeout(90):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fusiontrade.accounts.gate import Gate, gate_key
+from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.registration import Asked
 from fusiontrade.accounts.service import Accounts
 from fusiontrade.accounts.sessions import Device
 from fusiontrade.cloud.tables import Table
 from fusiontrade.derivation import Derivation
+from fusiontrade.errors import StateUnavailable
 from fusiontrade.mails.outbound import Mail, Outbound
 
 START = 1_750_000_000_000
@@ -31,13 +34,24 @@ class StandingClock:
         self.now += round(seconds * 1000)
 
 
+class TickingClock(StandingClock):
+    """Moves on by a millisecond each time that it is looked at."""
+
+    def __call__(self) -> int:
+        self.now += 1
+        return self.now
+
+
 class KeptMails:
-    """A mail queue that keeps what is sent, nobody's mails too."""
+    """A mail queue that keeps what is sent, nobody's mails too; while it is ``away`` it takes nothing."""
 
     def __init__(self) -> None:
         self.all: list[Mail] = []
+        self.away = False
 
     def send(self, body: Mapping[str, Any], *, request_id: str | None = None) -> None:
+        if self.away:
+            raise StateUnavailable("the queue does not answer", retry_after=5)
         self.all.append(Mail.from_body(body))
 
     @property
@@ -57,7 +71,8 @@ def cheap_passwords() -> Passwords:
 def accounts_on(
     table: Table, derivation: Derivation, mails: KeptMails, clock: StandingClock, passwords: Passwords | None = None
 ) -> Accounts:
-    return Accounts.made(table, passwords or cheap_passwords(), derivation, Outbound(mails), clock)
+    gate = Gate(table, clock)
+    return Accounts.made(table, passwords or cheap_passwords(), derivation, Outbound(mails), gate=gate, clock=clock)
 
 
 _count = iter(range(1_000_000_000))
@@ -82,6 +97,19 @@ def forgot(accounts: Accounts, email: str = "ada@example.com", asker: Device = L
 
 def resend(accounts: Accounts, email: str = "ada@example.com", asker: Device = LAPTOP) -> None:
     accounts.table.transact(*accounts.registration.resend(email, asked(asker)))
+
+
+def reset(accounts: Accounts, code: str, new_password: str) -> None:
+    accounts.recovery.reset(code, new_password, lambda writes: accounts.table.transact(*writes))
+
+
+def change(accounts: Accounts, user: Identity, current_password: str, new_password: str) -> None:
+    accounts.recovery.change(user, current_password, new_password, lambda writes: accounts.table.transact(*writes))
+
+
+def lives(table: Table, user_id: str, session_id: str) -> bool:
+    """Whether the gate lets a session live, without counting a request."""
+    return Gate.lives(table.get(gate_key(user_id)) or {}, session_id)
 
 
 def round_trips(action: Callable[[], object]) -> int:

@@ -5,7 +5,8 @@ holds the secret's HMAC. Id and secret are derived from the request that makes t
 idempotency key shows the same key, without anybody keeping it.
 
 Always true here: a user has `MOST_KEYS` at most, counted in the transaction that makes one; a deleted key is refused
-from the next request on; how the secret compares takes the same time whatever was sent.
+from the next request on; a reset of the password deletes all of them, and one that is made beside it is refused at the
+gate; how the secret compares takes the same time whatever was sent.
 """
 
 from __future__ import annotations
@@ -119,6 +120,10 @@ class ApiKeys:
         except ConditionFailed:
             raise NotFound("there is no such API key") from None
 
+    def writes_to_delete_all(self, user_id: str) -> list[Write]:
+        """Return the writes that remove a user's keys; the profile's ``api_keys`` is for the caller to remove."""
+        return [Delete(_key(user_id, key.id)) for key in self.of_user(user_id)]
+
     def find(self, text: str) -> Identity:
         """Return whom a key speaks for, with its scopes, and note that it was used: two round trips, at times three.
 
@@ -143,7 +148,13 @@ class ApiKeys:
         self._note_use(user_id, key_id, item)
         profile = profile_of(profile_item)
         return Identity(
-            user_id, profile.email, profile.subscription_tier, "", profile.is_verified, scopes=frozenset(item["scopes"])
+            user_id,
+            profile.email,
+            profile.subscription_tier,
+            "",
+            profile.is_verified,
+            key_made_at=int(item["created_at"]),
+            scopes=frozenset(item["scopes"]),
         )
 
     def _note_use(self, user_id: str, key_id: str, item: Item) -> None:

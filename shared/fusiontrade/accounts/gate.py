@@ -6,38 +6,55 @@ Attributes of (``USER#<id>``, ``GATE``):
 ``count_<group>_<end>``       requests of a group in the window that ends at ``end`` (s since 1970-01-01 UTC)
 ``revoked_<session>``         s until which an access token of that ended session could still be within its time
 ``valid_after``               ms; every session opened up to then has ended
-``kept``                      the one session that ``valid_after`` spares
+``kept``                      the sessions that ``valid_after`` spares
+``keys_valid_after``          ms; every API key made up to then is worthless
+``tier``                      the user's tier, where it ever changed: what a token says of it is older
 ============================  ====================================================================================
 
 Always true here: a token of an ended session is refused from the next request on and is not counted, so it cannot use
 up what the user may do; counts of parallel requests are never lost. What lies in the past is removed when there is
-enough of it to be worth a write, and more ended sessions than `MOST_REVOKED` become one ``valid_after``, so the item
-stays small whatever a user does. Nothing else about the account is kept here.
+enough of it to be worth a write, and more ended sessions than `MOST_REVOKED` become one ``valid_after`` that spares
+the sessions that live, so the item stays small whatever a user does. Nothing else about the account is kept here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import cast
 
+from fusiontrade.accounts.identity import Tier
 from fusiontrade.accounts.limits import LIMITS, Allowance, Limit, limit_of
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update
 from fusiontrade.cloud.values import Item
 from fusiontrade.errors import Conflict, StateUnavailable, TooManyRequests, Unauthenticated
 
-__all__ = ["MOST_REVOKED", "MOST_STALE", "REVOKED_SECONDS", "Gate", "LimitReached", "gate_key", "session_began"]
+__all__ = [
+    "MOST_KEPT",
+    "MOST_REVOKED",
+    "MOST_STALE",
+    "REVOKED_SECONDS",
+    "Admission",
+    "Gate",
+    "LimitReached",
+    "gate_key",
+    "session_began",
+]
 
 REVOKED_SECONDS = 3600 + 60
 """Longest life of an access token, and how far two clocks may differ."""
 
 MOST_STALE = 16
 MOST_REVOKED = 64
+MOST_KEPT = 64
+"""Of the sessions that live, the newest so many are spared where too many others were ended singly."""
 
 _NAME = re.compile(r"\w{1,64}", re.ASCII)
 _DATED = re.compile(r"s([0-9a-f]{12})[0-9a-f]{20}")
-_COUNT, _REVOKED = "count_", "revoked_"
+_COUNT, _REVOKED, _SESSION = "count_", "revoked_", "SESSION#"
 
 
 class LimitReached(TooManyRequests):
@@ -79,6 +96,15 @@ def allowance_after(count: int, group: str, limit: Limit, now: int) -> Allowance
     return allowance
 
 
+@dataclass(frozen=True)
+class Admission:
+    """What is left of a limit after one more request, and what the gate item knows better than the token."""
+
+    allowance: Allowance
+    tier: Tier | None
+    """None where the user's tier never changed."""
+
+
 class Gate:
     """The gate items of one Accounts table."""
 
@@ -87,8 +113,10 @@ class Gate:
         self._clock = clock
         self._limits = limits
 
-    def count(self, user_id: str, group: str, *, session_id: str | None, issued_at: int = 0) -> Allowance:
-        """Count one request of ``group`` and return what is left; one round trip.
+    def admit(
+        self, user_id: str, group: str, *, session_id: str | None, issued_at: int = 0, key_made_at: int = 0
+    ) -> Admission:
+        """Count one request of ``group`` and let it in; one round trip.
 
         Parameters
         ----------
@@ -100,11 +128,13 @@ class Gate:
             The session of the token; None for an API key, which has no session.
         issued_at : int
             When the token was signed, s.
+        key_made_at : int
+            When the API key was made, ms.
 
         Raises
         ------
         Unauthenticated
-            If the session has ended.
+            If the session has ended or the key is worthless.
         LimitReached
             If it was one request too many; it is counted all the same.
         StateUnavailable
@@ -115,68 +145,70 @@ class Gate:
         end = limit.window_end(now)
         name = f"{_COUNT}{group}_{end}"
         before = f"{_COUNT}{group}_{end - limit.seconds}"
-        condition = None if session_id is None else _alive(session_id, issued_at)
+        condition = _key_works(key_made_at) if session_id is None else _alive(session_id, issued_at)
         try:
             item = self._table.update(Update(gate_key(user_id), add={name: 1}, remove=[before], condition=condition))
         except ConditionFailed:
-            raise Unauthenticated("this session has ended; sign in again") from None
+            raise Unauthenticated("this session or key has ended; sign in again") from None
         except Conflict as error:
             raise StateUnavailable("the gate item was held by other requests for too long", retry_after=1) from error
-        self._tidy(user_id, item, now, session_id)
-        return allowance_after(int(item[name]), group, limit, now)
-
-    def check(self, user_id: str, session_id: str) -> bool:
-        """Return whether a session has not been ended, without counting."""
-        item = self._table.get(gate_key(user_id)) or {}
-        return self.lives(item, session_id)
+        self._tidy(user_id, item, now)
+        return Admission(allowance_after(int(item[name]), group, limit, now), cast("Tier | None", item.get("tier")))
 
     @staticmethod
     def lives(item: Item, session_id: str) -> bool:
         """Return whether a gate ``item`` lets ``session_id`` live."""
         if _REVOKED + session_id in item:
             return False
-        return item.get("kept") == session_id or session_began(session_id, 0) > int(item.get("valid_after", -1))
+        return session_id in item.get("kept", ()) or session_began(session_id, 0) > int(item.get("valid_after", -1))
 
     def revocation(self, user_id: str, session_id: str) -> Update:
         """Return the write that ends one session."""
         until = self._clock() // 1000 + REVOKED_SECONDS
         return Update(gate_key(user_id), assign={_REVOKED + _usable(session_id): until})
 
-    def revocation_of_all(self, user_id: str, *, keep: str | None = None) -> Update:
-        """Return the write that ends every session opened up to now, but for ``keep``.
+    def revocation_of_all(self, user_id: str, *, keep: str | None = None, keys: bool = False) -> Update:
+        """Return the write that ends every session opened up to now, but for ``keep``; with ``keys`` API keys too.
 
-        A session that ended before stays ended, also where it was the one kept the last time.
+        A session that ended before stays ended, also where it was one of those kept the last time.
         """
-        change = {"valid_after": self._clock()}
+        now = self._clock()
+        change = {"valid_after": now, "keys_valid_after": now} if keys else {"valid_after": now}
         if keep is None:
             return Update(gate_key(user_id), assign=change, remove=["kept"])
-        return Update(gate_key(user_id), assign={**change, "kept": _usable(keep)})
+        return Update(gate_key(user_id), assign={**change, "kept": frozenset([_usable(keep)])})
 
-    def _tidy(self, user_id: str, item: Item, now: int, session_id: str | None) -> None:
-        """Remove what is past once there is enough of it; end all other sessions where too many were ended singly."""
+    def _tidy(self, user_id: str, item: Item, now: int) -> None:
+        """Remove what is past once there is enough of it; say who lives where too many sessions were ended singly."""
         stale = [name for name, value in item.items() if _is_past(name, value, now // 1000)]
-        living = [name for name in item if name.startswith(_REVOKED) and name not in stale]
-        if len(stale) <= MOST_STALE and len(living) <= MOST_REVOKED:
-            return
-        ended = living if len(living) > MOST_REVOKED else []
+        ended = [name for name in item if name.startswith(_REVOKED) and name not in stale]
         with suppress(Conflict, StateUnavailable):  # this request was counted and is good; the next one can tidy
-            self._table.update(_tidied(user_id, item, [*stale, *ended], now if ended else None, session_id))
+            if len(ended) > MOST_REVOKED:
+                self._table.update(_spared(user_id, item, [*stale, *ended], now, self._living(user_id, item, now)))
+            elif len(stale) > MOST_STALE:
+                self._table.update(Update(gate_key(user_id), remove=stale))
+
+    def _living(self, user_id: str, gate: Item, now: int) -> list[str]:
+        """Return the sessions of a user that live, the newest `MOST_KEPT`."""
+        mine = Condition("pk = :pk AND begins_with(sk, :session)", {"pk": f"USER#{user_id}", "session": _SESSION})
+        items = self._table.query(mine, limit=MOST_KEPT, newest_first=True, names=["sk", "expires_at"]).items
+        names = [str(item["sk"]).removeprefix(_SESSION) for item in items if int(item["expires_at"]) > now // 1000]
+        return [name for name in names if self.lives(gate, name)]
 
 
-def _tidied(user_id: str, item: Item, gone: list[str], ended_at: int | None, session_id: str | None) -> Update:
-    """Return the write that removes ``gone``; with ``ended_at`` it ends all sessions up to then but ``session_id``.
+def _spared(user_id: str, item: Item, gone: Sequence[str], ended_at: int, living: Sequence[str]) -> Update:
+    """Return the write that removes ``gone`` and ends all sessions up to ``ended_at`` but the ``living``.
 
     It does nothing where somebody else ended all sessions since ``item`` was read: that says more.
     """
-    if ended_at is None:
-        return Update(gate_key(user_id), remove=gone)
-    if session_id is None:
-        forgotten = ["kept"] if "kept" in item else []
-        return Update(
-            gate_key(user_id), assign={"valid_after": ended_at}, remove=[*gone, *forgotten], condition=_as_read(item)
-        )
-    change = {"valid_after": ended_at, "kept": session_id}
-    return Update(gate_key(user_id), assign=change, remove=gone, condition=_as_read(item))
+    kept = {"kept": frozenset(living)} if living else {}
+    forgotten = ["kept"] if "kept" in item and not living else []
+    return Update(
+        gate_key(user_id),
+        assign={"valid_after": ended_at, **kept},
+        remove=[*gone, *forgotten],
+        condition=_as_read(item),
+    )
 
 
 def _as_read(item: Item) -> Condition:
@@ -195,9 +227,13 @@ def _usable(session_id: str) -> str:
 
 def _alive(session_id: str, issued_at: int) -> Condition:
     revoked = _REVOKED + _usable(session_id)
-    lives = "attribute_not_exists(#valid_after) OR #valid_after < :began OR #kept = :session"
+    lives = "attribute_not_exists(#valid_after) OR #valid_after < :began OR contains(#kept, :session)"
     text = f"attribute_not_exists(#{revoked}) AND ({lives})"
     return Condition(text, {"began": session_began(session_id, issued_at), "session": session_id})
+
+
+def _key_works(made_at: int) -> Condition:
+    return Condition("attribute_not_exists(#keys_valid_after) OR #keys_valid_after < :made", {"made": made_at})
 
 
 def _is_past(name: str, value: object, now: int) -> bool:

@@ -23,5 +23,7 @@ class Identity:
     is_verified: bool
     issued_at: int = field(default=0, compare=False)
     """When the token was signed, s since 1970-01-01 UTC."""
+    key_made_at: int = field(default=0, compare=False)
+    """When the API key was made, ms since 1970-01-01 UTC; 0 for a token."""
     scopes: frozenset[Scope] | None = field(default=None, compare=False)
     """What an API key may do; None is a user who signed in and may do everything."""

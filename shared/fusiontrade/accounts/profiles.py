@@ -14,10 +14,12 @@ Layout (``pk``, ``sk``):
 ``ATTEMPTS#<normal form>``    ATTEMPTS              attempts, attempted_at (ms): addresses without an account
 ``MAILS#<normal form>``       <purpose>#<window>    how many mails went to the address, and for whom
 ``ADDRESS#<hash>``            SIGN-IN#<window>      attempts to sign in from one network address or known device
+``OUTBOX``                    <at>#<random>         a mail that is owed, see `fusiontrade.accounts.outbox`
 ``NOBODY#<random>``           NOBODY                written where an address has no account, so that time tells nothing
 ============================  ====================  ==================================================================
 
-Always true here: an address belongs to one user; the profile and its copy change in one transaction.
+Always true here: an address belongs to one user; the profile, its copy and the tier on the gate item change in one
+transaction.
 """
 
 from __future__ import annotations

@@ -1,29 +1,40 @@
 """Choosing another password: with a mailed code, or with the present one.
 
 Always true here: a new password ends sessions in the transaction that stores it (all of them after a reset, all but
-the one that asked after a change) and makes codes that were mailed before worthless. Its owner is told by mail before
-it is stored: a process that ends in between leaves a mail too many, and never a change that nobody was told of.
+the one that asked after a change) and makes codes that were mailed before worthless; a reset ends the API keys too.
+The same transaction owes its owner a mail (`fusiontrade.accounts.outbox`): who is told is whose password changed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from fusiontrade.accounts.api_keys import ApiKeys
 from fusiontrade.accounts.attempts import OF_THE_KNOWN, counter_of
 from fusiontrade.accounts.codes import Codes, bad_code
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.mailings import Mailings
+from fusiontrade.accounts.outbox import Outbox
 from fusiontrade.accounts.password_rules import check_password
 from fusiontrade.accounts.passwords import Passwords
-from fusiontrade.accounts.profiles import email_key, mail_address, profile_of_entry
+from fusiontrade.accounts.profiles import email_key, mail_address, profile_key, profile_of_entry
 from fusiontrade.accounts.registration import Asked
 from fusiontrade.accounts.sessions import Sessions
 from fusiontrade.accounts.sign_ins import SignIns
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import Clock
-from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update, Write
+from fusiontrade.cloud.tables import Condition, ConditionFailed, Put, Table, Update, Write
 from fusiontrade.errors import Conflict, InvalidInput
-from fusiontrade.mails.outbound import Mail, Outbound
+from fusiontrade.mails.outbound import Mail
 
-__all__ = ["Recovery"]
+__all__ = ["Commit", "Recovery"]
+
+Done = TypeVar("Done")
+Commit = Callable[[Sequence[Write]], Done]
+"""Does all of the writes or none, with what else belongs into their transaction."""
+
+_IS_THERE = Condition("attribute_exists(pk)")
 
 
 class Recovery:
@@ -38,8 +49,9 @@ class Recovery:
         codes: Codes,
         sessions: Sessions,
         sign_ins: SignIns,
+        api_keys: ApiKeys,
         mailings: Mailings,
-        outbound: Outbound,
+        outbox: Outbox,
         clock: Clock,
     ) -> None:
         self._table = table
@@ -48,8 +60,9 @@ class Recovery:
         self._codes = codes
         self._sessions = sessions
         self._sign_ins = sign_ins
+        self._api_keys = api_keys
         self._mailings = mailings
-        self._outbound = outbound
+        self._outbox = outbox
         self._clock = clock
 
     def forgot(self, email: str, asked: Asked) -> list[Write]:
@@ -71,40 +84,51 @@ class Recovery:
         self._mailings.send(mail, request_id=asked.request_id)
         return [write]
 
-    def reset(self, code: str, new_password: str, *, request_id: str | None = None) -> None:
-        """Set a new password with a mailed code; every session of the user ends.
+    def reset(self, code: str, new_password: str, commit: Commit[Done], *, request_id: str | None = None) -> Done:
+        """Set a new password with a mailed code; every session and API key of the user ends.
 
-        The code came to the mailbox, so the address counts as verified.
+        The code came to the mailbox, so the address counts as verified. Returns what ``commit`` returns.
 
         Raises
         ------
         InvalidInput
             If the code does not work or the password must not be chosen.
         StateUnavailable
-            If the database or the mail queue did not answer; nothing was changed.
+            If the database did not answer.
         """
         check_password(new_password, field="body/new_password")
         redeemed = self._codes.check(code, "reset")
+        user_id, address = redeemed.user_id, redeemed.address
+        told = self._told(address, request_id)
         assign = {"password_hash": self._passwords.hash(new_password), "attempts": 0, "is_verified": True}
-        key = email_key(redeemed.address)
-        verified, entry = self._users.writes_to_verify(redeemed.user_id, redeemed.address)
-        del entry  # one transaction writes an item once
-        self._tell(redeemed.address, request_id)
+        writes = [
+            redeemed.spend,
+            Update(email_key(address), assign=assign, remove=OF_THE_KNOWN, condition=_IS_THERE),
+            Update(profile_key(user_id), assign={"is_verified": True}, remove=["api_keys"], condition=_IS_THERE),
+            self._codes.forget(user_id, "verification"),
+            *self._sessions.writes_to_close_all(user_id, keys=True),
+            *self._api_keys.writes_to_delete_all(user_id),
+            told,
+        ]
         try:
-            self._table.transact(
-                redeemed.spend,
-                Update(key, assign=assign, remove=OF_THE_KNOWN, condition=Condition("attribute_exists(pk)")),
-                verified,
-                self._codes.forget(redeemed.user_id, "verification"),
-                *self._sessions.writes_to_close_all(redeemed.user_id),
-            )
+            done = commit(writes)
         except ConditionFailed:
             raise bad_code() from None
+        self._outbox.send(told)
+        return done
 
     def change(
-        self, user: Identity, current_password: str, new_password: str, *, request_id: str | None = None
-    ) -> None:
-        """Set a new password with the present one; every other session of the user ends.
+        self,
+        user: Identity,
+        current_password: str,
+        new_password: str,
+        commit: Commit[Done],
+        *,
+        request_id: str | None = None,
+    ) -> Done:
+        """Set a new password with the present one; every other session of the user ends, API keys stay.
+
+        Returns what ``commit`` returns.
 
         Raises
         ------
@@ -115,25 +139,29 @@ class Recovery:
         Conflict
             If it was changed by another request in between.
         StateUnavailable
-            If the database or the mail queue did not answer; nothing was changed.
+            If the database did not answer.
         """
         check_password(new_password, field="body/new_password")
         stored = self._sign_ins.check_password(user, current_password)
         if self._passwords.verify(new_password, stored):
             raise InvalidInput("body/new_password", "this is the current password; choose another")
+        told = self._told(user.email, request_id)
         assign = {"password_hash": self._passwords.hash(new_password), f"attempts{counter_of(user.session_id)}": 0}
         same = Condition("#password_hash = :stored", {"stored": stored})
-        self._tell(user.email, request_id)
+        writes = [
+            Update(email_key(user.email), assign=assign, condition=same),
+            self._codes.forget(user.user_id, "reset"),
+            *self._sessions.writes_to_close_all(user.user_id, keep=user.session_id),
+            told,
+        ]
         try:
-            self._table.transact(
-                Update(email_key(user.email), assign=assign, condition=same),
-                self._codes.forget(user.user_id, "reset"),
-                *self._sessions.writes_to_close_all(user.user_id, keep=user.session_id),
-            )
+            done = commit(writes)
         except ConditionFailed:
             raise Conflict("the password was changed by another request") from None
+        self._outbox.send(told)
+        return done
 
-    def _tell(self, address: str, request_id: str | None) -> None:
+    def _told(self, address: str, request_id: str | None) -> Put:
         entry = self._users.entry(address) or {"email": address, "full_name": ""}
         mail = Mail("password_changed", mail_address(entry), entry["full_name"], None, self._clock())
-        self._outbound.send(mail, request_id=request_id)
+        return self._outbox.owed(mail, request_id=request_id)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from fusiontrade.accounts.api_keys import ApiKeys
 from fusiontrade.accounts.codes import Codes
+from fusiontrade.accounts.gate import Gate
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.mailings import Mailings
+from fusiontrade.accounts.outbox import Outbox
 from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.recovery import Recovery
 from fusiontrade.accounts.registration import Registration
@@ -21,7 +24,7 @@ from fusiontrade.derivation import Derivation
 from fusiontrade.mails.outbound import Outbound
 from fusiontrade.settings import Settings
 
-__all__ = ["Accounts"]
+__all__ = ["Accounts", "passwords_of"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Accounts:
     sign_ins: SignIns
     sessions: Sessions
     api_keys: ApiKeys
+    outbox: Outbox
     table: Table
 
     def sign_out(self, user: Identity) -> None:
@@ -41,27 +45,37 @@ class Accounts:
         self.table.transact(*self.sessions.writes_to_close(user.user_id, user.session_id))
 
     @classmethod
-    def of(cls, settings: Settings, derivation: Derivation, clock: Clock = system_clock) -> Accounts:
-        """Return the accounts that ``settings`` point at; opens nothing."""
+    def of(cls, settings: Settings, derivation: Derivation, gate: Gate, clock: Clock = system_clock) -> Accounts:
+        """Return the accounts that ``settings`` point at, behind ``gate``; opens nothing."""
         table = Table(settings.need("accounts_table"))
         outbound = Outbound(Queue(settings.need("mail_queue_url")))
-        return cls.made(table, Passwords.of(settings), derivation, outbound, clock)
+        return cls.made(table, passwords_of(settings), derivation, outbound, gate=gate, clock=clock)
 
     @classmethod
     def made(
-        cls, table: Table, passwords: Passwords, derivation: Derivation, outbound: Outbound, clock: Clock
+        cls,
+        table: Table,
+        passwords: Passwords,
+        derivation: Derivation,
+        outbound: Outbound,
+        *,
+        gate: Gate,
+        clock: Clock,
     ) -> Accounts:
-        """Return the accounts on ``table`` that mail by ``outbound``."""
+        """Return the accounts on ``table`` that mail by ``outbound`` and ask ``gate``."""
         users = Users(table, passwords, clock)
         codes = Codes(table, derivation, clock)
         mailings = Mailings(table, derivation, outbound, clock)
-        sessions = Sessions(table, derivation, clock)
+        outbox = Outbox(table, outbound, clock)
+        sessions = Sessions(table, derivation, clock, gate)
+        api_keys = ApiKeys(table, derivation, clock)
         sign_ins = SignIns(
             table=table,
             passwords=passwords,
             sessions=sessions,
             derivation=derivation,
             outbound=outbound,
+            outbox=outbox,
             clock=clock,
         )
         registration = Registration(
@@ -74,8 +88,15 @@ class Accounts:
             codes=codes,
             sessions=sessions,
             sign_ins=sign_ins,
+            api_keys=api_keys,
             mailings=mailings,
-            outbound=outbound,
+            outbox=outbox,
             clock=clock,
         )
-        return cls(users, registration, recovery, sign_ins, sessions, ApiKeys(table, derivation, clock), table)
+        return cls(users, registration, recovery, sign_ins, sessions, api_keys, outbox, table)
+
+
+@cache
+def passwords_of(settings: Settings) -> Passwords:
+    """Return the process's one hasher; what it compares unknown addresses with is made once."""
+    return Passwords.of(settings)

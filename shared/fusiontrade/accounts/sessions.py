@@ -99,13 +99,13 @@ class _Presented:
 
 
 class Sessions:
-    """The sessions of one Accounts table; ``gate`` where the gate's limits are not the usual ones."""
+    """The sessions of one Accounts table, behind its ``gate``."""
 
-    def __init__(self, table: Table, derivation: Derivation, clock: Clock, gate: Gate | None = None) -> None:
+    def __init__(self, table: Table, derivation: Derivation, clock: Clock, gate: Gate) -> None:
         self._table = table
         self._derivation = derivation
         self._clock = clock
-        self._gate = gate or Gate(table, clock)
+        self._gate = gate
 
     def writes_to_open(self, user_id: str, device: Device) -> tuple[Opened, list[Write]]:
         """Return a new session and the writes that make it, for the transaction of a sign-in."""
@@ -136,7 +136,7 @@ class Sessions:
             If the database or the derivation secret does not answer.
         """
         presented = self._presented(refresh_token)
-        allowance = self._gate.count(presented.user_id, "refresh", session_id=presented.session_id)
+        allowance = self._gate.admit(presented.user_id, "refresh", session_id=presented.session_id).allowance
         now = self._clock()
         try:
             item = self._table.update(_rotation(presented, device, now))
@@ -171,9 +171,9 @@ class Sessions:
         """Return the writes that end a session, whether it is still there or not: what a sign-out does."""
         return [Delete(_key(user_id, session_id)), self._gate.revocation(user_id, session_id)]
 
-    def writes_to_close_all(self, user_id: str, keep: str | None = None) -> list[Write]:
-        """Return the writes that end every session opened up to now, but for ``keep``."""
-        return [self._gate.revocation_of_all(user_id, keep=keep)]
+    def writes_to_close_all(self, user_id: str, keep: str | None = None, *, keys: bool = False) -> list[Write]:
+        """Return the writes that end every session opened up to now, but for ``keep``; with ``keys`` API keys too."""
+        return [self._gate.revocation_of_all(user_id, keep=keep, keys=keys)]
 
     def _presented(self, text: str) -> _Presented:
         parts = _TOKEN.fullmatch(text)

@@ -22,11 +22,12 @@ from fusiontrade.accounts.gate import LimitReached
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.known_devices import KnownDevices
 from fusiontrade.accounts.limits import Allowance, Limit
+from fusiontrade.accounts.outbox import Outbox
 from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import Profile, email_key, mail_address, normal_email, profile_of_entry
 from fusiontrade.accounts.sessions import Device, Opened, Sessions
 from fusiontrade.clock import Clock
-from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update
+from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update, Write
 from fusiontrade.cloud.values import Item
 from fusiontrade.derivation import Derivation
 from fusiontrade.errors import InvalidInput, Unauthenticated, Unavailable
@@ -65,6 +66,7 @@ class SignIns:
         sessions: Sessions,
         derivation: Derivation,
         outbound: Outbound,
+        outbox: Outbox,
         clock: Clock,
         patience: Patience = PER_ADDRESS,
     ) -> None:
@@ -73,6 +75,7 @@ class SignIns:
         self._sessions = sessions
         self._derivation = derivation
         self._outbound = outbound
+        self._outbox = outbox
         self._clock = clock
         self._patience = patience
         self._known_devices = KnownDevices(derivation, clock)
@@ -176,7 +179,7 @@ class SignIns:
             assign["password_hash"] = self._passwords.hash(password)
         same = Condition("#password_hash = :stored", {"stored": stored})
         if known and name not in known:
-            self._tell(entry, device, request_id)
+            writes += self._tell(entry, device, request_id)
         try:
             self._table.transact(Update(email_key(profile.email), assign=assign, condition=same), *writes)
         except ConditionFailed as changed:
@@ -185,14 +188,19 @@ class SignIns:
             return self._signed_in(changed.item, password, device, request_id)  # it was only hashed anew
         return SignedIn(profile, opened, self._known_devices.token(profile.email, device.token))
 
-    def _tell(self, entry: Item, device: Device, request_id: str | None) -> None:
-        """Tell the owner, before the session is there; a queue that is away is no reason to keep the owner out."""
+    def _tell(self, entry: Item, device: Device, request_id: str | None) -> list[Write]:
+        """Tell the owner before the session is there; where the queue is away, return the write that owes the mail.
+
+        So no sign-in takes a round trip more, none is kept from its owner, and none waits for the queue.
+        """
         agent = device.user_agent[:_MOST_CHARACTERS] or None
         mail = Mail("new_sign_in", mail_address(entry), entry["full_name"], None, self._clock(), agent)
         try:
             self._outbound.send(mail, request_id=request_id)
         except Unavailable:
-            logger.exception("the mail about a new sign-in was not queued")
+            logger.warning("the mail about a new sign-in was not queued; it is owed", exc_info=True)
+            return [self._outbox.owed(mail, request_id=request_id)]
+        return []
 
 
 def _wrong() -> Unauthenticated:

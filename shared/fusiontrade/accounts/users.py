@@ -8,12 +8,12 @@ copy on the e-mail item say changes in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 from uuid import uuid4
 
-from fusiontrade.accounts.gate import Gate
+from fusiontrade.accounts.gate import gate_key
 from fusiontrade.accounts.identity import Tier
 from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import (
@@ -31,9 +31,6 @@ from fusiontrade.cloud.values import Item
 from fusiontrade.errors import Conflict, NotFound
 
 __all__ = ["Profile", "Users", "seed_user"]
-
-TIERS: tuple[Tier, ...] = get_args(Tier)
-"""The lowest first."""
 
 _IS_NEW = Condition("attribute_not_exists(pk)")
 _IS_THERE = Condition("attribute_exists(pk)")
@@ -103,8 +100,7 @@ class Users:
     def set_tier(self, email: str, tier: Tier) -> Profile:
         """Give the account of an address a tier and return the profile.
 
-        The next token says so; where the tier is a lower one, every session ends, because tokens of the higher one
-        would speak for half an hour.
+        The gate item says so from the next request on, whatever tokens of before say.
 
         Raises
         ------
@@ -114,9 +110,7 @@ class Users:
         profile = self.by_email(email)
         if profile is None:
             raise NotFound("no account has this address")
-        is_less = TIERS.index(tier) < TIERS.index(profile.subscription_tier)
-        ends = [Gate(self._table, self._clock).revocation_of_all(profile.id)] if is_less else []
-        return self._rewritten(profile, ends, subscription_tier=tier)
+        return self._rewritten(profile, subscription_tier=tier)
 
     def change(self, user_id: str, address: str, changes: Mapping[str, Any], *, hf_token: str | None = "") -> Profile:
         """Change what a user may change and return the profile.
@@ -159,13 +153,13 @@ class Users:
             Update(email_key(address), assign={"is_verified": True}, condition=_IS_THERE),
         ]
 
-    def _rewritten(self, profile: Profile, also: Sequence[Write] = (), **changes: Any) -> Profile:
-        """Change the profile and write its copy whole."""
+    def _rewritten(self, profile: Profile, **changes: Any) -> Profile:
+        """Change the profile, write its copy whole, and let the gate know the tier."""
         changed = replace(profile, **changes)
         self._table.transact(
             Update(profile_key(profile.id), assign=changes, condition=_IS_THERE),
             Update(email_key(profile.email), assign=copy_of(changed), condition=_IS_THERE),
-            *also,
+            Update(gate_key(profile.id), assign={"tier": changed.subscription_tier}),
         )
         return changed
 

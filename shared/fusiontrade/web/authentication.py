@@ -2,14 +2,15 @@
 
 Always true here: without valid credentials a 401 problem, with too few rights a 403 problem, and never a route that
 forgets, because the identity is a parameter of the routes that need one. A valid token is not enough: the user's gate
-item says whether its session still lives, in the update that counts the request. Who has not verified an address
-reaches the auth function and no other. Signatures are checked by `fusiontrade.accounts.tokens`; the keys come from the
-secret through a short cache.
+item says whether its session still lives, in the update that counts the request, and which tier the user has by now.
+Who has not verified an address reaches the auth function and no other. Signatures are checked by
+`fusiontrade.accounts.tokens`; the keys come from the secret through a short cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ from fusiontrade.snapshots import after_restore
 from fusiontrade.startup import uncollected
 from fusiontrade.web.derived import accounts_of, derivation_of, gate_of
 from fusiontrade.web.framework import APIKeyHeader, Depends, HTTPAuthorizationCredentials, HTTPBearer, Request
-from fusiontrade.web.rate_limits import counted, group_of
+from fusiontrade.web.rate_limits import group_of, show
 
 if TYPE_CHECKING:
     from fusiontrade.accounts.tokens import SigningKeys, Tokens
@@ -122,8 +123,22 @@ def current_user(
 
 
 def _admitted(request: Request, user: Identity, session_id: str | None) -> Identity:
-    gate, group = gate_of(request), group_of(request)
-    counted(request, lambda: gate.count(user.user_id, group, session_id=session_id, issued_at=user.issued_at))
+    from fusiontrade.accounts.gate import LimitReached
+
+    try:
+        admission = gate_of(request).admit(
+            user.user_id,
+            group_of(request),
+            session_id=session_id,
+            issued_at=user.issued_at,
+            key_made_at=user.key_made_at,
+        )
+    except LimitReached as refused:
+        show(request, refused.allowance)
+        raise
+    show(request, admission.allowance)
+    if admission.tier is not None:
+        user = replace(user, tier=admission.tier)
     if not user.is_verified and request.app.state.service != _OF_ACCOUNTS:
         raise Forbidden(_UNVERIFIED)
     return user

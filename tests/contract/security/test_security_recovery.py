@@ -6,8 +6,11 @@ import pytest
 
 from fusiontrade.mails.outbound import Mail
 from fusiontrade.mails.rendering import Letterhead, render
+from fusiontrade.settings import Settings
 from tests.contract.conftest import SITE, Function
 from tests.contract.security.conftest import NEW, PASSWORD, Client, Inbox
+from tests.support import things_app
+from tests.support.asgi_client import AsgiClient
 from tests.support.http_api import event
 
 ADA = "ada@example.com"
@@ -88,6 +91,27 @@ def test_thief_with_a_stolen_session_is_out_after_a_reset(ada: Client, stranger:
     assert thief.login(ADA, PASSWORD).status == 401
     assert ada.login(ADA, NEW).status == 200
     assert inbox.all()[-1].kind == "new_sign_in" or "password_changed" in [mail.kind for mail in inbox.all()]
+
+
+def test_thief_with_a_stolen_key_is_out_after_a_reset(
+    ada: Client, stranger: Client, inbox: Inbox, auth_settings: Settings
+) -> None:
+    app = things_app.app_of(auth_settings)
+    stolen = [ada("POST", "/api-keys", {"name": name, "scopes": ["predict"]}).json()["key"] for name in "ab"]
+
+    def opens(key: str) -> int:
+        return AsgiClient(app).get("/things/program", headers={"X-API-Token": key}).status_code
+
+    body = {"current_password": PASSWORD, "new_password": "a third horse battery"}
+    assert ada("POST", "/change-password", body).status == 200
+    assert [opens(key) for key in stolen] == [200, 200]  # programs go on when a user changes the password
+    stranger("POST", "/forgot-password", {"email": ADA})
+    body = {"code": inbox.code("reset", ADA), "new_password": NEW}
+    assert stranger("POST", "/reset-password", body).status == 200
+    assert [opens(key) for key in stolen] == [401, 401]
+    assert ada.login(ADA, NEW).status == 200
+    assert ada("GET", "/api-keys").json()["items"] == []
+    assert opens(ada("POST", "/api-keys", {"name": "c", "scopes": ["predict"]}).json()["key"]) == 200
 
 
 def test_thief_with_a_stolen_session_is_out_after_a_change_and_its_owner_is_not(ada: Client, inbox: Inbox) -> None:

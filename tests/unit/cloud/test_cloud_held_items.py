@@ -166,4 +166,4 @@ def test_a_gate_that_stays_held_is_an_outage_and_not_a_conflict_of_the_callers(d
 
     database.refusals = [HELD] * 20
     with pytest.raises(StateUnavailable):
-        Gate(Table("t"), lambda: 1_750_000_000_000).count("u1", "read", session_id="s1", issued_at=1)
+        Gate(Table("t"), lambda: 1_750_000_000_000).admit("u1", "read", session_id="s1", issued_at=1)
