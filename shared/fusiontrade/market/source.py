@@ -105,7 +105,7 @@ class CandleSource:
         Who has the candles. Its optional attribute ``derived`` (longer timeframe → the one it is put together from)
         lets timeframes share one request.
     cache
-        Candles in memory; default: a table of 256 frames.
+        Candles in memory; default: as many as `fusiontrade.market.cache.MOST_BYTES` hold.
     storage
         Objects for the archive, or None: no archive.
     clock

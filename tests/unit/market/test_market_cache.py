@@ -76,7 +76,7 @@ def test_leftovers_are_there_however_old_but_never_from_after_the_moment() -> No
 
 
 def test_the_least_recently_used_entry_makes_room() -> None:
-    cache = CandleCache(size=2)
+    cache = CandleCache(2 * entry().nbytes)
     first, second, third = (CacheKey(code, Timeframe.H1) for code in "ABC")
     for key in (first, second):
         cache.put(key, entry())
@@ -95,7 +95,37 @@ def test_an_older_entry_does_not_replace_a_newer_one() -> None:
 
 def test_a_cache_without_room_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one entry"):
-        CandleCache(size=0)
+        CandleCache(0)
+
+
+def test_what_a_cache_holds_is_counted_in_bytes_and_never_more_than_it_may() -> None:
+    cache = CandleCache(3 * entry(24).nbytes)
+    for number in range(9):
+        cache.put(CacheKey(f"S{number}", Timeframe.H1), entry(24))
+        assert cache.nbytes == sum(each.nbytes for each in cache._entries.values()) <= 3 * entry(24).nbytes
+    cache.put(CacheKey("S8", Timeframe.H1), entry(12))
+    assert (len(cache), cache.nbytes) == (3, 2 * entry(24).nbytes + entry(12).nbytes)
+    large = entry(600)
+    cache.put(KEY, large)
+    assert (len(cache), cache.get(KEY)) == (1, large)
+
+
+def test_four_timeframes_of_a_hundred_symbols_and_more_fit() -> None:
+    cache = CandleCache()
+    for number in range(300):
+        for timeframe in (Timeframe.M15, Timeframe.M30, Timeframe.H1, Timeframe.H4):
+            cache.put(CacheKey(f"S{number}", timeframe), entry(720))
+    assert len(cache) == 1200
+
+
+def test_an_entry_keeps_no_longer_history_alive_than_its_own() -> None:
+    whole = bars(T0, 5000)
+    cache = CandleCache()
+    cache.put(KEY, CachedCandles(whole.tail(24), T0 + 5000 * HOUR, T0 + 5001 * HOUR, False))
+    kept = cache.get(KEY)
+    assert kept is not None
+    assert kept.frame.time.base is None
+    np.testing.assert_array_equal(kept.frame.close, whole.close[-24:])
 
 
 # ---------------------------------------------------------------- the archive
