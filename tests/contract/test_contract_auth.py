@@ -47,6 +47,7 @@ def test_the_demo_user_signs_in_and_sees_the_account(auth: Call) -> None:
 
 def test_the_address_may_be_written_in_any_case_and_with_spaces(auth: Call) -> None:
     assert login(auth, email="  DevTest@FusionTrade.AI ").status == 200
+    assert login(auth, email="devtest@fusiontrade\u3002ai.").status == 200
 
 
 def test_both_paths_answer_with_a_trailing_slash(auth: Call) -> None:
@@ -86,6 +87,7 @@ def test_repeated_failures_slow_an_address_down_whether_it_is_known_or_not(auth:
         ({"email": "devtest@fusiontrade.ai", "password": "x" * 129}, "/body/password"),
         ({"email": "x" * 300 + "@fusiontrade.ai", "password": "DevTest123!"}, "/body/email"),
         ({"email": "\N{MUSICAL SYMBOL EIGHTH NOTE}" * 252 + "@x", "password": "DevTest123!"}, "/body/email"),
+        ({"email": "devtest@☃.net", "password": "DevTest123!"}, "/body/email"),
         ({"email": ["devtest@fusiontrade.ai"], "password": "DevTest123!"}, "/body/email"),
     ],
 )

@@ -24,6 +24,7 @@ transaction.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -44,9 +45,11 @@ __all__ = [
     "profile_of",
     "profile_of_entry",
     "stored",
+    "written_email",
 ]
 
 Segment = Literal["short_term_trader", "investor", "manager", "quant"]
+_END = re.compile(r"[\s.]+\Z")
 _MOST_BYTES = 1024  # DynamoDB's keys end at 2,048
 
 
@@ -65,17 +68,44 @@ class Profile:
 
 
 def normal_email(text: str) -> str:
-    """Return the one spelling under which an address is kept: stripped, NFC, case folded.
+    """Return the one spelling under which an address is kept.
+
+    The name is stripped, NFC and case folded; the domain is what the name service is asked for: lower case, without
+    the dot of the root, non-ASCII letters by IDNA 2008 with the mapping of UTS 46 (``Ｂücher.example.`` is
+    ``xn--bcher-kva.example``; ``ß`` is a letter of its own there and not ``ss``).
 
     Raises
     ------
     InvalidInput
-        If it is longer than a key may be: some characters grow sixfold when they are normalised.
+        If it is longer than a key may be (some characters grow sixfold when they are normalised), or no such domain
+        can exist.
     """
-    address = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip()).casefold())
+    name, at, domain = text.strip().rpartition("@")
+    address = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()) + at + _ascii_domain(domain)
     if len(address.encode()) > _MOST_BYTES:
         raise InvalidInput("body/email", "this is too long for an e-mail address")
     return address
+
+
+def written_email(text: str) -> str:
+    """Return an address as its owner wrote it, for the mails to it: without what no mail server is told."""
+    return _END.sub("", text.strip())
+
+
+def _ascii_domain(written: str) -> str:
+    domain = _END.sub("", written)
+    if domain.isascii():
+        named = domain.lower()
+    else:
+        import idna
+
+        try:
+            named = _END.sub("", idna.encode(domain, uts46=True).decode())
+        except UnicodeError:
+            named = ""
+    if not named:
+        raise InvalidInput("body/email", "no e-mail address has such a domain; look at what stands behind the @")
+    return named
 
 
 def email_key(address: str) -> dict[str, str]:

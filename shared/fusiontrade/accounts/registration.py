@@ -14,7 +14,7 @@ from fusiontrade.accounts.codes import Codes, Purpose, bad_code
 from fusiontrade.accounts.mailings import Mailings
 from fusiontrade.accounts.password_rules import check_password
 from fusiontrade.accounts.passwords import Passwords
-from fusiontrade.accounts.profiles import email_key, mail_address, profile_of_entry
+from fusiontrade.accounts.profiles import email_key, mail_address, profile_of_entry, written_email
 from fusiontrade.accounts.sessions import Device
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import Clock
@@ -79,8 +79,8 @@ class Registration:
             fresh = self._users.new_profile(email, full_name, user_id=asked.user_id)
             code, put = self._codes.fresh(fresh.id, fresh.email, "verification", asked.nonce)
             hashed = self._passwords.hash(password)
-            writes = [*self._users.writes_to_create(fresh, hashed, mail_to=email.strip()), put]
-            mail: Mail | None = Mail("verification", email.strip(), full_name, code, self._clock())
+            writes = [*self._users.writes_to_create(fresh, hashed, mail_to=email), put]
+            mail: Mail | None = Mail("verification", written_email(email), full_name, code, self._clock())
         else:
             writes, mail = self._again(there, password, asked.nonce)
             if not may_send:

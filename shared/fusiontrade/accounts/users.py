@@ -24,6 +24,7 @@ from fusiontrade.accounts.profiles import (
     profile_key,
     profile_of,
     stored,
+    written_email,
 )
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Put, Table, Update, Write
@@ -58,7 +59,7 @@ class Users:
         """
         profile = self.new_profile(email, full_name, tier=tier, verified=verified)
         try:
-            self._table.transact(*self.writes_to_create(profile, self._passwords.hash(password), mail_to=email.strip()))
+            self._table.transact(*self.writes_to_create(profile, self._passwords.hash(password), mail_to=email))
         except ConditionFailed:
             raise Conflict("this address has an account already") from None
         return profile
@@ -75,7 +76,7 @@ class Users:
         ``mail_to`` is the address as the user wrote it: mail goes there, and never to another spelling of it.
         """
         entry = {**email_key(profile.email), **copy_of(profile), "password_hash": password_hash}
-        entry["mail_to"] = mail_to or profile.email
+        entry["mail_to"] = written_email(mail_to or profile.email)
         return [
             Put({**entry, "attempts": 0, "attempted_at": 0}, _IS_NEW),
             Put({**profile_key(profile.id), **stored(profile)}, _IS_NEW),
