@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,15 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 def make_table(logical_id: str, name: str) -> None:
     """Create a table with the keys and indexes that the template gives it."""
     from fusiontrade.cloud.session import client
-    from infra.local.template import Template
 
-    declared: dict[str, Any] = Template(ROOT / "template.yaml").resources[logical_id]["Properties"]
+    declared = _resources()[logical_id]["Properties"]
     wanted = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
     client("dynamodb").create_table(TableName=name, **{key: declared[key] for key in wanted if key in declared})
+
+
+@cache
+def _resources() -> dict[str, Any]:
+    """What the template declares; read once, since reading takes longer than making a table."""
+    from infra.local.template import Template
+
+    return Template(ROOT / "template.yaml").resources
