@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -98,7 +100,7 @@ def test_a_symbol_that_the_provider_fails_for_is_a_row_and_the_others_are_foreca
 def test_a_provider_that_hangs_for_one_symbol_costs_that_symbol(
     tables: Tables, yahoo: YahooServer, tmp_path: Path
 ) -> None:
-    desk = Desk(tables, yahoo.url, tmp_path, seconds=6.0)
+    desk = Desk(tables, yahoo.url, tmp_path, seconds=4.0)
     yahoo.of["BTC-USD"] = Act(hang=True)
     run = desk.chunks.work(desk.runs.open("intraday", SLOT, SYMBOLS).chunks[0])
     desk.source.close()
@@ -166,26 +168,39 @@ def test_a_journal_that_does_not_answer_leaves_the_chunk_uncounted(desk: Desk, c
     assert desk.chunks.work(chunk).success == 4
 
 
+@pytest.fixture(scope="module")
+def workers(emulator_port: int) -> Iterator[subprocess.Popen[str]]:
+    """What starts a worker for each line it is given."""
+    environment = {**emulator.aws_environment(emulator_port), "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.support.forecast_process"],
+        cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+    ) as process:  # fmt: skip
+        yield process
+        process.kill()
+
+
 @pytest.mark.parametrize("stops_at", ["fetching", "writing", "counting", "counted"])
 def test_a_worker_that_is_killed_leaves_exact_counters_after_the_redelivery(
-    desk: Desk, chunk: Chunk, tables: Tables, yahoo: YahooServer, emulator_port: int, tmp_path: Path, stops_at: str
+    desk: Desk,
+    chunk: Chunk,
+    tables: Tables,
+    yahoo: YahooServer,
+    workers: subprocess.Popen[str],
+    tmp_path: Path,
+    stops_at: str,
 ) -> None:
     told = {
         "tables": vars(tables), "yahoo": yahoo.url, "cache": str(tmp_path / "child"), "stops_at": stops_at,
         "message": chunk.message(),
     }  # fmt: skip
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.forecast_process", json.dumps(told)],
-        cwd=ROOT,
-        env={**emulator.aws_environment(emulator_port), "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    with child.stdout:
-        assert child.stdout.readline().strip() == stops_at
-        child.send_signal(signal.SIGKILL)
-    assert child.wait(timeout=30) == -signal.SIGKILL
+    assert workers.stdin is not None
+    assert workers.stdout is not None
+    workers.stdin.write(json.dumps(told) + "\n")
+    pid, place = workers.stdout.readline().split()
+    assert place == stops_at
+    os.kill(int(pid), signal.SIGKILL)
+    assert workers.stdout.readline().strip() == str(-signal.SIGKILL)
     before = desk.runs.get(chunk.run_id)
     assert before.success == (4 if stops_at == "counted" else 0)
     assert len(desk.entries()) == {"fetching": 0, "writing": 2, "counting": 4, "counted": 4}[stops_at]

@@ -127,20 +127,20 @@ def test_two_processes_at_once_settle_each_entry_once(journal: Journal, verifier
 def test_after_a_killed_run_the_next_one_finishes_and_no_count_is_off(
     journal: Journal, verifier: Callable[[], Verifier]
 ) -> None:
-    journal.add_many(simulated_entries(2000))
+    journal.add_many(simulated_entries(800))
     dying, after = verifier(), verifier()
     dying.begin()
     deadline = time.monotonic() + 60
-    while told_of(journal)["pending"] == 2000:
+    while told_of(journal)["pending"] == 800:
         assert time.monotonic() < deadline, "nothing was settled"
     dying.process.send_signal(signal.SIGKILL)
     dying.process.wait(30)
     left = told_of(journal)["pending"]
-    assert 0 < left < 2000
+    assert 0 < left < 800
     after.begin()
     assert after.report()["settled"] <= left  # what was under way when the process died may have been written
     told = told_of(journal)
-    assert (told["total"], told["pending"]) == (2000, 0)
+    assert (told["total"], told["pending"]) == (800, 0)
     entries = [entry for page in _pages(journal) for entry in page]
     for name, status in (("wins", Status.WIN), ("losses", Status.LOSS), ("expired", Status.EXPIRED)):
         assert sum(entry.status is status for entry in entries) == told[name]

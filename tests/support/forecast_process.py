@@ -1,8 +1,9 @@
-"""A forecast worker of its own process that says how far it is and waits there, to be killed."""
+"""Forecast workers of their own processes that say how far they are and wait there, to be killed."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -49,15 +50,30 @@ class Stopping:
 
     def _stop(self, place: str) -> None:
         if place == self._stops_at:
-            print(place, flush=True)
+            print(f"{os.getpid()} {place}", flush=True)
             time.sleep(120)
 
 
-def main() -> None:
-    told = json.loads(sys.argv[1])
+def work(told: dict[str, Any]) -> None:
     desk = Desk(Tables(**told["tables"]), told["yahoo"], Path(told["cache"]))
     stopping = Stopping(desk, told["stops_at"])
     ChunkWorker(stopping, stopping, stopping, seconds=30.0).work(Chunk.of(told["message"]))  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Import what is heavy once; then give each line of the input a process of its own, and say how that ended."""
+    import yfinance  # noqa: F401
+
+    from fusiontrade.cloud.session import read_ahead
+
+    read_ahead("dynamodb")
+
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            work(json.loads(line))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":
