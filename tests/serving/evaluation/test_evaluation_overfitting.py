@@ -1,0 +1,121 @@
+"""Ratios, the deflated Sharpe and the probability of overfitting: published examples, and the same by other means."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from serving.evaluation.cross_section import overfitting, performance
+from serving.evaluation.cross_section.performance import (
+    deflated_sharpe,
+    expected_largest_sharpe,
+    max_drawdown,
+    probabilistic_sharpe,
+    profit_factor,
+    sharpe,
+    sortino,
+)
+
+
+def test_ratios_by_hand() -> None:
+    returns = [0.02, -0.01, 0.03, np.nan, -0.02]
+    assert sharpe(returns, 4) == pytest.approx(0.005 / np.std([0.02, -0.01, 0.03, -0.02], ddof=1) * 2)
+    assert sortino(returns, 4) == pytest.approx(0.005 / np.sqrt((0.01**2 + 0.02**2) / 4) * 2)
+    assert profit_factor(returns) == pytest.approx(0.05 / 0.03)
+    assert max_drawdown([0.1, -0.5, 0.2, 0.9]) == pytest.approx(0.5)
+    assert max_drawdown([-0.2]) == pytest.approx(0.2)
+    told = performance(returns)
+    assert told["n"] == 4
+    assert told["mean_a_year"] == pytest.approx(0.005 * 252)
+
+
+def test_what_cannot_be_divided_is_unknown_and_not_infinite() -> None:
+    assert np.isnan(sharpe([0.01, 0.01]))
+    assert np.isnan(sortino([0.01, 0.02]))
+    assert np.isnan(profit_factor([0.01, 0.02]))
+    assert np.isnan(deflated_sharpe([0.0, 0.0], trials=3).probability)
+
+
+def test_the_deflated_sharpe_is_that_of_the_papers_example() -> None:
+    """Bailey and López de Prado (2014): 2.5 a year over 1,250 days, skewness -3, kurtosis 10, V = 1/2 a year."""
+    daily = 2.5 / np.sqrt(250)
+    for trials, largest, probability in ((100, 0.1132, 0.9004), (46, None, 0.9505)):
+        expected = expected_largest_sharpe(trials, 0.5 / 250)
+        if largest is not None:
+            assert expected == pytest.approx(largest, abs=5e-5)
+        assert probabilistic_sharpe(daily, expected, 1250, -3, 10) == pytest.approx(probability, abs=2e-4)
+    normal = probabilistic_sharpe(daily, expected_largest_sharpe(88, 0.5 / 250), 1250)
+    assert normal == pytest.approx(0.9505, abs=2e-3)  # as the paper says: 88 trials would do were returns normal
+
+
+def test_the_largest_of_many_lucky_ratios_is_about_what_is_expected() -> None:
+    random = np.random.default_rng(1)
+    found = random.normal(0, 0.1, (4_000, 50)).max(axis=1).mean()
+    assert expected_largest_sharpe(50, 0.01) == pytest.approx(found, rel=0.02)
+    assert expected_largest_sharpe(1, 0.01) == 0.0
+
+
+def test_more_trials_leave_less_of_a_ratio() -> None:
+    returns = np.random.default_rng(2).normal(0.001, 0.01, 500)
+    found = [deflated_sharpe(returns, trials=trials).probability for trials in (1, 10, 100)]
+    assert found[0] > found[1] > found[2]
+    assert deflated_sharpe(returns, trials=1).sharpe == pytest.approx(sharpe(returns))
+    with pytest.raises(ValueError, match="trials must be counted"):
+        deflated_sharpe(returns, trials=0)
+
+
+def by_hand(returns: np.ndarray, blocks: int) -> float:
+    """The algorithm of the paper, split by split, with the rank and the logit written out."""
+    parts = np.split(returns[len(returns) % blocks :], blocks)
+    logits = []
+    for inside in combinations(range(blocks), blocks // 2):
+        train = np.concatenate([parts[one] for one in inside])
+        test = np.concatenate([parts[one] for one in range(blocks) if one not in inside])
+        ratios = [part.mean(axis=0) / part.std(axis=0) for part in (train, test)]
+        best = int(np.argmax(ratios[0]))
+        rank = 1 + sum(ratios[1] < ratios[1][best])
+        part = rank / (returns.shape[1] + 1)
+        logits.append(np.log(part / (1 - part)))
+    return float(np.mean(np.asarray(logits) <= 0))
+
+
+@pytest.mark.parametrize(("seed", "edge"), [(1, 0.0), (2, 0.0), (3, 0.1)])
+def test_the_chance_of_overfitting_is_that_of_the_paper(seed: int, edge: float) -> None:
+    returns = np.random.default_rng(seed).normal(0, 1, (203, 7))
+    returns[:, 2] += edge
+    found = overfitting(returns, 8)
+    assert found.splits == 70
+    assert found.probability == pytest.approx(by_hand(returns, 8))
+
+
+def test_choosing_among_luck_is_overfitting_and_choosing_skill_is_not() -> None:
+    random = np.random.default_rng(7)
+    lucky = [overfitting(random.normal(0, 1, (200, 20))).probability for _ in range(30)]
+    assert 0.4 < np.mean(lucky) < 0.65
+    skilled = random.normal(0, 1, (400, 20))
+    skilled[:, 5] += 0.5
+    found = overfitting(skilled)
+    assert (found.probability, found.loss, found.trials) == (0.0, 0.0, 20)
+    assert found.median_rank == pytest.approx(20 / 21)
+
+
+def test_equal_attempts_are_neither_better_nor_worse_than_each_other() -> None:
+    same = np.repeat(np.random.default_rng(8).normal(0, 1, (100, 1)), 3, axis=1)
+    assert overfitting(same, 4).median_rank == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("returns", "blocks", "told"),
+    [
+        (np.zeros((100, 1)), 10, "two or more attempts"),
+        (np.full((100, 2), np.nan), 10, "finite"),
+        (np.zeros((100, 2)), 7, "even number"),
+        (np.zeros((100, 2)), 18, "even number"),
+        (np.zeros((15, 2)), 10, "must have 20 periods"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(returns: np.ndarray, blocks: int, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        overfitting(returns, blocks)
