@@ -22,6 +22,7 @@ PURE = {
     "fusiontrade.swing.decisions",
     "fusiontrade.swing.rules",
     "fusiontrade.swing.sizing",
+    "fusiontrade.swing.trader",
     "fusiontrade.trading.account",
     "fusiontrade.trading.costs",
     "fusiontrade.trading.outcomes",

@@ -1,0 +1,79 @@
+"""A backtest as JSON: what it tells is what the simulation did."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from training_data import candles
+
+from fusiontrade.trading.account import Order
+from fusiontrade.trading.costs import STANDARD, Costs
+from fusiontrade.trading.simulation import Moment
+from serving.evaluation.backtest import backtest, costs_of, entries_of
+
+FRAMES = [candles("BTC-USD", 400, 5), candles("EURUSD=X", 400, 6, volume=False)]
+
+
+def every_tenth(moment: Moment) -> list[Order]:
+    if moment.at // 3_600_000 % 10:
+        return []
+    return [Order(symbol, 1, 0.2, hold=4) for symbol in moment.symbols if symbol not in moment.held]
+
+
+@pytest.fixture(scope="module")
+def found() -> dict:
+    return backtest(FRAMES, every_tenth, capital=10_000.0, trials=12)
+
+
+def test_the_result_is_json_and_adds_up(found: dict) -> None:
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    profit = sum(trade["profit"] for trade in found["trades"])
+    opened = sum(
+        one["quantity"] * (FRAMES[place].close[-1] - one["price"]) - one["paid"]
+        for one in found["open"]
+        for place in [["BTC-USD", "EURUSD=X"].index(one["symbol"])]
+    )
+    assert found["final"] == pytest.approx(10_000 + profit + opened)
+    assert found["equity"][-1]["equity"] == found["final"]
+    equity = [one["equity"] for one in found["equity"]]
+    assert found["equity"][-1]["drawdown"] == pytest.approx(1 - equity[-1] / max(equity))
+    of_trades = found["performance"]["of_trades"]
+    assert of_trades["n"] == len(found["trades"]) > 20
+    assert of_trades["wins"] == sum(trade["profit"] > 0 for trade in found["trades"])
+    assert of_trades["reasons"] == {"time": of_trades["n"]}
+
+
+def test_the_trials_are_counted_and_a_short_span_is_said(found: dict) -> None:
+    assert found["deflated_sharpe"]["trials"] == 12
+    alone = backtest(FRAMES, every_tenth, capital=10_000.0)
+    assert alone["deflated_sharpe"]["probability"] > found["deflated_sharpe"]["probability"]
+    assert "too few for a Sharpe ratio" in found["warnings"][0]
+
+
+def test_costs_are_those_of_the_asset_class_unless_given(found: dict) -> None:
+    assert costs_of(FRAMES) == {"BTC-USD": STANDARD["crypto"], "EURUSD=X": STANDARD["fx"]}
+    assert found["costs_bps"]["EURUSD=X"] == {"spread": 1.5, "slippage": 0.5, "commission": 0.25}
+    free = backtest(FRAMES, every_tenth, capital=10_000.0, costs={one.symbol: Costs() for one in FRAMES})
+    assert free["final"] > found["final"]
+
+
+def test_nobody_enters_fx_around_the_rollover(found: dict) -> None:
+    (allowed,) = entries_of(FRAMES).values()
+    shut = {int(one) for one in FRAMES[1].time[~allowed]}
+    hours = {np.datetime64(one, "ms").item().hour for one in shut}
+    assert hours == {21, 22, 23}  # 16 to 18 New York in winter
+    opened = [trade["opened_at"] for trade in found["trades"] if trade["symbol"] == "EURUSD=X"]
+    assert opened
+    assert not {one[11:13] for one in opened} & {"21", "22", "23"}
+    assert found["not_filled"]["n"] > 0
+
+
+def test_a_backtest_without_trades_or_bars_says_so() -> None:
+    idle = backtest(FRAMES[:1], lambda _: ())
+    assert idle["trades"] == []
+    assert idle["performance"]["of_trades"]["win_rate"] is None
+    assert idle["performance"]["sharpe"] is None
+    with pytest.raises(ValueError, match="needs bars"):
+        backtest([FRAMES[0].tail(0)], lambda _: ())
