@@ -14,7 +14,7 @@ from hypothesis.errors import Unsatisfiable
 from tests.contract.conftest import Function
 from tests.contract.security.conftest import Client
 
-EXAMPLES = 12
+EXAMPLES = 8
 HER_NAME, HER_KEY, HER_AGENT = "Ada-name-4711", "Ada-key-4712", "Ada-agent-4713"
 ENDS_IT = {"logout", "changePassword"}
 
