@@ -213,13 +213,15 @@ def _query(asked: Asked, format: str, cursor: str) -> str:
     },
 )
 @counted_as("heavy")
-def import_entries(user: CurrentUser, journal: KnownJournal, once: Once, body: RawBody, request: Request) -> Response:
+def import_entries(
+    *, user: CurrentUser, journal: KnownJournal, once: Once, seconds: Budget, body: RawBody, request: Request
+) -> Response:
     """Import an older log: every row or, where one has a fault, none; the report names each fault."""
     from fusiontrade.journal.imports import import_log
 
     if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "text/csv":
         raise HTTPException(415, "send the body as text/csv")
-    report = import_log(journal, user.user_id, body, system_clock())
+    report = import_log(journal, user.user_id, body, system_clock(), deadline=Deadline.after(seconds))
     return once.done(ImportReport.model_validate(report))
 
 

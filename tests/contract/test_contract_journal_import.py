@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fusiontrade.deadline import Deadline
 from fusiontrade.errors import StateUnavailable
 from fusiontrade.journal.entries import Entry
 from fusiontrade.journal.imports import MOST_ROWS, import_log
@@ -128,6 +129,17 @@ def test_an_import_that_breaks_off_is_taken_back(journal: Journal, journal_table
         import_log(failing, ALICE, log(120).encode(), now)
     assert [record.id for record in journal.records(ALICE, Asked())] == [kept.id]
     assert import_log(journal, ALICE, log(120).encode(), now)["imported"] == 120
+
+
+def test_an_import_that_runs_out_of_time_is_gone_on_with_by_the_same_file(journal: Journal) -> None:
+    """A look at the clock before each forty rows: after two of them no time is left."""
+    looks = iter([1.0, 2.0, 9.0, 9.0])
+    now = NOON + 10 * 86_400_000
+    with pytest.raises(StateUnavailable, match="80 of 120 rows"):
+        import_log(journal, ALICE, log(120).encode(), now, deadline=Deadline(10.0, lambda: next(looks)))
+    assert len(list(journal.records(ALICE, Asked()))) == 80
+    told = import_log(journal, ALICE, log(120).encode(), now)
+    assert (told["imported"], told["skipped"]) == (40, 80)
 
 
 DYING = """

@@ -2,8 +2,8 @@
 
 Always true here: a file with a faulty row imports nothing, and the report names the faulty rows; a row that is in the
 journal already is skipped, so the same file twice is the same journal; an import that the database breaks off is taken
-back as far as it answers. What a killed process had written stays, and the same file again adds the rest: a row's id
-follows from what it says, so that no row and no count is there twice.
+back as far as it answers. What a killed process had written stays, as does what was written when the time ran out, and
+the same file again adds the rest: a row's id follows from what it says, so that no row and no count is there twice.
 
 Columns are known by several names (`ALIASES`), in any order; what else a file holds is ignored. Instants without a zone
 are UTC; they are cut to the minute. Without ``expires_at`` a row lives for four of its intervals by the clock, with it
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from decimal import Decimal
 from typing import Any, Literal, cast, get_args
 
 from fusiontrade.clock import parse_iso
+from fusiontrade.deadline import Deadline
 from fusiontrade.errors import FusionTradeError, InvalidInput, StateUnavailable
 from fusiontrade.journal.entries import HOLD, IMPORTED, Entry, Model, Signal, Source, decimal_of, pips_of
 from fusiontrade.journal.exports import unguarded
@@ -37,6 +39,7 @@ MOST_FAULTS = 200
 """Faults that a report names; ``failed`` counts all of them."""
 _MOST_AT_ONCE = 40
 _MINUTE = 60_000
+_TO_SPARE = 2.0  # s that are left when no more is begun
 _HORIZON_BARS = 4
 _LONGEST_LIFE = 92 * Timeframe.D1.milliseconds
 _EARLIEST = parse_iso("2000-01-03T00:00:00Z")
@@ -96,7 +99,9 @@ class Fault:
     message: str
 
 
-def import_log(journal: Journal, owner: str, body: bytes, now: int) -> dict[str, Any]:
+def import_log(
+    journal: Journal, owner: str, body: bytes, now: int, *, deadline: Deadline | None = None
+) -> dict[str, Any]:
     """Import a log into the journal of ``owner`` and return the report.
 
     Raises
@@ -104,11 +109,11 @@ def import_log(journal: Journal, owner: str, body: bytes, now: int) -> dict[str,
     InvalidInput
         If it is no CSV, lacks a column, or has no row or more than `MOST_ROWS`.
     StateUnavailable
-        If the database does not answer.
+        If the database does not answer, or has not taken all rows by ``deadline``: the same file again goes on.
     """
     entries, faults = read_log(body, owner, now)
     rows = len(entries) + len(faults)
-    added = [] if faults else _added(journal, entries)
+    added = [] if faults else _added(journal, entries, deadline or Deadline(math.inf))
     named = faults[:MOST_FAULTS]
     return {
         "rows": rows,
@@ -119,13 +124,17 @@ def import_log(journal: Journal, owner: str, body: bytes, now: int) -> dict[str,
     }
 
 
-def _added(journal: Journal, entries: Sequence[Entry]) -> list[Entry]:
+def _added(journal: Journal, entries: Sequence[Entry], deadline: Deadline) -> list[Entry]:
     added: list[Entry] = []
     try:
         for start in range(0, len(entries), _MOST_AT_ONCE):
+            if deadline.remaining() < _TO_SPARE:
+                told = f"{start} of {len(entries)} rows are there; the same file again adds the rest"
+                raise StateUnavailable(told, retry_after=1)
             added += journal.add_many(entries[start : start + _MOST_AT_ONCE])
     except (InvalidInput, StateUnavailable):
-        journal.remove(added)
+        if deadline.remaining() >= _TO_SPARE:  # taking back takes as long as adding: never into the function's end
+            journal.remove(added)
         raise
     return added
 
