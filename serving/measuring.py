@@ -51,7 +51,7 @@ class Metrics:
         )
         self._overloads = Counter("serving_overloads", "Requests refused because all places were taken", registry=own)
         self._waits = Histogram(
-            "serving_wait_seconds", "From admission until a worker takes the item", buckets=_SECONDS, registry=own
+            "serving_wait_seconds", "From admission until its features are computed", buckets=_SECONDS, registry=own
         )
         self._prepared_items = Histogram(
             "serving_features_batch_items", "Items whose features were computed together", buckets=_ITEMS, registry=own

@@ -36,7 +36,7 @@ class ServingSettings(BaseModel):
     processes
         Interpreters behind the port; by default one a core, or one alone where ``device`` finds a GPU.
     workers
-        Threads of a process that compute features and run models.
+        Threads of a process that run models.
     queue
         Items that may be admitted and unanswered beyond one for each worker, in all processes together; a request
         that finds no place is answered 503 (an idle process admits any request).

@@ -19,6 +19,13 @@ def indicators() -> Iterable[rows.Row]:
     return features.rows()
 
 
+def smart_money() -> Iterable[rows.Row]:
+    """Smart-money columns against the library that is usual for them."""
+    from infra.bench import smart_money as measured
+
+    return measured.rows()
+
+
 def payload() -> Iterable[rows.Row]:
     """Reading a request's body."""
     from infra.bench import payload as measured
@@ -49,6 +56,7 @@ def serving() -> Iterable[rows.Row]:
 
 GROUPS: dict[str, Callable[[], Iterable[rows.Row]]] = {
     "indicators": indicators,
+    "smart_money": smart_money,
     "payload": payload,
     "inference": inference,
     "starts": starts,

@@ -201,11 +201,12 @@ def test_what_libraries_warn_of_is_a_json_line_too(bundles: Path, tmp_path: Path
         assert any("overflow" in line["message"] for line in running.lines())
 
 
-def test_the_program_never_imports_torch(bundles: Path, tmp_path: Path) -> None:
+def test_the_program_never_imports_torch_nor_pandas(bundles: Path, tmp_path: Path) -> None:
     code = (
         "import atexit, sys\n"
         "from serving.server import main\n"
-        "heavy = lambda: sorted({'torch', 'transformers', 'boto3', 'sklearn', 'onnx'} & set(sys.modules))\n"
+        "heavy = lambda: sorted({'torch', 'transformers', 'boto3', 'sklearn', 'onnx', 'pandas'} & imported())\n"
+        "imported = lambda: {name for name, module in sys.modules.items() if module is not None}\n"
         f"atexit.register(lambda: open({str(tmp_path / 'heavy')!r}, 'w').write(repr(heavy())))\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
