@@ -1,19 +1,22 @@
-"""Raw outputs of a served graph for rows of a pool."""
+"""What served graphs say of rows of a pool: raw outputs of one, calibrated answers of several in the mean."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusiontrade.inference.contract import SEQUENCE_KINDS, ModelKind
+from serving.forecasting import LstmAnswers
 
 if TYPE_CHECKING:
     from serving.bundle import Bundle
     from serving.training.dataset import LstmBatches, PatchTstBatches
 
-__all__ = ["run_bundle"]
+__all__ = ["averaged", "run_bundle"]
 
 _INPUTS: dict[ModelKind, tuple[str, ...]] = {
     **dict.fromkeys(SEQUENCE_KINDS, ("features", "calendar", "volatility")),
@@ -32,3 +35,14 @@ def run_bundle(
         inputs = batches.inputs(rows[start : start + _BATCH])
         parts.append(bundle.graph.run(dict(zip(names, inputs, strict=True))))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def averaged(members: Sequence[LstmAnswers]) -> LstmAnswers:
+    """Return the mean of several models' calibrated answers to the same rows, every member with the same weight.
+
+    What held for each member holds for the mean: probabilities that fall with distance, quantiles that rise. It votes
+    where its mean probability leaves its mean band.
+    """
+    return LstmAnswers(
+        **{one.name: np.mean([getattr(member, one.name) for member in members], axis=0) for one in fields(LstmAnswers)}
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.evaluation.page import headline_tables, timeframe_tables
-from serving.evaluation.page.tables import figure_table
+from serving.evaluation.page.tables import KINDS, figure_table
 from serving.evaluation.study.report import JSON
 
 __all__ = ["main"]
@@ -78,7 +78,7 @@ def _of_study(study: Json, *, every_series: bool) -> Iterator[str]:
 
 def _of_reports(reports: Sequence[Json]) -> Iterator[str]:
     """Yield the tables of what training itself measured, a column per timeframe."""
-    for kind in ("lstm", "patchtst"):
+    for kind in KINDS:
         parts = {
             report["timeframe"]: {kind: {"figures": {"all": report["figures"]["pooled"]}}}
             for report in reports

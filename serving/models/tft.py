@@ -35,7 +35,7 @@ class TftConfig:
     dropout: float = 0.2
 
 
-PRESETS = {"full": TftConfig(width=352, attention_heads=8), "small": TftConfig()}
+PRESETS = {"full": TftConfig(width=352, attention_heads=8), "small": TftConfig(step=10)}
 """``full`` has about 6 M parameters, ``small``, the starter, fewer than 1 M."""
 
 

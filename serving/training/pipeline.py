@@ -38,6 +38,7 @@ from serving.instants import iso_of
 from serving.models import ARCHITECTURES, PatchTstForecaster
 from serving.models.sequence import SequenceConfig
 from serving.models.transformer import TransformerConfig
+from serving.training.beginning import begun_with
 from serving.training.bundle import Finished, libraries, write_bundle
 from serving.training.config import TrainingConfig
 from serving.training.dataset import Scaler
@@ -78,6 +79,7 @@ def train_bundle(
     progress: Progress | None = None,
     keep_weights: bool = True,
     overrides: Mapping[str, Any] | None = None,
+    begin_with: Path | None = None,
 ) -> Path:
     """Train one model and write its bundle; return the bundle's folder.
 
@@ -96,13 +98,24 @@ def train_bundle(
         Put the torch weights into the bundle as well.
     overrides
         Sizes of the network other than those of its ``Config``.
+    begin_with
+        Folder of a bundle of the same kind and sizes whose weights the network starts from, instead of random ones.
+
+    Raises
+    ------
+    ValueError
+        If that bundle is of another kind, has other sizes, or has no weights.
+    fusiontrade.errors.BundleRefused
+        If it fails its checksums, or what was trained would not be served.
     """
     started = time.time()
     model_id = f"{kind}-{prepared.pool.timeframe}"
     checkpoint = out / _CHECKPOINTS / f"{model_id}.safetensors"
     with deterministic(config.threads):
         model, batches = _model(prepared, kind, config, overrides or {})
-        choices = {"model": asdict(model.config), "training": asdict(config)}
+        choices: dict[str, Any] = {"model": asdict(model.config), "training": asdict(config)}
+        if begin_with is not None:
+            choices["begun_with"] = begun_with(model, kind, begin_with)
         trained = _fitted(model, batches, prepared, config, checkpoint=checkpoint, choices=choices, progress=progress)
         fitted_at = time.time()
         known, report = _known(prepared, kind, config, choices), _report(prepared, kind, trained)

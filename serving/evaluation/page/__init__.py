@@ -11,6 +11,7 @@ from typing import Any
 
 from serving.evaluation.page.plots import Plot, all_plots, timeframe_plots
 from serving.evaluation.page.tables import (
+    KINDS,
     Table,
     acceptance_table,
     bundle_table,
@@ -26,7 +27,6 @@ from serving.evaluation.page.tables import (
 __all__ = ["Part", "headline_tables", "rendered", "timeframe_tables"]
 
 Json = Mapping[str, Any]
-KINDS = ("lstm", "patchtst")
 TITLE = "FusionTrade: forecasts judged on the untouched slice"
 
 
@@ -41,7 +41,9 @@ class Part:
 
 
 def headline_tables(study: Json) -> Iterator[Table]:
-    """Yield the tables over all timeframes: targets, figures of each kind, symbols left out, bundles."""
+    """Yield the tables over all timeframes: targets, figures of each kind, symbols left out, universes, bundles."""
+    from serving.evaluation.cross_section.tables import cross_section_tables
+
     timeframes = study["timeframes"]
     if study["acceptance"]:
         yield acceptance_table(study["acceptance"])
@@ -51,6 +53,8 @@ def headline_tables(study: Json) -> Iterator[Table]:
                 yield table
     if unseen := left_out_table(timeframes, study["acceptance"]):
         yield unseen
+    for name, part in study.get("cross_sections", {}).items():
+        yield from cross_section_tables(name, part)
     yield bundle_table(study["bundles"])
 
 

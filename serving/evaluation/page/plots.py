@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from serving.evaluation.page.tables import baseline_words
+from serving.evaluation.page.tables import KINDS, baseline_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def all_plots(timeframes: Json) -> Iterator[Plot]:
 
 def timeframe_plots(name: str, part: Json) -> Iterator[Plot]:
     """Yield the plots of one timeframe, those whose figures exist."""
-    for kind in ("lstm", "patchtst"):
+    for kind in KINDS:
         if judged := part.get(kind):
             yield from _judged_plots(f"{name} {kind}", judged)
 

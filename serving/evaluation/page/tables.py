@@ -9,8 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fusiontrade.inference.contract import FUSED, SEQUENCE_KINDS
+
 __all__ = [
     "BASELINES",
+    "KINDS",
     "ROWS",
     "Cell",
     "Table",
@@ -31,6 +34,11 @@ Json = Mapping[str, Any]
 MISSING = "N/A"
 _LEVEL = 0.05
 _ORDER = ("15m", "30m", "1h", "4h")
+
+ENSEMBLE = "ensemble"
+"""What a study calls the mean of all models of 60 bars."""
+KINDS: tuple[str, ...] = (*FUSED, *(kind for kind in SEQUENCE_KINDS if kind not in FUSED), ENSEMBLE)
+"""Whose figures are shown, in this order."""
 
 ROWS: dict[str, dict[str, str]] = {
     "lstm": {
@@ -197,7 +205,7 @@ def figure_table(timeframes: Json, kind: str, scope: str, words: str) -> Table |
     figures = {name: _figures(timeframes[name], kind, scope) for name in columns}
     known = set().union(*figures.values())
     rows: list[list[str]] = [["rows judged", *(f"{_rows(figures[name]):,}" for name in columns)]]
-    for figure, label in ROWS[kind].items():
+    for figure, label in _rows_of(ROWS, kind).items():
         if figure not in known:
             continue
         rows.append([label, *(told(figures[name].get(figure)) for name in columns)])
@@ -205,6 +213,11 @@ def figure_table(timeframes: Json, kind: str, scope: str, words: str) -> Table |
             if (key := f"baseline_{baseline}_{figure}") in known:
                 rows.append([f"… {whose}", *(told(figures[name].get(key)) for name in columns)])
     return _table(f"{kind}, {words}: value [95 % interval]", ("figure", *columns), rows)
+
+
+def _rows_of(table: Mapping[str, dict[str, str]], kind: str) -> dict[str, str]:
+    """Return the words for a kind: those of the LSTM for all that answer as it does."""
+    return table.get(kind, table["lstm"])
 
 
 def _figures(part: Json, kind: str, scope: str) -> Json:
@@ -221,7 +234,7 @@ def series_table(name: str, part: Json, kind: str) -> Table | None:
     by_symbol = (part.get(kind) or {}).get("figures", {}).get("by_symbol")
     if not by_symbol:
         return None
-    chosen = _BY_SYMBOL[kind]
+    chosen = _rows_of(_BY_SYMBOL, kind)
     counted = part["judged"]["series"]
     rows = [
         [

@@ -31,7 +31,8 @@ def acceptance(timeframes: Mapping[str, Json]) -> list[Json]:
     Parameters
     ----------
     timeframes
-        The part of each timeframe, as `serving.evaluation.study.timeframe` makes it.
+        The part of each timeframe, as `serving.evaluation.study.timeframe` makes it; the ensemble's figures count
+        where there are several models, else the LSTM's.
 
     Returns
     -------
@@ -40,7 +41,8 @@ def acceptance(timeframes: Mapping[str, Json]) -> list[Json]:
     """
     rows: list[Json] = []
     for name in TARGET_TIMEFRAMES:
-        if (lstm := timeframes.get(name, {}).get("lstm")) is None:
+        part = timeframes.get(name, {})
+        if (lstm := part.get("ensemble") or part.get("lstm")) is None:
             continue
         figures = lstm["figures"]
         for scope in _SCOPES:

@@ -22,7 +22,7 @@ from typing import Any
 import fusiontrade
 from fusiontrade.errors import FusionTradeError, InvalidInput
 from fusiontrade.market.timeframes import Timeframe
-from serving.bundle import CARD, MANIFEST, load_bundle
+from serving.bundle import CARD, ELSEWHERE, MANIFEST, kind_of, load_bundle
 from serving.evaluation.study.acceptance import acceptance
 from serving.evaluation.study.judged import REFERENCE_FIVE
 from serving.evaluation.study.timeframe import Plan, study_timeframe
@@ -60,6 +60,8 @@ def find_bundles(folder: Path, timeframes: Sequence[Timeframe] = ()) -> dict[Tim
     places = [folder] if (folder / MANIFEST).is_file() else sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
     found: dict[Timeframe, list[Path]] = {}
     for place in places:
+        if kind_of(place) in ELSEWHERE:
+            continue
         found.setdefault(_timeframe_of(place), []).append(place)
     chosen = {
         key: found[key] for key in sorted(found, key=lambda one: one.milliseconds) if key in (timeframes or found)

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from fusiontrade.inference.contract import ModelKind
+from fusiontrade.inference.contract import SEQUENCE_KINDS, ModelKind
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import Bundle, load_bundle
 from serving.card import ModelCard
-from serving.evaluation.answering import run_bundle
+from serving.evaluation.answering import averaged, run_bundle
 from serving.evaluation.baselines import BoostingSettings
 from serving.evaluation.held_out import HeldOut
 from serving.evaluation.study.judged import REFERENCE_FIVE, Candles, judged_part, read
@@ -38,7 +38,10 @@ Told = Callable[[str], None]
 Json = dict[str, Any]
 Rows = NDArray[np.intp]
 
-STEPS = ("candles", "plain baselines", "LightGBM, EWMA, GARCH", "lstm", "patchtst", "symbols left out", "walk-forward")
+STEPS = (
+    "candles", "plain baselines", "LightGBM, EWMA, GARCH", "lstm", "gru", "cnn", "transformer", "ensemble", "patchtst",
+    "symbols left out", "walk-forward",
+)  # fmt: skip
 """What is told as done, in this order."""
 _FOLDS = 4
 _ROWS_OF_FOLD, _ROUNDS_OF_FOLD = 40_000, 250  # every fold grows five forests: smaller ones
@@ -106,11 +109,17 @@ def _studied(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
     told("LightGBM, EWMA, GARCH")
     scopes = _scopes(candles, plan)
     part: Json = {"timeframe": str(timeframe)} | judged_part(candles, prepared, held)
-    answers = None
-    if (lstm := bundles.get("lstm")) is not None:
-        answers = lstm_answers_of(lstm, candles.pool, held)
-        part["lstm"] = lstm_part(answers, held, others, scopes)
-    told("lstm")
+    members: dict[ModelKind, LstmAnswers] = {}
+    for kind in SEQUENCE_KINDS:
+        if (bundle := bundles.get(kind)) is not None:
+            members[kind] = lstm_answers_of(bundle, candles.pool, held)
+            part[kind] = lstm_part(members[kind], held, others, scopes)
+        told(kind)
+    if len(members) > 1:
+        part["ensemble"] = lstm_part(averaged(list(members.values())), held, others, scopes)
+        part["ensemble"]["members"] = list(members)
+    told("ensemble")
+    answers = members.get("lstm")
     if (patchtst := bundles.get("patchtst")) is not None:
         part["patchtst"] = patchtst_part(_classes(patchtst, candles.pool, prepared.slices.test), held, others, scopes)
     told("patchtst")
@@ -170,8 +179,8 @@ def _by_kind(bundles: Sequence[Bundle]) -> dict[ModelKind, Bundle]:
 
 
 def _leading(bundles: Mapping[ModelKind, Bundle]) -> ModelCard:
-    """Return the card that says how rows are cut and scaled: the LSTM's, whose scaler the baselines share."""
-    return next(bundles[kind] for kind in ("lstm", "patchtst") if kind in bundles).card
+    """Return the card that says how rows are cut and scaled: of a model whose scaler the baselines share, if any."""
+    return next(bundles[kind] for kind in (*SEQUENCE_KINDS, "patchtst") if kind in bundles).card
 
 
 def _scopes(candles: Candles, plan: Plan) -> Scopes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 
 from serving.evaluation import HeldOut
@@ -14,8 +16,17 @@ from serving.training.prepared import Prepared
 __all__ = ["held_out"]
 
 
+_FOUND: WeakKeyDictionary[Prepared, HeldOut] = WeakKeyDictionary()
+
+
 def held_out(prepared: Prepared) -> HeldOut:
-    """Return the test slice; the training span is everything before the calibration slice."""
+    """Return the test slice; the training span is everything before the calibration slice. Reckoned once for a pool."""
+    if prepared not in _FOUND:
+        _FOUND[prepared] = _reckoned(prepared)
+    return _FOUND[prepared]
+
+
+def _reckoned(prepared: Prepared) -> HeldOut:
     pool, slices, scaler = prepared.pool, prepared.slices, prepared.scaler
     span = np.sort(np.concatenate((slices.train, slices.validation)))
     rows = slices.test

@@ -1,0 +1,159 @@
+"""From raw outputs of the daily graphs to returns, intervals and a veto: the one place where that happens.
+
+Always true of what leaves here: quantiles rise; a signal is never given where the veto's probability is below the
+card's threshold or the universe abstains; the ensemble is 0.35 StockFormer, 0.30 TFT and 0.35 the mean of both. Pure
+numpy: no I/O, no clock, no session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.calibration import Identity, Isotonic, Platt
+from serving.swing.card import ReturnMap, SwingCard
+
+__all__ = ["Returns", "Signal", "SwingForecast", "forecasts_of", "returns_of", "veto_extras", "veto_probability"]
+
+Floats = NDArray[np.float64]
+Outputs = Mapping[str, NDArray[np.float32]]
+Signal = Literal["BUY", "SELL", "HOLD"]
+
+_OF_STOCKFORMER, _OF_TFT, _OF_BOTH = 0.35, 0.30, 0.35
+_NORMAL_WIDTH = 2.5631  # from the 10 % to the 90 % quantile of a standard normal
+_SURE = 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class Returns:
+    """What both models and their ensemble say of n windows, as fractions; (n, 3) float64 each, unless said otherwise.
+
+    Parameters
+    ----------
+    stockformer, tft, ensemble
+        Returns of 3, 5 and 10 sessions.
+    deviation
+        StockFormer's uncertainty.
+    low, median, high
+        TFT's quantiles at 10, 50 and 90 %.
+    attention
+        (n, 24) TFT's weights, the oldest stretch of five bars first.
+    """
+
+    stockformer: Floats
+    tft: Floats
+    ensemble: Floats
+    deviation: Floats
+    low: Floats
+    median: Floats
+    high: Floats
+    attention: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class SwingForecast:
+    """The answer to one symbol; returns as fractions over 3, 5 and 10 sessions from the next open.
+
+    ``confidence`` is the veto's probability that the trade wins, 0 with HOLD; ``veto`` that probability whatever the
+    signal.
+    """
+
+    symbol: str
+    bar_close: int
+    signal: Signal
+    confidence: float
+    veto: float
+    abstains: bool
+    returns: tuple[float, ...]
+    stockformer: tuple[float, ...]
+    tft: tuple[float, ...]
+    uncertainty: tuple[float, ...]
+    p10: tuple[float, ...]
+    p50: tuple[float, ...]
+    p90: tuple[float, ...]
+    attention: tuple[float, ...]
+
+
+def returns_of(card: SwingCard | Mapping[str, ReturnMap], stockformer: Outputs, tft: Outputs) -> Returns:
+    """Return what raw outputs of both graphs for the same n windows come to.
+
+    Parameters
+    ----------
+    card
+        Of the bundle, or the maps of ``stockformer`` and ``tft`` by name.
+    stockformer, tft
+        As `serving.models` documents them.
+    """
+    former, temporal = (
+        (card.stockformer, card.tft) if isinstance(card, SwingCard) else (card["stockformer"], card["tft"])
+    )
+    first, second = _mapped(former, stockformer["returns"]), _mapped(temporal, tft["returns"])
+    quantiles = np.asarray(tft["quantiles"], np.float64)
+    middle = quantiles[:, :, 1]
+    deviation = np.asarray(stockformer["uncertainty"], np.float64) * (
+        np.add(former.below, former.above) / _NORMAL_WIDTH
+    )
+    return Returns(
+        stockformer=first,
+        tft=second,
+        ensemble=_OF_STOCKFORMER * first + _OF_TFT * second + _OF_BOTH * (first + second) / 2,
+        deviation=deviation,
+        low=second - np.maximum(middle - quantiles[:, :, 0], _SURE) * np.asarray(temporal.below),
+        median=second,
+        high=second + np.maximum(quantiles[:, :, 2] - middle, _SURE) * np.asarray(temporal.above),
+        attention=np.asarray(tft["attention"], np.float64),
+    )
+
+
+def veto_extras(returns: Returns) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (n, 6) predictions and (n, 4) uncertainties, in the orders of `serving.features.swing`."""
+    width = returns.high - returns.low
+    weights = np.maximum(returns.attention, 1e-12)
+    entropy = -(weights * np.log(weights)).sum(axis=1)
+    predictions = np.concatenate((returns.stockformer, returns.tft), axis=1)
+    uncertainties = (returns.deviation[:, 0], width.mean(axis=1) / _NORMAL_WIDTH, width[:, 0], entropy)
+    return predictions.astype(np.float32), np.stack(uncertainties, axis=1).astype(np.float32)
+
+
+def veto_probability(chosen: Identity | Platt | Isotonic, probability: NDArray[np.float32]) -> Floats:
+    """Return (n,) the trees' probabilities through the calibration of their logit."""
+    sure = np.clip(np.asarray(probability, np.float64), _SURE, 1.0 - _SURE)
+    return np.asarray(chosen.apply(np.log(sure / (1.0 - sure))), np.float64)
+
+
+def forecasts_of(
+    card: SwingCard, returns: Returns, veto: Floats, symbols: list[str], closes: list[int]
+) -> list[SwingForecast]:
+    """Return one answer per window: below the threshold HOLD with confidence 0, else the sign of the 3-day return."""
+    columns = {name: getattr(returns, name).tolist() for name in vars(returns)}
+    answers = []
+    for row, (symbol, probability) in enumerate(zip(symbols, veto.tolist(), strict=True)):
+        abstains, ahead = card.abstains(symbol), columns["ensemble"][row][0]
+        silent = abstains or probability < card.threshold or ahead == 0
+        answers.append(
+            SwingForecast(
+                symbol=symbol,
+                bar_close=closes[row],
+                signal="HOLD" if silent else "BUY" if ahead > 0 else "SELL",
+                confidence=0.0 if silent else probability,
+                veto=probability,
+                abstains=abstains,
+                returns=tuple(columns["ensemble"][row]),
+                stockformer=tuple(columns["stockformer"][row]),
+                tft=tuple(columns["tft"][row]),
+                uncertainty=tuple(columns["deviation"][row]),
+                p10=tuple(columns["low"][row]),
+                p50=tuple(columns["median"][row]),
+                p90=tuple(columns["high"][row]),
+                attention=tuple(columns["attention"][row]),
+            )
+        )
+    return answers
+
+
+def _mapped(chosen: ReturnMap, scores: NDArray[np.float32]) -> Floats:
+    return np.asarray((np.asarray(scores, np.float64) - chosen.centre) * np.asarray(chosen.slope), np.float64)

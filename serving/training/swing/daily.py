@@ -1,0 +1,132 @@
+"""Daily bars of many stocks: the long tables of a folder, with what its adjusted closes and flagged days say.
+
+Features see the bars as serving does, split-adjusted; returns count dividends where the table has ``adj_close``, and
+end at a day that ``jump_flag`` marks: its move may be a demerger that nobody adjusted for.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusiontrade.errors import InvalidInput
+from fusiontrade.market.candles import CandleFrame, Floats
+from fusiontrade.market.timeframes import Timeframe
+from serving.models.swing import HORIZONS
+
+__all__ = ["DailySeries", "read_daily", "returns_ahead"]
+
+_PRICES = ("open", "high", "low", "close")
+
+
+@dataclass(frozen=True, eq=False)
+class DailySeries:
+    """One stock; n bars.
+
+    Parameters
+    ----------
+    universe
+        Name of the table it stands in: the stocks it is ranked against.
+    frame
+        Its bars, checked.
+    factor
+        (n,) what a price is multiplied by so that dividends count; 1 where they do already.
+    jumps
+        (n,) bool: days whose move is no return.
+    """
+
+    universe: str
+    frame: CandleFrame
+    factor: Floats
+    jumps: NDArray[np.bool_]
+
+    @property
+    def symbol(self) -> str:
+        """Yahoo's code."""
+        return self.frame.symbol
+
+
+def read_daily(folder: Path, universes: tuple[str, ...] = (), symbols: tuple[str, ...] = ()) -> list[DailySeries]:
+    """Return the stocks of every daily table of the folder, by universe and symbol.
+
+    Parameters
+    ----------
+    folder
+        Holds ``instruments.toml`` with ``[[tables]]`` and the Parquet files they name.
+    universes, symbols
+        Names to keep; empty: all. A universe is called as its file is, without ``_1d``.
+
+    Raises
+    ------
+    InvalidInput
+        If there is no such table.
+    BadCandles
+        If bars break their own rules.
+    """
+    try:
+        tables = tomllib.loads((folder / "instruments.toml").read_text("utf-8")).get("tables", [])
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput("data", f"instruments.toml of {folder} cannot be read: {error}") from None
+    found: list[DailySeries] = []
+    for table in tables:
+        name = Path(table["path"]).stem.removesuffix("_1d")
+        if table.get("timeframe") == "1d" and (not universes or name in universes):
+            found += _stocks(folder / table["path"], name, table.get("suffix", ""), symbols)
+    if not found:
+        asked = f" of {', '.join(universes + symbols)}" if universes or symbols else ""
+        raise InvalidInput("data", f"{folder} has no daily table{asked}")
+    return sorted(found, key=lambda one: (one.universe, one.symbol))
+
+
+def returns_ahead(series: DailySeries) -> Floats:
+    """Return (n, 3) returns from the next open to the close of the 3rd, 5th and 10th session, as fractions.
+
+    NaN where the session is not in the data, or a flagged day lies between.
+    """
+    frame, bars = series.frame, len(series.frame)
+    opened, closed = frame.open * series.factor, frame.close * series.factor
+    flagged = np.concatenate(([0], np.cumsum(series.jumps)))
+    found = np.full((bars, len(HORIZONS)), np.nan)
+    for place, days in enumerate(HORIZONS):
+        if bars > days:
+            rows = np.arange(bars - days)
+            clean = flagged[rows + days + 1] == flagged[rows + 1]
+            found[rows, place] = np.where(clean, closed[rows + days] / opened[rows + 1] - 1.0, np.nan)
+    return found
+
+
+def _stocks(path: Path, universe: str, suffix: str, symbols: tuple[str, ...]) -> list[DailySeries]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InvalidInput("data", f"{path.name} cannot be read: {error}") from None
+    columns = {name: table[name].to_numpy() for name in table.column_names if name != "symbol"}
+    codes = np.asarray(table["symbol"].to_pylist())
+    time = columns["timestamp"].astype("datetime64[ms]").astype(np.int64)
+    order = np.lexsort((time, codes))
+    names, starts = np.unique(codes[order], return_index=True)
+    found = []
+    for name, rows in zip(names.tolist(), np.split(order, starts[1:]), strict=True):
+        symbol = f"{name}{suffix}"
+        if not symbols or symbol in symbols:
+            found.append(_stock(symbol, universe, time[rows], {key: values[rows] for key, values in columns.items()}))
+    return found
+
+
+def _stock(symbol: str, universe: str, time: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> DailySeries:
+    values = {name: columns[name].astype(np.float64) for name in (*_PRICES, "volume")}
+    frame = CandleFrame(symbol=symbol, timeframe=Timeframe.D1, time=time, **values).checked()
+    factor, jumps = np.ones(len(frame)), np.zeros(len(frame), np.bool_)
+    if "adj_close" in columns:
+        factor = columns["adj_close"].astype(np.float64) / frame.close
+    if "jump_flag" in columns:
+        jumps = columns["jump_flag"].astype(np.bool_)
+    return DailySeries(universe, frame, factor, jumps)

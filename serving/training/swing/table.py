@@ -1,0 +1,228 @@
+"""The rows of a swing study: what the models take of a stock on a day, what came, and its rank among the others.
+
+Always true: a row's inputs end with its day, its returns begin at the next open; rows of one day and universe are
+ranked against each other; slices are cut at instants common to all stocks, and before each cut the last
+`PURGE_SESSIONS` sessions are left out, so that no label looks into the next slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, rankdata  # type: ignore[import-untyped]
+
+from serving.features.swing import EMBEDDING_NAMES, context, price_windows
+from serving.instants import instant_of
+from serving.kronos.windows import windows_of
+from serving.swing import Encoding
+from serving.training.swing.config import PURGE_SESSIONS, SwingConfig
+from serving.training.swing.daily import DailySeries, returns_ahead
+
+__all__ = ["SwingBatches", "SwingSlices", "SwingTable", "scores_of", "split", "table_of"]
+
+Rows = NDArray[np.intp]
+Array = NDArray[np.float32]
+_WARM = 600
+_YEAR_MS = 31_556_952_000
+_CHUNK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class SwingTable:
+    """k rows, universe after universe, day after day.
+
+    Parameters
+    ----------
+    day
+        (k,) instant at which the row's bar closes, ms UTC.
+    universe, stock
+        (k,) places in ``universes`` and ``stocks``.
+    session
+        (k,) number of the day among all days of its universe.
+    prices, embedding, context
+        (k, 120, 5), (k, 512), (k, 29) float32 inputs.
+    returns
+        (k, 3) what came, as fractions.
+    score
+        (k, 3) float32 normal scores of ``returns`` among the rows of the day and universe.
+    """
+
+    universes: tuple[str, ...]
+    stocks: tuple[str, ...]
+    day: NDArray[np.int64]
+    universe: NDArray[np.intp]
+    stock: NDArray[np.intp]
+    session: NDArray[np.intp]
+    prices: Array
+    embedding: Array
+    context: Array
+    returns: NDArray[np.float64]
+    score: Array
+
+    def groups(self, rows: Rows) -> NDArray[np.intp]:
+        """Return (len(rows),) a number for each day and universe, rising."""
+        keys = self.universe[rows] * (int(self.session.max(initial=0)) + 1) + self.session[rows]
+        return np.asarray(np.unique(keys, return_inverse=True)[1], np.intp)
+
+
+@dataclass(frozen=True, eq=False)
+class SwingSlices:
+    """Row numbers of each slice, and the four instants between them, ms UTC."""
+
+    train: Rows
+    validation: Rows
+    stack: Rows
+    calibration: Rows
+    test: Rows
+    cuts: tuple[int, ...]
+
+
+class SwingBatches:
+    """Rows of a table as the models' inputs and targets."""
+
+    def __init__(self, table: SwingTable) -> None:
+        self._table = table
+
+    def inputs(self, rows: Rows) -> tuple[Array, ...]:
+        """Return (k, 120, 5) prices, (k, 512) embeddings and (k, 29) contexts."""
+        return self._table.prices[rows], self._table.embedding[rows], self._table.context[rows]
+
+    def targets(self, rows: Rows) -> dict[str, NDArray[Any]]:
+        """Return (k, 3) scores."""
+        return {"score": self._table.score[rows]}
+
+
+def table_of(
+    series: Sequence[DailySeries],
+    config: SwingConfig,
+    encoder: Encoding | None = None,
+    told: Callable[[str], None] = lambda _: None,
+) -> SwingTable:
+    """Return the rows of all stocks on every k-th session, as ``config`` says, before and in the untouched slice.
+
+    Raises
+    ------
+    ValueError
+        If no day has enough stocks.
+    """
+    universes = tuple(sorted({one.universe for one in series}))
+    judged = judged_from(series, config)
+    parts: list[tuple[Any, ...]] = []
+    for stock, one in enumerate(series):
+        place = universes.index(one.universe)
+        calendar = _calendar([other for other in series if other.universe == one.universe])
+        session = np.searchsorted(calendar, one.frame.close_time)
+        stride = np.where(one.frame.close_time >= judged, config.judged_stride, config.stride)
+        returns = returns_ahead(one)
+        chosen = (session % stride == 0) & np.isfinite(returns).all(axis=1)
+        chosen[: _WARM - 1] = False
+        rows = np.flatnonzero(chosen).astype(np.intp)
+        if not len(rows):
+            continue
+        contexts = context(one.frame)[rows]
+        sound = np.isfinite(contexts).all(axis=1)
+        rows, contexts = rows[sound], contexts[sound]
+        count = len(rows)
+        numbers = (np.full(count, place, np.intp), np.full(count, stock, np.intp), session[rows].astype(np.intp))
+        inputs = (price_windows(one.frame, rows), embedded(one, rows, encoder), contexts)
+        parts.append((one.frame.close_time[rows], *numbers, *inputs, returns[rows]))
+        told(f"{one.symbol}: {count} rows")
+    if not parts:
+        raise ValueError(f"no stock has more than {_WARM} daily bars and what came after them")
+    return _ordered(
+        universes,
+        tuple(one.symbol for one in series),
+        [np.concatenate(part) for part in zip(*parts, strict=True)],
+        config,
+    )
+
+
+def _ordered(
+    universes: tuple[str, ...], stocks: tuple[str, ...], columns: list[NDArray[Any]], config: SwingConfig
+) -> SwingTable:
+    """Return the table of unsorted columns, without days that have too few stocks."""
+    day, universe, stock, session, prices, embedding, contexts, returns = columns
+    order = np.lexsort((stock, session, universe))
+    keys = universe[order] * (int(session.max()) + 1) + session[order]
+    _, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    order = order[counts[group] >= config.fewest]
+    if not len(order):
+        raise ValueError(f"no day has {config.fewest} stocks to rank: lower fewest, or give more")
+    keys = universe[order] * (int(session.max()) + 1) + session[order]
+    return SwingTable(
+        universes=universes,
+        stocks=stocks,
+        day=day[order],
+        universe=universe[order],
+        stock=stock[order],
+        session=session[order],
+        prices=prices[order],
+        embedding=embedding[order],
+        context=contexts[order],
+        returns=returns[order],
+        score=scores_of(returns[order], np.unique(keys, return_inverse=True)[1].astype(np.intp)),
+    )
+
+
+def scores_of(returns: NDArray[np.float64], group: NDArray[np.intp]) -> Array:
+    """Return (k, h) float32 normal scores of (k, h) returns within each group (k,), numbered from 0 and rising."""
+    found = np.empty(returns.shape, np.float32)
+    starts = np.searchsorted(group, np.arange(group.max(initial=-1) + 2))
+    for first, last in pairwise(starts):
+        ranks = rankdata(returns[first:last], axis=0)
+        found[first:last] = norm.ppf((ranks - 0.5) / (last - first))
+    return found
+
+
+def embedded(series: DailySeries, rows: Rows, encoder: Encoding | None) -> Array:
+    """Return (k, 512) embeddings of the windows that end at ``rows``; zeros without an encoder."""
+    if encoder is None:
+        return np.zeros((len(rows), len(EMBEDDING_NAMES)), np.float32)
+    length = encoder.card.sequence
+    parts = [
+        encoder.embed(*windows_of(series.frame, length, rows[start : start + _CHUNK]))
+        for start in range(0, len(rows), _CHUNK)
+    ]
+    return np.concatenate(parts)
+
+
+def judged_from(series: Sequence[DailySeries], config: SwingConfig) -> int:
+    """Return the instant at which the untouched slice begins, ms UTC."""
+    if config.judged_from:
+        return instant_of(config.judged_from, "judged_from")
+    return max(int(one.frame.close_time[-1]) for one in series) - 2 * _YEAR_MS
+
+
+def split(table: SwingTable, series: Sequence[DailySeries], config: SwingConfig) -> SwingSlices:
+    """Return the slices of a table, purged by sessions before each cut; raises ValueError where one would be empty."""
+    judged = judged_from(series, config)
+    days = np.unique(table.day[table.day < judged])
+    if not len(days):
+        raise ValueError(f"no day lies before the untouched slice, which begins at {judged}")
+    shares = np.cumsum([config.train, config.validation, config.stack])
+    cuts = (*(int(days[int(share * len(days))]) for share in shares), judged)
+    edges = (-(2**62), *cuts, 2**62)
+    parts: list[list[Rows]] = [[] for _ in edges[1:]]
+    for place, name in enumerate(table.universes):
+        calendar = _calendar([one for one in series if one.universe == name])
+        own = np.flatnonzero(table.universe == place)
+        for part, (begin, end) in zip(parts, pairwise(edges), strict=True):
+            last = np.searchsorted(calendar, end) - (PURGE_SESSIONS if end != edges[-1] else 0)
+            chosen = (table.day[own] >= begin) & (table.session[own] < last)
+            part.append(own[chosen].astype(np.intp))
+    found = [np.concatenate(part) for part in parts]
+    for name, rows in zip(("train", "validation", "stack", "calibration", "test"), found, strict=True):
+        if not len(rows):
+            raise ValueError(f"no rows for the {name} slice: give more history")
+    train, validation, stack, calibration, test = found
+    return SwingSlices(train, validation, stack, calibration, test, cuts)
+
+
+def _calendar(series: Sequence[DailySeries]) -> NDArray[np.int64]:
+    """Return the closes of all sessions of a universe, rising."""
+    return np.unique(np.concatenate([one.frame.close_time for one in series]))
