@@ -69,7 +69,7 @@ def _portfolios(name: str, study: Json) -> Table:
     rows.append(_row("best by luck (CSCV)", chances))
     caption = (
         f"{name}: highest against lowest decile, bought at the next open, {study['cost_bps']:g} bps each way. A year's "
-        f"mean, Sharpe net (gross), worst fall, turnover a session, deflated Sharpe over {study['trials']} trials"
+        f"mean, Sharpe net (gross), worst fall, turnover a session, deflated Sharpe over {_trials(study['trials'])}"
     )
     return Table(caption, ("model", *_columns(horizons)), tuple(rows))
 
@@ -128,6 +128,10 @@ def _portfolio(found: Json) -> str:
         f"{_percent(one['mean_a_year'])}, {ratios}, -{_percent(one['max_drawdown'])}, "
         f"{_percent(found['turnover'])}, {deflated}"
     )
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial{'s' if count > 1 else ''}"
 
 
 def _number(value: float | None, digits: int) -> str:
