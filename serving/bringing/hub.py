@@ -36,6 +36,7 @@ _CHECKPOINT = ("config.json", "model.safetensors")
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 _LARGEST = 8 << 30  # bytes of a file
 _SECONDS = 20.0
+_PARTS = ".parts"
 
 
 @dataclass(frozen=True)
@@ -101,18 +102,18 @@ def pull(
     files = _wanted(repository, info)
     skipped = len(info.siblings or ()) - len(files)
     tell(f"{repository} at {info.sha}: {len(files)} files" + (f", {skipped} others left there" if skipped else ""))
-    fresh = out / f".pull-{repository.owner}--{repository.name}"
+    fresh = out / f".pull-{repository.owner}--{repository.name}-{str(info.sha)[:12]}"
     for file in files:
         tell(f"fetching {file.rfilename}")
         with _spoken(repository):
-            _fetch(repository, str(info.sha), file.rfilename, fresh, token=token, endpoint=endpoint)
+            _fetch(repository, str(info.sha), file, fresh, token=token, endpoint=endpoint)
     try:
         for file in files:
             _check(fresh / file.rfilename, file)
     except BundleRefused:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    shutil.rmtree(fresh / ".cache", ignore_errors=True)
+    shutil.rmtree(fresh / _PARTS, ignore_errors=True)
     if (fresh / MANIFEST).is_file():
         _note(fresh / RUN, {"repository": str(repository), "revision": info.sha})
         return placed(fresh, out, overwrite=overwrite)
@@ -151,18 +152,37 @@ def _wanted(repository: Repository, info: ModelInfo) -> list[RepoSibling]:
     return [found[name] for name in sorted(names)]
 
 
-def _fetch(repository: Repository, commit: str, name: str, folder: Path, *, token: str | None, endpoint: str) -> None:
-    from huggingface_hub import hf_hub_download
+def _fetch(
+    repository: Repository, commit: str, file: RepoSibling, folder: Path, *, token: str | None, endpoint: str
+) -> None:
+    """Let ``folder`` hold a file of a commit; what an earlier call got of it is gone on from.
 
-    hf_hub_download(
-        str(repository),
-        name,
-        revision=commit,
-        local_dir=folder,
-        token=token or False,
-        endpoint=endpoint,
-        etag_timeout=_SECONDS,
-    )
+    The library's own `hf_hub_download` begins each file anew in each call.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    place, part = folder / file.rfilename, folder / _PARTS / str(file.blob_id)
+    if place.is_file():
+        return
+    part.parent.mkdir(parents=True, exist_ok=True)
+    url = hf_hub_url(str(repository), file.rfilename, revision=commit, endpoint=endpoint)
+    found = get_hf_file_metadata(url, token=token or False, timeout=_SECONDS, endpoint=endpoint)
+    is_hub = urlsplit(found.location).netloc == urlsplit(url).netloc  # else a store, by a signed address
+    known = part.stat().st_size if part.is_file() else 0
+    known = known if found.size is not None and known <= found.size else 0
+    with part.open("r+b" if known else "wb") as content:
+        content.seek(known)
+        http_get(
+            found.location,
+            content,
+            resume_size=known,
+            headers=build_hf_headers(token=(token if is_hub else None) or False),
+            expected_size=found.size,
+            displayed_filename=file.rfilename,
+        )
+    part.rename(place)
 
 
 def _check(path: Path, file: RepoSibling) -> None:
@@ -200,10 +220,11 @@ def _spoken(repository: Repository) -> Iterator[None]:
         raise Forbidden(f"{where} is gated: ask for access on its page, then set HF_TOKEN") from None
     except errors.HfHubHTTPError as error:
         raise _refused(error, where) from None
-    except errors.LocalEntryNotFoundError as error:
-        raise Unavailable(f"the hub does not answer for {where}: {_first_line(error.__cause__ or error)}") from None
     except (httpx2.HTTPError, OSError) as error:
-        told = f"the hub does not answer for {where}: {_first_line(error)}"
+        cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
+        if isinstance(cause, errors.HfHubHTTPError):
+            raise _refused(cause, where) from None
+        told = f"the hub does not answer for {where}: {_first_line(cause or error)}"
         raise Unavailable(f"{told}; what has come stays, run the command again to go on") from None
 
 

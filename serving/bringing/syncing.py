@@ -270,7 +270,7 @@ class _Web(_Source):
             at = known if _goes_on(answer, known) else 0
             with part.open("r+b" if at else "wb") as file:
                 file.seek(at)
-                for chunk in answer.iter_bytes(_CHUNK):
+                for chunk in answer.iter_raw():  # as it comes: what waits for more would be lost with the connection
                     file.write(chunk)
                     if file.tell() > _LARGEST:
                         raise InvalidInput("manifest", f"{address} is longer than {_LARGEST} bytes")

@@ -1,0 +1,204 @@
+"""A text classifier of FinBERT's layout: imported, exported, and the same logits as `transformers` for any text."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from classifiers import permuted, write_classifier
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from fusiontrade.errors import BundleRefused, InvalidInput
+from serving.bringing.classifier import import_classifier
+from serving.bundle import write_manifest
+from serving.sentiment.scorer import Classifier, load_classifier
+
+LABELS = ("positive", "negative", "neutral")
+TEXTS = [
+    "Shares fell sharply after the report",
+    "Profit ROSE, outlook raises: company up 2.5 %",
+    "the meeting on Thursday",
+    "up",
+    "Überraschung – 利益 🚀 zzz",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_classifier(tmp_path_factory.mktemp("hub") / "finbert")
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return import_classifier(folder, tmp_path_factory.mktemp("bundles"), repository="Owner/finbert", revision="main")
+
+
+@pytest.fixture(scope="module")
+def classifier(bundle: Path) -> Classifier:
+    return load_classifier(bundle)
+
+
+def of_transformers(folder: Path, texts: list[str]) -> np.ndarray:
+    """Return (n, 3) logits of each text alone, as a user of the library would get them."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        return np.concatenate(
+            [
+                network(**tokenizer(text, return_tensors="pt", truncation=True, max_length=64)).logits.numpy()
+                for text in texts
+            ]
+        )
+
+
+def test_logits_are_those_of_transformers(folder: Path, classifier: Classifier) -> None:
+    wanted = of_transformers(folder, TEXTS)
+    assert np.ptp(wanted, axis=0).max() > 0.05
+    rows = [encoding.ids for encoding in classifier.tokenizer.encode_batch(TEXTS)]
+    np.testing.assert_allclose(classifier.logits(rows), wanted, atol=1e-4)
+
+
+def test_scores_are_the_softmax_by_name_and_positive_less_negative(folder: Path, classifier: Classifier) -> None:
+    wanted = torch.softmax(torch.from_numpy(of_transformers(folder, TEXTS)), dim=1).numpy()
+    for score, (positive, negative, neutral) in zip(classifier.scores(TEXTS), wanted.tolist(), strict=True):
+        assert score.error is None
+        assert score.positive == pytest.approx(positive, abs=1e-5)
+        assert score.negative == pytest.approx(negative, abs=1e-5)
+        assert score.neutral == pytest.approx(neutral, abs=1e-5)
+        assert score.score == pytest.approx(positive - negative, abs=1e-5)
+        assert not score.truncated
+
+
+def test_labels_in_another_order_are_mapped_by_name(folder: Path, classifier: Classifier, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "other")
+    permuted(tmp_path / "other", (2, 0, 1), ("Positive", "NEGATIVE", "neutral"))
+    other = load_classifier(import_classifier(tmp_path / "other", tmp_path / "out"))
+    assert other.card.labels == ("neutral", "positive", "negative")
+    for one, two in zip(classifier.scores(TEXTS), other.scores(TEXTS), strict=True):
+        assert two.positive == pytest.approx(one.positive, abs=1e-5)
+        assert two.score == pytest.approx(one.score, abs=1e-5)
+
+
+def test_a_text_is_scored_the_same_whatever_rides_with_it(classifier: Classifier) -> None:
+    many = [" ".join(TEXTS[: 1 + place % 4]) for place in range(70)]
+    together = classifier.scores(many)
+    for place in (0, 3, 33, 69):
+        alone = classifier.scores([many[place]])[0]
+        assert together[place].score == pytest.approx(alone.score, abs=1e-5)
+
+
+def test_a_text_beyond_the_tokens_is_cut_and_said_to_be(folder: Path, classifier: Classifier) -> None:
+    long = "profit rose sharply " * 400
+    score = classifier.scores([long])[0]
+    assert score.truncated
+    wanted = torch.softmax(torch.from_numpy(of_transformers(folder, [long])), dim=1)[0]
+    assert score.score == pytest.approx(float(wanted[0] - wanted[1]), abs=1e-5)
+    assert classifier.card.tokens == 64
+
+
+def test_what_cannot_be_scored_is_an_error_of_its_own(classifier: Classifier) -> None:
+    scores = classifier.scores(["", "up", " \n\t "])
+    assert [score.error and score.error.code for score in scores] == ["empty", None, "empty"]
+    assert scores[0].score is None
+    assert classifier.scores([]) == []
+
+    class Failing:
+        def __init__(self, session: object) -> None:
+            self.session = session
+
+        def run(self, outputs: list[str], inputs: dict[str, np.ndarray]) -> object:
+            if (inputs["input_ids"] == 1).any():  # an unknown word
+                raise RuntimeError("no such place")
+            return self.session.run(outputs, inputs)  # type: ignore[attr-defined]
+
+    failing = Classifier(classifier.folder, classifier.card, classifier.tokenizer, Failing(classifier.session))
+    broken = failing.scores(["up", "利益", "down"])
+    assert [score.error and score.error.code for score in broken] == [None, "model_failed", None]
+    assert broken[0].score == pytest.approx(classifier.scores(["up"])[0].score, abs=1e-6)
+
+
+def test_the_same_folder_gives_the_same_manifest(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    again = import_classifier(folder, tmp_path, repository="Owner/finbert", revision="main")
+    assert (again / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
+    card = json.loads((bundle / "model.json").read_text())
+    assert card["source"]["repository"] == "Owner/finbert"
+    assert set(card["source"]["files"]) == {"config.json", "model.safetensors", "vocab.txt"}
+    assert json.loads((bundle / "report.json").read_text())["agreement"]["largest_difference"] <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (("LABEL_0", "LABEL_1", "LABEL_2"), "has the labels 'LABEL_0', 'LABEL_1', 'LABEL_2'; a scorer of moods needs"),
+        (("positive", "negative"), "needs exactly positive, negative, neutral"),
+        (("bullish", "bearish", "neutral"), "'bullish'"),
+    ],
+)
+def test_other_labels_are_refused_with_the_reason(tmp_path: Path, labels: tuple[str, ...], told: str) -> None:
+    folder = write_classifier(tmp_path / "other", labels)
+    with pytest.raises(InvalidInput, match=told):
+        import_classifier(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"classifier.bias": None}, r"lacks the tensor classifier\.bias"),
+        ({"bert.encoder.layer.2.output.dense.bias": torch.ones(24)}, r"holds the tensor bert\.encoder\.layer\.2"),
+        ({"classifier.weight": torch.ones(4, 24)}, r"classifier\.weight is \(4, 24\), this network needs \(3, 24\)"),
+    ],
+)
+def test_a_tensor_that_is_missing_extra_or_of_another_shape_is_refused_by_name(
+    folder: Path, tmp_path: Path, change: dict[str, torch.Tensor | None], told: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "changed")
+    place = tmp_path / "changed" / "model.safetensors"
+    held: dict[str, torch.Tensor | None] = {**load_file(place), **change}
+    save_file({name: value for name, value in held.items() if value is not None}, place, metadata={"format": "pt"})
+    with pytest.raises(InvalidInput, match=told):
+        import_classifier(tmp_path / "changed", tmp_path / "out")
+
+
+def test_pickles_strange_families_and_missing_tokenizers_are_refused(folder: Path, tmp_path: Path) -> None:
+    pickled = tmp_path / "pickled"
+    shutil.copytree(folder, pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    with pytest.raises(
+        InvalidInput, match=r"pytorch_model\.bin is a pickle, which is never opened here: take a revision"
+    ):
+        import_classifier(pickled, tmp_path / "out")
+    strange = tmp_path / "strange"
+    shutil.copytree(folder, strange)
+    config = json.loads((strange / "config.json").read_text())
+    (strange / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
+    with pytest.raises(InvalidInput, match="model_type 'gpt2'; known are bert"):
+        import_classifier(strange, tmp_path / "out")
+    (strange / "config.json").write_text(json.dumps(config))
+    (strange / "vocab.txt").unlink()
+    with pytest.raises(InvalidInput, match=r"holds neither tokenizer\.json nor vocab\.txt"):
+        import_classifier(strange, tmp_path / "out")
+
+
+def test_a_vocabulary_beyond_the_classifiers_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "larger")
+    vocabulary = tmp_path / "larger" / "vocab.txt"
+    words = vocabulary.read_text().split()
+    vocabulary.write_text("\n".join([*(word for word in words if word != "shares"), "x1", "x2", "shares"]) + "\n")
+    with pytest.raises(InvalidInput, match="gives tokens beyond the"):
+        import_classifier(tmp_path / "larger", tmp_path / "out")
+
+
+def test_a_bundle_that_was_changed_is_refused(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "finbert")
+    (tmp_path / "finbert" / "tokenizer.json").write_text("{}")
+    with pytest.raises(BundleRefused, match=r"tokenizer\.json has sha256"):
+        load_classifier(tmp_path / "finbert")
+    write_manifest(tmp_path / "finbert")
+    with pytest.raises(BundleRefused, match="its content is version"):
+        load_classifier(tmp_path / "finbert")

@@ -1,0 +1,101 @@
+"""``fusiontrade models`` as a person runs it: folders to stdout, the rest to stderr, and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from classifiers import write_classifier
+from loopback import Manners, serving
+from tiny_bundles import build_bundle
+from typer.testing import CliRunner
+
+from serving.bringing.command import app
+from serving.kronos.network import DecoderConfig, KronosDecoder, KronosTokenizer, TokenizerConfig, write_checkpoint
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRunner]:
+    for name in ("HF_TOKEN", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    yield CliRunner()
+
+
+def test_a_kronos_checkpoint_becomes_a_bundle(runner: CliRunner, tmp_path: Path) -> None:
+    tokenizer = KronosTokenizer(
+        TokenizerConfig(d_model=8, n_heads=2, ff_dim=8, n_enc_layers=2, n_dec_layers=1, s1_bits=2, s2_bits=2)
+    )
+    decoder = KronosDecoder(DecoderConfig(s1_bits=2, s2_bits=2, n_layers=1, d_model=8, n_heads=2, ff_dim=8))
+    write_checkpoint(tokenizer, tmp_path / "in" / "tokenizer")
+    write_checkpoint(decoder, tmp_path / "in" / "model")
+    out = tmp_path / "out"
+    given = ["import-kronos", str(tmp_path / "in"), "--out", str(out), "--bars", "8", "--from", "Owner/Kronos@v1"]
+    result = runner.invoke(app, given)
+    assert (result.exit_code, result.stdout.strip()) == (0, str(out / "kronos"))
+    assert "ONNX Runtime differs from torch by" in result.stderr
+    source = json.loads((out / "kronos" / "model.json").read_text())["source"]
+    assert (source["repository"], source["revision"]) == ("Owner/Kronos", "v1")
+    (tmp_path / "in" / "model" / "model.safetensors").unlink()
+    result = runner.invoke(app, given)
+    assert result.exit_code == 2
+    assert "model/model.safetensors cannot be read" in result.stderr
+
+
+def test_a_classifier_becomes_a_bundle_or_is_refused(runner: CliRunner, tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path / "in")
+    result = runner.invoke(app, ["import-finbert", str(folder), "--out", str(tmp_path / "out"), "--name", "mine"])
+    assert (result.exit_code, result.stdout.strip()) == (0, str(tmp_path / "out" / "mine"))
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "good", "1": "bad", "2": "neutral"}
+    (folder / "config.json").write_text(json.dumps(config))
+    result = runner.invoke(app, ["import-finbert", str(folder), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "'good', 'bad', 'neutral'; a scorer of moods needs" in result.stderr
+
+
+def test_a_bundle_is_pulled_from_the_hub_of_the_environment(
+    runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_bundle(tmp_path, "lstm", "1h")
+    with serving(tmp_path / "lstm-1h", Manners(token="hf_secret"), repository="Owner/name") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url + "/")
+        result = runner.invoke(app, ["pull", "Owner/name", "--out", str(tmp_path / "out")])
+        assert result.exit_code == 3
+        assert "set HF_TOKEN" in result.stderr
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        result = runner.invoke(app, ["pull", "Owner/name@main", "--out", str(tmp_path / "out")])
+        assert (result.exit_code, result.stdout.strip()) == (0, str(tmp_path / "out" / "lstm-1h"))
+        assert "hf_secret" not in result.stdout + result.stderr
+        result = runner.invoke(app, ["pull", "Owner/other", "--out", str(tmp_path / "out")])
+        assert result.exit_code == 4
+    assert runner.invoke(app, ["pull", "Owner/name", "--out", str(tmp_path / "out")]).exit_code == 5
+    assert runner.invoke(app, ["pull", "nonsense", "--out", str(tmp_path / "out")]).exit_code == 2
+
+
+def test_what_manifest_prints_is_what_sync_takes(runner: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    build_bundle(tmp_path / "bucket", "lstm", "1h")
+    result = runner.invoke(app, ["manifest", str(tmp_path / "bucket")])
+    assert result.exit_code == 0
+    (tmp_path / "bucket" / "bundles.json").write_text(result.stdout)
+    given = ["sync", str(tmp_path / "bucket" / "bundles.json"), "--out", str(tmp_path / "out")]
+    for told in ("fetching lstm-1h", "lstm-1h is here already"):
+        result = runner.invoke(app, given)
+        assert (result.exit_code, result.stdout.strip()) == (0, str(tmp_path / "out" / "lstm-1h"))
+        assert told in result.stderr
+    (tmp_path / "out" / "lstm-1h" / "report.json").write_text("{}")
+    result = runner.invoke(app, given)
+    assert result.exit_code == 1
+    assert "--overwrite" in result.stderr
+    assert runner.invoke(app, [*given, "--overwrite"]).exit_code == 0
+
+
+def test_a_library_that_is_not_here_is_said(runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "serving.bringing.kronos", None)
+    result = runner.invoke(app, ["import-kronos", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 5
+    assert "is not installed here: use an environment" in result.stderr
+    assert os.listdir(tmp_path) == []
