@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +16,10 @@ from serving.kronos.network import DecoderConfig, KronosDecoder, KronosTokenizer
 
 
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRunner]:
+def runner(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     for name in ("HF_TOKEN", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
-    yield CliRunner()
+    return CliRunner()
 
 
 def test_a_kronos_checkpoint_becomes_a_bundle(runner: CliRunner, tmp_path: Path) -> None:
@@ -71,6 +69,7 @@ def test_a_bundle_is_pulled_from_the_hub_of_the_environment(
         assert "hf_secret" not in result.stdout + result.stderr
         result = runner.invoke(app, ["pull", "Owner/other", "--out", str(tmp_path / "out")])
         assert result.exit_code == 4
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert runner.invoke(app, ["pull", "Owner/name", "--out", str(tmp_path / "out")]).exit_code == 5
     assert runner.invoke(app, ["pull", "nonsense", "--out", str(tmp_path / "out")]).exit_code == 2
 
@@ -98,4 +97,4 @@ def test_a_library_that_is_not_here_is_said(runner: CliRunner, tmp_path: Path, m
     result = runner.invoke(app, ["import-kronos", str(tmp_path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 5
     assert "is not installed here: use an environment" in result.stderr
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
