@@ -1,0 +1,237 @@
+"""The daily models from tables of daily bars to a bundle that serves; tiny sizes, invented stocks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fusiontrade.errors import BundleRefused, InvalidInput
+from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.timeframes import Timeframe
+from serving.bundle import kind_of
+from serving.engine import folders_of
+from serving.models import stockformer, tft
+from serving.models.veto import VetoConfig
+from serving.swing import SwingBundle, load_swing
+from serving.training.config import TrainingConfig
+from serving.training.swing import DailySeries, SwingConfig, read_daily, train_swing
+from serving.training.swing.config import PURGE_SESSIONS
+from serving.training.swing.daily import returns_ahead
+from serving.training.swing.pipeline import _MODELS
+from serving.training.swing.table import SwingSlices, SwingTable, scores_of, split, table_of
+
+DAY = 86_400_000
+BARS, STOCKS = 900, 5
+CONFIG = SwingConfig(
+    fitting=TrainingConfig(batch=64, epochs=1, averaging=0.9),
+    trees=VetoConfig(rounds=5, patience=5, fewest=10, leaves=4),
+    judged_from="2023-05-01T00:00:00Z",
+    stride=2,
+    judged_stride=2,
+    fewest=3,
+)
+TINY = {
+    "stockformer": stockformer.StockformerConfig(
+        patch=40, width=8, layers=1, attention_heads=2, feed_forward=8, dense=8
+    ),
+    "tft": tft.TftConfig(step=40, width=8, attention_heads=2),
+}
+
+
+def stock(symbol: str, seed: int, universe: str = "invented", bars: int = BARS) -> DailySeries:
+    """A random walk of daily closes from 2021-01-01 on."""
+    random = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(random.normal(0, 0.015, bars)))
+    opened = np.concatenate(([100.0], close[:-1])) * (1 + random.normal(0, 0.002, bars))
+    high, low = np.maximum(opened, close) * 1.004, np.minimum(opened, close) * 0.996
+    time = 1_609_459_200_000 + DAY * np.arange(bars, dtype=np.int64)
+    frame = CandleFrame(symbol, Timeframe.D1, time, opened, high, low, close, random.lognormal(10, 0.3, bars))
+    return DailySeries(universe, frame.checked(), np.ones(bars), np.zeros(bars, np.bool_))
+
+
+@pytest.fixture(scope="module")
+def series() -> list[DailySeries]:
+    return [stock(f"S{number}", number) for number in range(STOCKS)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_networks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, sizes in TINY.items():
+            patch.setitem(_MODELS, name, (_MODELS[name][0], {"small": sizes}))
+        yield
+
+
+@pytest.fixture(scope="module")
+def table(series: list[DailySeries]) -> SwingTable:
+    return table_of(series, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def slices(table: SwingTable, series: list[DailySeries]) -> SwingSlices:
+    return split(table, series, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def folder(series: list[DailySeries], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_swing(series, CONFIG, tmp_path_factory.mktemp("swing"))
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path) -> SwingBundle:
+    return load_swing(folder)
+
+
+def test_returns_begin_at_the_next_open_and_end_with_the_session(series: list[DailySeries]) -> None:
+    one = series[0]
+    found, frame = returns_ahead(one), one.frame
+    for place, days in enumerate((3, 5, 10)):
+        assert found[700, place] == pytest.approx(frame.close[700 + days] / frame.open[701] - 1)
+        assert np.isnan(found[BARS - days :, place]).all()
+        assert np.isfinite(found[: BARS - days, place]).all()
+
+
+def test_dividends_count_and_a_flagged_day_is_no_return(series: list[DailySeries]) -> None:
+    jumps = np.zeros(BARS, np.bool_)
+    jumps[704] = True
+    factor = np.where(np.arange(BARS) < 702, 0.9, 1.0)
+    found = returns_ahead(replace(series[0], jumps=jumps, factor=factor))
+    frame = series[0].frame
+    assert found[700, 0] == pytest.approx(frame.close[703] / (0.9 * frame.open[701]) - 1)
+    assert np.isnan(found[701:704, 0]).all()
+    assert np.isfinite(found[704, 0])
+    assert np.isnan(found[699:704, 1]).all()
+    assert np.isfinite(found[[698, 704], 1]).all()
+
+
+def test_scores_are_normal_ranks_of_the_day_alone() -> None:
+    returns = np.array([[0.1], [-0.2], [0.0], [5.0], [4.0], [6.0]])
+    found = scores_of(returns, np.array([0, 0, 0, 1, 1, 1]))
+    assert found[:, 0] == pytest.approx([0.9674, -0.9674, 0, 0, -0.9674, 0.9674], abs=1e-4)
+
+
+def test_a_row_knows_no_later_bar(series: list[DailySeries], table: SwingTable) -> None:
+    cut = 780
+    early = slice(0, cut)
+    short = [
+        replace(one, frame=one.frame.rows(early), factor=one.factor[early], jumps=one.jumps[early]) for one in series
+    ]
+    before = table_of(short, CONFIG)
+    known = np.isin(table.day, before.day)
+    assert len(before.day) == known.sum() > 0
+    for name in ("prices", "context", "returns", "score"):
+        assert np.array_equal(getattr(before, name), getattr(table, name)[known]), name
+
+
+def test_slices_follow_each_other_with_a_purge_between(table: SwingTable, slices: SwingSlices) -> None:
+    parts = [slices.train, slices.validation, slices.stack, slices.calibration, slices.test]
+    for before, after in pairwise(parts):
+        gap = table.session[after].min() - table.session[before].max()
+        assert gap > PURGE_SESSIONS
+    assert table.day[slices.test].min() >= slices.cuts[-1] > table.day[slices.calibration].max()
+
+
+def test_the_same_series_give_the_same_manifest(series: list[DailySeries], folder: Path, tmp_path: Path) -> None:
+    again = train_swing(series, CONFIG, tmp_path)
+    assert (again / "manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
+    names = {"model.json", "model.onnx", "tft.onnx", "veto.onnx", "veto.txt", "report.json"}
+    weights = {"stockformer.safetensors", "tft.safetensors"}
+    assert set(json.loads((folder / "manifest.json").read_text())["files"]) == names | weights
+    assert not (tmp_path / ".checkpoints").exists()
+
+
+def test_the_bundle_answers_each_symbol_and_one_failure_is_its_own(
+    bundle: SwingBundle, series: list[DailySeries]
+) -> None:
+    frames = {one.symbol: one.frame for one in series}
+    told = bundle.answer({**frames, "YOUNG": stock("YOUNG", 9, bars=300).frame})
+    assert list(told.forecasts) == list(frames)
+    assert list(told.failures) == ["YOUNG"]
+    assert "300" in told.failures["YOUNG"]
+    for symbol, one in told.forecasts.items():
+        alone = bundle.answer({symbol: frames[symbol]}).forecasts[symbol]
+        assert alone.returns == pytest.approx(one.returns, abs=1e-6)
+        assert one.bar_close == frames[symbol].close_time[-1]
+        assert all(low < middle < high for low, middle, high in zip(one.p10, one.p50, one.p90, strict=True))
+        assert sum(one.attention) == pytest.approx(1, abs=1e-5)
+        mean = [(first + second) / 2 for first, second in zip(one.stockformer, one.tft, strict=True)]
+        parts = zip(one.stockformer, one.tft, mean, strict=True)
+        wanted = [0.35 * first + 0.30 * second + 0.35 * both for first, second, both in parts]
+        assert one.returns == pytest.approx(wanted, abs=1e-12)
+        assert (one.signal == "HOLD") == (one.confidence == 0.0)
+        assert one.signal == "HOLD" or one.confidence >= bundle.card.threshold
+
+
+def test_what_is_served_is_what_was_judged(bundle: SwingBundle, series: list[DailySeries], table: SwingTable) -> None:
+    newest = np.flatnonzero(table.day == table.day.max())
+    cut = {one.symbol: one.frame.finished_by(int(table.day.max())) for one in series}
+    returns, veto = bundle.run(table.prices[newest], table.embedding[newest], table.context[newest])
+    told = bundle.answer(cut).forecasts
+    for row, place in enumerate(table.stock[newest]):
+        one = told[table.stocks[place]]
+        assert one.returns == pytest.approx(tuple(returns.ensemble[row]), abs=1e-6)
+        assert one.veto == pytest.approx(veto[row], abs=1e-4)
+
+
+def test_noise_is_told_as_noise(folder: Path, bundle: SwingBundle) -> None:
+    report = json.loads((folder / "report.json").read_text())
+    of_universe = report["figures"]["by_universe"]["invented"]
+    skill = of_universe["rank_ic"]["ensemble"]["3d"]
+    assert skill["low"] < skill["mean"] < skill["high"]
+    assert {"stockformer", "tft", "equal_weights", "baseline_context_trees"} <= set(of_universe["rank_ic"])
+    assert bundle.card.metrics["rank_ic_invented_3d"].value == skill["mean"]
+    t = report["before_judging"]["invented"][0]["t"]
+    assert bundle.card.universes["invented"].abstains == (t < 1.645)
+
+
+def test_an_encoder_that_the_bundle_never_saw_is_refused(bundle: SwingBundle) -> None:
+    class Other:
+        class card:  # as the protocol calls it
+            model_id, version, sequence = "kronos-other", "abc", 120
+
+    with pytest.raises(BundleRefused, match="encoder None, this is kronos-other@abc"):
+        bundle.answer({}, Other())  # type: ignore[arg-type]
+
+
+def test_the_intraday_engine_passes_a_swing_bundle_over(folder: Path) -> None:
+    assert kind_of(folder) == "swing"
+    assert folders_of(folder.parent) == []
+
+
+def test_tables_are_read_with_their_adjustments_and_flags(tmp_path: Path) -> None:
+    one = stock("AAA", 3, bars=20).frame
+    columns = {name: getattr(one, name) for name in ("open", "high", "low", "close", "volume")}
+    columns |= {"timestamp": one.time.astype("datetime64[ms]"), "symbol": ["AAA"] * 20, "adj_close": one.close / 2}
+    columns |= {"jump_flag": np.arange(20) == 7}
+    pq.write_table(pa.table(columns), tmp_path / "few_1d.parquet")
+    (tmp_path / "instruments.toml").write_text('[[tables]]\npath = "few_1d.parquet"\ntimeframe = "1d"\nsuffix = ".X"\n')
+    (found,) = read_daily(tmp_path)
+    assert (found.symbol, found.universe) == ("AAA.X", "few")
+    assert np.array_equal(found.frame.close, one.close)
+    assert found.factor == pytest.approx(np.full(20, 0.5))
+    assert np.flatnonzero(found.jumps).tolist() == [7]
+    with pytest.raises(InvalidInput, match="no daily table of other"):
+        read_daily(tmp_path, ("other",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "preset", "least", "most"),
+    [
+        (stockformer, "full", 7.5e6, 8.5e6),
+        (tft, "full", 5.5e6, 6.5e6),
+        (stockformer, "small", 0, 1e6),
+        (tft, "small", 0, 1e6),
+    ],
+)
+def test_presets_have_the_published_sizes(kind: object, preset: str, least: float, most: float) -> None:
+    made = stockformer.StockformerModel if kind is stockformer else tft.TftModel
+    count = sum(one.numel() for one in made(kind.PRESETS[preset]).parameters())  # type: ignore[attr-defined]
+    assert least < count < most
