@@ -26,6 +26,8 @@ PURE = {
     "fusiontrade.trading.account",
     "fusiontrade.trading.costs",
     "fusiontrade.trading.outcomes",
+    "fusiontrade.trading.performance",
+    "fusiontrade.trading.reports",
     "fusiontrade.trading.simulation",
 }
 HARMLESS = {

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusiontrade.market.candles import Floats
+from fusiontrade.trading.performance import SESSIONS_A_YEAR
 from serving.evaluation.significance import long_run_variance
 
-__all__ = ["FEWEST", "SESSIONS_A_YEAR", "MeanTest", "mean_test", "rank_correlations"]
+__all__ = ["FEWEST", "MeanTest", "mean_test", "rank_correlations"]
 
 FEWEST = 10
 """Symbols a session needs to be ranked."""
-SESSIONS_A_YEAR = 252
 
 
 @dataclass(frozen=True, slots=True)

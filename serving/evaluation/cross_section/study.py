@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from fusiontrade.market.candles import CandleFrame, Floats
+from fusiontrade.trading.performance import deflated_sharpe, performance, sharpe
 from serving.evaluation.cross_section.overfitting import overfitting
 from serving.evaluation.cross_section.panel import Panel
-from serving.evaluation.cross_section.performance import deflated_sharpe, performance, sharpe
 from serving.evaluation.cross_section.portfolios import Deciles, deciles
 from serving.evaluation.cross_section.ranks import FEWEST, mean_test, rank_correlations
 from serving.evaluation.study.report import finite

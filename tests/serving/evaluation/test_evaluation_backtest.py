@@ -10,6 +10,7 @@ from training_data import candles
 
 from fusiontrade.trading.account import Order
 from fusiontrade.trading.costs import STANDARD, Costs
+from fusiontrade.trading.reports import planned
 from fusiontrade.trading.simulation import Moment
 from serving.evaluation.backtest import backtest, costs_of, entries_of
 
@@ -77,3 +78,14 @@ def test_a_backtest_without_trades_or_bars_says_so() -> None:
     assert idle["performance"]["sharpe"] is None
     with pytest.raises(ValueError, match="needs bars"):
         backtest([FRAMES[0].tail(0)], lambda _: ())
+
+
+def test_orders_that_were_made_before_are_traded_as_if_they_were_decided_now(found: dict) -> None:
+    made: dict[int, list[Order]] = {}
+
+    def remembering(moment: Moment) -> list[Order]:
+        made[moment.at] = every_tenth(moment)
+        return made[moment.at]
+
+    backtest(FRAMES, remembering, capital=10_000.0)
+    assert backtest(FRAMES, planned(made), capital=10_000.0, trials=12) == found

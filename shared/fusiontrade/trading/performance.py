@@ -1,20 +1,21 @@
 """What a series of returns was worth, and how much of its Sharpe ratio is left when one counts the attempts.
 
-Returns are fractions of one period each. Nothing here knows where they come from.
+Returns are fractions of one period each; what is no number is left out. Pure: numpy and the standard library alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fusiontrade.market.candles import Floats
 from fusiontrade.trading.simulation import drawdowns
-from serving.evaluation.cross_section.ranks import SESSIONS_A_YEAR
 
 __all__ = [
+    "SESSIONS_A_YEAR",
     "Deflated",
     "deflated_sharpe",
     "expected_largest_sharpe",
@@ -26,7 +27,11 @@ __all__ = [
     "sortino",
 ]
 
+SESSIONS_A_YEAR = 252
+"""Trading days."""
+
 _EULER = 0.5772156649015329
+_NORMAL = NormalDist()
 
 
 def sharpe(returns: ArrayLike, periods: float = SESSIONS_A_YEAR) -> float:
@@ -103,12 +108,10 @@ def probabilistic_sharpe(ratio: float, benchmark: float, n: int, skewness: float
     Φ((SR - SR*) √(n - 1) / √(1 - γ₃ SR + (γ₄ - 1)/4 SR²)) (Bailey and López de Prado, 2012, eq. 7); both ratios are of
     one period, ``kurtosis`` is 3 for normal returns.
     """
-    from scipy.special import ndtr  # type: ignore[import-untyped]
-
     spread = 1.0 - skewness * ratio + (kurtosis - 1.0) / 4.0 * ratio**2
     if n < 2 or spread <= 0.0:
         return float("nan")
-    return float(ndtr((ratio - benchmark) * np.sqrt(n - 1) / np.sqrt(spread)))
+    return _NORMAL.cdf(float((ratio - benchmark) * np.sqrt(n - 1) / np.sqrt(spread)))
 
 
 def expected_largest_sharpe(trials: int, variance: float) -> float:
@@ -117,13 +120,11 @@ def expected_largest_sharpe(trials: int, variance: float) -> float:
     √V ((1 - γ) Φ⁻¹(1 - 1/N) + γ Φ⁻¹(1 - 1/(N e))), γ Euler's constant (Bailey and López de Prado, 2014, eq. 1); 0 of a
     single attempt. ``variance`` is that of the attempts' ratios, in the same unit squared.
     """
-    from scipy.special import ndtri
-
     if trials < 1:
         raise ValueError(f"trials must be counted, at least 1, got {trials}")
     if trials == 1:
         return 0.0
-    first, second = ndtri(1.0 - 1.0 / trials), ndtri(1.0 - 1.0 / (trials * np.e))
+    first, second = (_NORMAL.inv_cdf(1.0 - 1.0 / count) for count in (trials, trials * np.e))
     return float(np.sqrt(variance) * ((1.0 - _EULER) * first + _EULER * second))
 
 
