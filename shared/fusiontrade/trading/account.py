@@ -20,6 +20,9 @@ from fusiontrade.trading.costs import Costs
 __all__ = ["Account", "Fill", "Leave", "Order", "Position", "Reason", "Refused", "Trade", "at_open", "within"]
 
 
+_PATIENCE_MS = 7 * 86_400_000  # longer than any holiday: a bar after that tells of a suspension
+
+
 class Reason(StrEnum):
     """Why a position was left."""
 
@@ -208,7 +211,7 @@ class Account:
         return sum(abs(one.quantity) * self.last[one.symbol] for one in self.positions.values())
 
     def place(self, order: Order | Leave, at: int) -> None:
-        """Take an order that was decided at ``at``; it waits for the first bar that opens then or later."""
+        """Take an order that was decided at ``at``; it waits for the first bar that opens then or later, for a week."""
         if isinstance(order, Leave):
             self.leaving[order.symbol] = at
         elif order.symbol in self.waiting:
@@ -230,7 +233,10 @@ class Account:
         order, equity, at = self.waiting.get(symbol, (None, 0.0, 0))
         if order is not None and bar.opened_at >= at:
             del self.waiting[symbol]
-            self._enter(order, equity, bar, entries=entries)
+            if bar.opened_at - at > _PATIENCE_MS:
+                self.refused.append(Refused(symbol, bar.opened_at, "no bar came for a week after the decision"))
+            else:
+                self._enter(order, equity, bar, entries=entries)
 
     def close(self, symbol: str, bar: Bar) -> None:
         """Let the rest of a bar touch levels, and mark the position at its close."""

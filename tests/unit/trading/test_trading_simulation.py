@@ -125,6 +125,14 @@ def test_an_order_waits_for_the_next_bar_of_its_own_symbol() -> None:
     ]
 
 
+def test_an_order_is_dropped_where_no_bar_comes_for_a_week() -> None:
+    for wait, filled in ((8, True), (9, False)):  # decided at the close of day 0, so a week ends on day 8
+        frames = [frame([flat(10)] * 12), frame([flat(5)] * 2, "B", first=wait)]
+        found = simulated(frames, {0: [Order("B", 1, 0.5, hold=1)]})
+        assert bool(found.account.fills) == filled
+        assert [one.told for one in found.refused] == ([] if filled else ["no bar came for a week after the decision"])
+
+
 def test_bars_that_let_nobody_in_drop_the_order_but_not_the_exit() -> None:
     bars = frame([flat(10)] * 4)
     allowed = {"A": np.asarray([True, False, True, False])}
