@@ -39,7 +39,7 @@ def start(kind: str, event: Mapping[str, Any], request_id: str | None) -> dict[s
 
 def turn_keys(event: Mapping[str, Any], request_id: str | None) -> dict[str, Any]:  # noqa: ARG001 - as every task
     """Let the signing keys turn, unless they turned lately."""
-    from fusiontrade.accounts.key_rotation import rotate
+    from fusiontrade.accounts.admission.key_rotation import rotate
     from fusiontrade.cloud.secrets import Secrets
 
     turned = rotate(Secrets(), settings.need("signing_keys_secret_arn"), system_clock)
@@ -48,7 +48,7 @@ def turn_keys(event: Mapping[str, Any], request_id: str | None) -> dict[str, Any
 
 def relay_mails(event: Mapping[str, Any], request_id: str | None) -> dict[str, Any]:  # noqa: ARG001 - as every task
     """Send the mails that are owed and that no request sends any more."""
-    from fusiontrade.accounts.outbox import Outbox
+    from fusiontrade.accounts.by_mail.outbox import Outbox
     from fusiontrade.cloud.queues import Queue
     from fusiontrade.cloud.tables import Table
     from fusiontrade.mails.outbound import Outbound
@@ -57,11 +57,23 @@ def relay_mails(event: Mapping[str, Any], request_id: str | None) -> dict[str, A
     return {"mails": Outbox(Table(settings.need("accounts_table")), outbound, system_clock).relay()}
 
 
+def check_drift(event: Mapping[str, Any], request_id: str | None) -> dict[str, Any]:
+    """Have the day's check of every model's forecasts made; asked for twice, it is made once."""
+    from fusiontrade.cloud.queues import Queue
+    from fusiontrade.registry.drift import ordered
+
+    at = parse_iso(event["scheduled_at"]) if event.get("scheduled_at") else system_clock()
+    order = ordered(at)
+    Queue(settings.need("training_queue_url")).send(order.message(), request_id=request_id)
+    return {"job": order.id}
+
+
 TASKS: Mapping[str, Callable[[Mapping[str, Any], str | None], dict[str, Any]]] = {
     "intraday": partial(start, "intraday"),
     "subscribed": partial(start, "subscribed"),
     "rotate-keys": turn_keys,
     "relay-mails": relay_mails,
+    "drift": check_drift,
 }
 
 

@@ -22,7 +22,17 @@ from pathlib import Path
 from fusiontrade.errors import InvalidInput
 from fusiontrade.settings import Settings, SettingsError
 
-__all__ = ["ROOT", "Options", "PortInUse", "check_ports", "listener_on", "parse", "program_of", "yahoo_answers"]
+__all__ = [
+    "ROOT",
+    "Options",
+    "PortInUse",
+    "check_ports",
+    "free_port",
+    "listener_on",
+    "parse",
+    "program_of",
+    "yahoo_answers",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
@@ -40,6 +50,7 @@ class Options:
     port: int = 2001
     serving_port: int = 8080
     emulator_port: int = 4566
+    training_port: int = 0
     state: str = str(ROOT / ".local")
     bundles: str = str(ROOT / "serving" / "starter")
     concurrency: int = 4
@@ -71,6 +82,11 @@ class Options:
         return self.folder / "log" / "fusiontrade.log"
 
     @property
+    def served(self) -> Path:
+        """What the models' program serves, and how it came there."""
+        return self.folder / "serving"
+
+    @property
     def outbox(self) -> Path:
         """Where mails go: one file each."""
         return self.folder / "outbox"
@@ -84,6 +100,11 @@ class Options:
     def serving_url(self) -> str:
         """Root of the serving program."""
         return f"http://{HOST}:{self.serving_port}"
+
+    @property
+    def training_url(self) -> str:
+        """Root of the trainings' program."""
+        return f"http://{HOST}:{self.training_port}"
 
     @property
     def emulator_url(self) -> str:
@@ -104,6 +125,7 @@ _HELP = {
     "port": "port of the API",
     "serving_port": "port of the models' program",
     "emulator_port": "port of the emulated AWS",
+    "training_port": "port of the trainings' program, 0 for a free one",
     "state": "folder of state, logs and mail",
     "bundles": "folder of model bundles",
     "concurrency": "most processes of one function at once",
@@ -196,6 +218,13 @@ def check_ports(options: Options) -> None:
             taken.append(f"port {number} ({what}) {reason}. Stop it, or {way_out}")
     if taken:
         raise PortInUse("\n".join(taken))
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 def why_not(port: int) -> str | None:

@@ -15,14 +15,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fusiontrade.accounts.passwords import Passwords
-from fusiontrade.accounts.tokens import SigningKeys
+from fusiontrade.accounts.admission.tokens import SigningKeys
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.users import Users, seed_user
 from fusiontrade.clock import system_clock
 from fusiontrade.cloud.session import client
 from fusiontrade.cloud.storage import Storage
 from fusiontrade.cloud.tables import Table
 from fusiontrade.errors import BundleRefused
+from fusiontrade.registry.bundles import Bundles
+from fusiontrade.registry.versions import Registry
 from fusiontrade.settings import Settings
 from infra.local.banner import DEMO_EMAIL, DEMO_PASSWORD
 from infra.local.functions import AWS_VARIABLES
@@ -32,7 +34,7 @@ from infra.local.options import Options
 from infra.local.template import QUEUE, Template
 from serving.bundle import CARD, MANIFEST, load_bundle
 
-__all__ = ["ensure", "upload_bundles"]
+__all__ = ["ensure", "register_served", "upload_bundles"]
 
 NAME = "resources"
 TABLE, BUCKET, SECRET = "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret"
@@ -45,8 +47,17 @@ class ResourceError(Exception):
     """The state on this machine does not fit the template."""
 
 
-def ensure(template: Template, bundles: Path) -> None:
-    """Make everything that the template declares and that is missing, then seed it."""
+def ensure(template: Template, bundles: Path, served: Path | None = None) -> None:
+    """Make everything that the template declares and that is missing, then seed it.
+
+    Parameters
+    ----------
+    bundles
+        Are archived.
+    served
+        What the models' program serves where that is another folder: it is what the registry calls ACTIVE.
+    """
+    served = bundles if served is None else served
     for logical_id in template.of_type(TABLE):
         _ensure_table(template.physical_name(logical_id), template.properties(logical_id))
     for logical_id in template.of_type(BUCKET):
@@ -60,7 +71,11 @@ def ensure(template: Template, bundles: Path) -> None:
     if "AccountsKey" in template.of_type(KEY):
         _ensure_key(template.physical_name("AccountsKey"))
     if "ArtifactsBucket" in template.resources:
-        upload_bundles(Storage(template.physical_name("ArtifactsBucket")), bundles)
+        storage = Storage(template.physical_name("ArtifactsBucket"))
+        upload_bundles(storage, bundles)
+        if "ModelsTable" in template.resources:
+            registry = Registry(Table(template.physical_name("ModelsTable")), system_clock)
+            register_served(registry, Bundles(storage), served, system_clock())
     if "AccountsTable" in template.resources:
         passwords = Passwords.of(Settings.from_environment({"STAGE": "local"}))
         users = Users(Table(template.physical_name("AccountsTable")), passwords, system_clock)
@@ -168,6 +183,22 @@ def upload_bundles(storage: Storage, folder: Path) -> None:
             storage.put(prefix + file.relative_to(bundle).as_posix(), file.read_bytes())
 
 
+def register_served(registry: Registry, archive: Bundles, folder: Path, now: int) -> None:
+    """Register each archived bundle of ``folder`` that may serve, and call it ACTIVE: it is what serves."""
+    active = registry.active()
+    for bundle, card in _bundles(folder):
+        model_id, version = str(card["model_id"]), str(card["version"])
+        if active.get(model_id) == version or not _may_serve(bundle):
+            continue
+        try:
+            taken = archive.take_in(archive.prefix(model_id, version), created_at=now)
+        except BundleRefused as refusal:
+            emit(NOTICE, NAME, f"{model_id} is not registered: {refusal}")
+            continue
+        registry.register(taken)
+        registry.promote(model_id, version)
+
+
 def _bundles(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Give each folder whose card names a model and a version, with the card."""
     for path in sorted(folder.glob(f"*/{CARD}")):
@@ -190,7 +221,7 @@ def main(options: Options) -> int:
     os.environ.pop("AWS_PROFILE", None)
     os.environ.update({**AWS_VARIABLES, **overrides(options)})
     try:
-        ensure(local_template(options), Path(options.bundles))
+        ensure(local_template(options), Path(options.bundles), options.served / "bundles")
     except ResourceError as error:
         emit(NOTICE, NAME, str(error))
         return 1

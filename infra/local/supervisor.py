@@ -1,8 +1,8 @@
 """Starts the parts in order, keeps them running, ends them together.
 
-Always true here: three children, the emulated AWS, the models' program and the gateway (which owns the function
-processes); a child that dies is said, started again and said to be back; one that dies too often ends the whole stack
-with the reason; whatever ends the supervisor, no process stays.
+Always true here: four children, the emulated AWS, the models' program, the trainings' program (which owns the training
+processes) and the gateway (which owns the function processes); a child that dies is said, started again and said to be
+back; one that dies too often ends the whole stack with the reason; whatever ends the supervisor, no process stays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 from infra import environment
 from infra.local.children import Child, Restarts, answers, cause_of
 from infra.local.log import READY, Log, readable
-from infra.local.options import HOST, ROOT, Options, check_ports, yahoo_answers
+from infra.local.options import HOST, ROOT, Options, check_ports, free_port, yahoo_answers
+from infra.local.served import filled
 
 __all__ = ["StackFailure", "Supervisor", "only_one"]
 
@@ -88,6 +89,8 @@ class Supervisor:
             If a part does not start, or dies too often.
         """
         check_ports(self.options)
+        if not self.options.training_port:
+            self.options = dataclasses.replace(self.options, training_port=free_port())
         self._listen_for_signals()
         try:
             if await self._until_stopped(self._start()):
@@ -112,9 +115,9 @@ class Supervisor:
         await self._need(emulator)
         await self._resources()
         self.options = dataclasses.replace(self.options, market_data=await market)
-        gateway = self._gateway()
-        await self._begin(gateway)
-        await asyncio.gather(self._need(serving), self._need(gateway))
+        gateway, trainings = self._gateway(), self._trainings()
+        await asyncio.gather(self._begin(gateway), self._begin(trainings))
+        await asyncio.gather(self._need(serving), self._need(gateway), self._need(trainings))
         self._watchers = [asyncio.create_task(self._watch(child)) for child in self._children]
 
     async def _market(self) -> str:
@@ -185,13 +188,21 @@ class Supervisor:
 
     def _serving(self) -> Child:
         port = self.options.serving_port
-        command = self._python("TERM", "serving.server", "--bundles", self.options.bundles)
+        bundles = filled(self.options.served, Path(self.options.bundles))
+        command = self._python("TERM", "serving.server", "--bundles", str(bundles))
         command += ["--host", HOST, "--port", str(port), "--processes", "1"]
 
         async def is_ready() -> bool:
             return await answers(port, "/ping") is not None
 
-        return Child("serving", command, {}, is_ready, self.log.take)
+        watching = {"SERVING_WATCH_SECONDS": "1", "SERVING_SLOW_SECONDS": "2"}  # a laptop trains beside it
+        return Child("serving", command, watching, is_ready, self.log.take)
+
+    def _trainings(self) -> Child:
+        async def is_ready() -> bool:
+            return await answers(self.options.training_port, "/") is not None
+
+        return Child("training", self._python("TERM", "infra.local.sagemaker"), {}, is_ready, self.log.take)
 
     def _gateway(self) -> Child:
         async def is_ready() -> bool:

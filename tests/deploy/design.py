@@ -8,6 +8,7 @@ WITHOUT_RESOURCE_RIGHTS = {
     ("AlarmKey", "Account"): "a key's policy speaks of the key alone; without the account nobody may change it",
     ("AlarmKey", "Publishers"): "a key's policy speaks of the key alone",
     ("AccountsKey", "Account"): "a key's policy speaks of the key alone; without the account nobody may change it",
+    ("TrainingRole", "RegistryLogin"): "a registry login is for the account",
     ("endpoint.yaml:Role", "RegistryLogin"): "a registry login is for the account",
     ("endpoint.yaml:Role", "Metrics"): "CloudWatch takes metrics by namespace, which the condition names",
 }
@@ -15,6 +16,19 @@ BELOW_ONE_RESOURCE = {
     ("FusionRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
     ("VerifyRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
     ("ForecastWorkerRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
+    ("MlRole", "Reports"): "objects under the prefix bundles/ of one bucket",
+    ("TrainWorkerRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
+    ("TrainWorkerRole", "Trainings"): "objects under the prefix training/ of one bucket",
+    ("TrainWorkerRole", "Bundles"): "objects under the prefix bundles/ of one bucket",
+    ("TrainWorkerRole", "Releases"): "objects under the prefix releases/ of one bucket",
+    ("TrainWorkerRole", "Train"): "training jobs that bear our name",
+    ("TrainWorkerRole", "Configurations"): "the names that CloudFormation and the registry give are not known before",
+    ("TrainWorkerRole", "ModelCopies"): "the names that CloudFormation and the registry give are not known before",
+    ("TrainWorkerRole", "LendServingRole"): "the role of the endpoint, which its nested stack names",
+    ("TrainingRole", "Trainings"): "objects under the prefix training/ of one bucket",
+    ("TrainingRole", "Bundles"): "objects under the prefix bundles/ of one bucket",
+    ("TrainingRole", "JobLogs"): "the log streams of training jobs that bear our name",
+    ("endpoint.yaml:Role", "Releases"): "objects under the prefix releases/ of one bucket",
     ("endpoint.yaml:Role", "Bundles"): "objects under the prefix of the bundles of one bucket",
 }
 
@@ -78,6 +92,7 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "SendChunks": ("ForecastQueue", "SendMessage"),
         "OwedMails": ("AccountsTable", "DeleteItem Query"),
         "SendMails": ("MailQueue", "SendMessage"),
+        "AskForDrift": ("TrainingQueue", "SendMessage"),
         "RotateKeys": ("SigningKeys", "GetSecretValue PutSecretValue UpdateSecretVersionStage"),
         "DeadLetters": ("ScheduleDeadLetters", "SendMessage"),
     },
@@ -96,8 +111,31 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Ml": {
         **CALL_THE_GATE, **DERIVE, **ONCE,
-        "Jobs": ("ModelsTable", "GetItem PutItem"),
+        "Jobs": ("ModelsTable", "GetItem PutItem UpdateItem"),
+        "Registry": ("ModelsTable", "GetItem Query"),
+        "Reports": ("ArtifactsBucket/bundles/*", "GetObject"),
+        "ReportMisses": ("ArtifactsBucket", "ListBucket"),
         "AskForForecasts": ("ForecastQueue", "SendMessage"),
+        "AskForTrainings": ("TrainingQueue", "SendMessage"),
+    },
+    "TrainWorker": {
+        "Turns": ("TrainingQueue", f"{READ} SendMessage"),
+        "Jobs": ("ModelsTable", "GetItem PutItem UpdateItem"),
+        "Registry": ("ModelsTable", "GetItem PutItem Query UpdateItem"),
+        "Journal": ("JournalTable", "Query"),
+        "JournalOfSymbol": ("JournalTable/index/by_symbol", "Query"),
+        "CandleArchive": ("ArtifactsBucket/candles/*", "GetObject PutObject"),
+        "Trainings": ("ArtifactsBucket/training/*", "GetObject PutObject"),
+        "Bundles": ("ArtifactsBucket/bundles/*", "GetObject PutObject"),
+        "Releases": ("ArtifactsBucket/releases/*", "PutObject"),
+        "ObjectNames": ("ArtifactsBucket", "ListBucket"),
+        "Train": ("training-job/fusiontrade-*", "CreateTrainingJob DescribeTrainingJob StopTrainingJob"),
+        "LendTrainingRole": ("TrainingRole", "PassRole"),
+        "Models": ("endpoint/${EndpointName}", "InvokeEndpoint"),
+        "Exchange": ("endpoint/${EndpointName}", "DescribeEndpoint UpdateEndpoint"),
+        "Configurations": ("endpoint-config/*", "CreateEndpointConfig DescribeEndpointConfig UpdateEndpoint"),
+        "ModelCopies": ("model/*", "CreateModel DescribeModel"),
+        "LendServingRole": ("StackName}-Endpoint-*", "PassRole"),  # what follows the last colon
     },
 }  # fmt: skip
 OWN_ITEMS = [
@@ -116,24 +154,35 @@ OWN_ITEMS = [
     ("Ml", "Gate", "USER#*"),
     ("Ml", "Once", "ONCE#*"),
     ("Ml", "Jobs", "JOB#*"),
+    ("Ml", "Registry", "REGISTRY"),
+    ("TrainWorker", "Jobs", "JOB#*"),
+    ("TrainWorker", "Registry", "REGISTRY"),
 ]
 QUEUES = {
     "Forecast": ("ForecastWorkerFunction", 2),
     "Jobs": ("ForecastWorkerFunction", 1),
     "Mail": ("MailFunction", 2),
+    "Training": ("TrainWorkerFunction", 1),
 }
-MOST_AT_ONCE = {"Forecast": "ChunkConcurrency", "Jobs": "JobConcurrency", "Mail": "WorkerConcurrency"}
+MOST_AT_ONCE = {
+    "Forecast": "ChunkConcurrency",
+    "Jobs": "JobConcurrency",
+    "Mail": "WorkerConcurrency",
+    "Training": "TrainConcurrency",
+}
 RESERVED = {
     "MailFunction": "WorkerConcurrency",
     "VerifyFunction": "WorkerConcurrency",
     "ScheduleFunction": "WorkerConcurrency",
     "ForecastWorkerFunction": "ForecastConcurrency",
+    "TrainWorkerFunction": "TrainConcurrency",
 }
 SCHEDULES = {
     ("VerifyFunction", "verify"): "rate(15 minutes)",
     ("ScheduleFunction", "intraday"): "cron(0 6 * * ? *)",
     ("ScheduleFunction", "subscribed"): "rate(5 minutes)",
     ("ScheduleFunction", "relay-mails"): "rate(5 minutes)",
+    ("ScheduleFunction", "drift"): "cron(0 5 * * ? *)",
     ("ScheduleFunction", "rotate-keys"): "cron(30 3 1 * ? *)",
 }
 STREAMED = {"JournalTable", "ModelsTable", "SignalsTable"}

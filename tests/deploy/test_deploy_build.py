@@ -111,8 +111,8 @@ def test_built_handler_answers_from_its_own_folders(
 
 def test_built_password_hash_and_signature_work(built: Template, runtime: Path) -> None:
     code = (
-        "from fusiontrade.accounts.tokens import SigningKeys\n"
-        "from fusiontrade.accounts.passwords import Passwords\n"
+        "from fusiontrade.accounts.admission.tokens import SigningKeys\n"
+        "from fusiontrade.accounts.credentials.passwords import Passwords\n"
         "from fusiontrade.settings import Settings\n"
         "passwords = Passwords.of(Settings.from_environment({'STAGE': 'local'}))\n"
         "print(passwords.verify('a long password', passwords.hash('a long password')))\n"
@@ -179,7 +179,7 @@ def test_library_for_another_processor_stops_the_build(tmp_path: Path) -> None:
 
 def test_pruning_keeps_code_data_metadata_and_licences(tmp_path: Path) -> None:
     kept = ["python/pkg/__init__.py", "python/pkg/data.csv", "python/pkg/lib.so", "python/pkg-1.dist-info/METADATA",
-            "python/pkg-1.dist-info/licenses/LICENSE.md", "python/fusiontrade/web/floor.py"]  # fmt: skip
+            "python/pkg-1.dist-info/licenses/LICENSE.md", "python/fusiontrade/web/transport/floor.py"]  # fmt: skip
     pruned = ["python/pkg/tests/test_it.py", "python/pkg/fast.pyx", "python/pkg/types.pyi", "python/bin/tool",
               "python/pkg/__pycache__/__init__.cpython-313.pyc", "python/pkg-1.dist-info/RECORD",
               "python/fusiontrade/cli/app.py", "python/README.md"]  # fmt: skip

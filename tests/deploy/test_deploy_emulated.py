@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fusiontrade.accounts.tokens import SigningKeys
+from fusiontrade.accounts.admission.tokens import SigningKeys
 from fusiontrade.cloud.secrets import Secrets
 from fusiontrade.cloud.session import client, forget_clients
 from infra import environment

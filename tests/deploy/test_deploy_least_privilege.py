@@ -10,26 +10,33 @@ from __future__ import annotations
 import asyncio
 import email
 import email.policy
+import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from fusiontrade.accounts.outbox import Outbox
+from fusiontrade.accounts.by_mail.outbox import Outbox
+from fusiontrade.accounts.credentials.passwords import Passwords
+from fusiontrade.accounts.users import Users, seed_user
 from fusiontrade.clock import system_clock
 from fusiontrade.cloud.queues import Queue
 from fusiontrade.cloud.session import client, forget_clients
+from fusiontrade.cloud.storage import Storage
 from fusiontrade.cloud.tables import Table
 from fusiontrade.journal.store import Journal
 from fusiontrade.mails.outbound import Mail, Outbound
+from fusiontrade.settings import Settings
 from infra.local import resources
 from infra.local.functions import Pool, process_environment
 from infra.local.gateway import Gateway
@@ -37,17 +44,21 @@ from infra.local.queues import QueueWorker
 from infra.local.sources import sources_of
 from infra.local.template import Template
 from infra.local.timers import TimerWorker
+from serving.bundle import write_manifest
+from serving.settings import STARTER_BUNDLES
 from tests.deploy.conftest import ROOT
 from tests.deploy.design import RIGHTS
 from tests.deploy.reading import as_list
 from tests.support.aws_fixtures import aws, emulator_port  # noqa: F401 - pytest finds fixtures by name
 from tests.support.journal_entries import DAY, HOUR, buy
 from tests.support.recorded_aws import Call, Door, door_before
+from tests.support.sagemaker_server import sagemaker_stub
 from tests.support.serving_program import served
 
 pytestmark = pytest.mark.timeout(600)
 
 EMAIL, FIRST, SECOND, THIRD = "walk@example.com", "words that nobody guesses", "other words nobody has", "and the last"
+ADMIN, CANDIDATE = "admin@example.com", "0123456789ab"
 DONE_BY_OTHERS = {
     "sqs:ReceiveMessage": "Lambda receives for the function",
     "sqs:DeleteMessage": "Lambda deletes what was worked off",
@@ -58,6 +69,21 @@ DONE_BY_OTHERS = {
     "s3:GetObject": "an invented market is kept in no archive",
     "s3:PutObject": "an invented market is kept in no archive",
     "s3:ListBucket": "an invented market is kept in no archive",
+    **{
+        f"sagemaker:{does}": "the trainings' program has a door of its own on a laptop"
+        for does in (
+            "CreateEndpointConfig",
+            "CreateModel",
+            "CreateTrainingJob",
+            "DescribeEndpoint",
+            "DescribeEndpointConfig",
+            "DescribeModel",
+            "DescribeTrainingJob",
+            "StopTrainingJob",
+            "UpdateEndpoint",
+        )
+    },
+    "iam:PassRole": "SageMaker asks for it where a role is handed over",
     "ses:SendEmail": "mail lies in the outbox here",
     "ses:SendRawEmail": "mail lies in the outbox here",
 }
@@ -74,7 +100,7 @@ USES_AWS = sorted(RIGHTS.keys() - {"Docs", "Mail"})
 class Walk:
     """All functions behind the gateway, a user's browser before it, and what was asked for."""
 
-    def __init__(self, template: Template, door: Door, folder: Path, program: str) -> None:
+    def __init__(self, template: Template, door: Door, folder: Path, program: str, sagemaker: str) -> None:
         self.template, self.door, self.folder = template, door, folder
         self.lines: list[str] = []
         self.called: set[tuple[str, str]] = set()
@@ -83,6 +109,10 @@ class Walk:
             "STAGE": "local",
             "AWS_ENDPOINT_URL": door.url,
             "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": program,
+            "AWS_ENDPOINT_URL_SAGEMAKER": sagemaker,
+            "TRAINING_IMAGE": "image",
+            "TRAINING_ROLE_ARN": "arn:aws:iam::000000000000:role/training",
+            "TRAINING_POLL_SECONDS": "1",
             "MAIL_DELIVERY": "outbox",
             "MAIL_OUTBOX": str(folder / "outbox"),
             "MARKET_DATA": "simulated",
@@ -220,6 +250,53 @@ async def journal(walk: Walk) -> None:
     await walk.ask("POST", "/api/v1/ml/predict/trigger", 404, json=unknown, headers=headers)
 
 
+async def registry(walk: Walk) -> None:
+    """Train, fine-tune, promote and cancel as an admin; the trainings' program plays its part at once."""
+    accounts = Table(walk.template.physical_name("AccountsTable"))
+    users = Users(accounts, Passwords.of(Settings.from_environment({"STAGE": "local"})), system_clock)
+    seed_user(users, email=ADMIN, password=THIRD, full_name="Admin", tier="admin")
+    users_token, walk.token = walk.token, ""
+    walk.token = (await walk.auth("login", 200, email=ADMIN, password=THIRD))["access_token"]
+    await walk.ask("GET", "/api/v1/ml/registry", 200)
+    for path in ("/api/v1/ml/model/info", "/api/v1/model/info", "/api/v1/ml/registry/lstm-1h/report"):
+        await walk.ask("GET", path, 200)
+    wanted = {"symbol": "EURUSD=X", "interval": "1h", "bars": 2000}
+    for number, path in enumerate(("/api/v1/ml/train", "/api/v1/model/train")):
+        job = await walk.ask("POST", path, 202, json=wanted, headers={"idempotency-key": f"train-{number}"})
+        await walk.job(job["id"])
+    tune = {"timeframe": "1h", "symbol": "EURUSD=X"}
+    job = await walk.ask("POST", "/api/v1/fusion/finetune", 202, json=tune)
+    await walk.job(job["id"])
+    load = {"model_id": "lstm-1h", "version": CANDIDATE}
+    for path in ("/api/v1/ml/model/load", "/api/v1/model/load"):
+        await walk.job((await walk.ask("POST", path, 202, json=load))["id"])
+    job = await walk.ask("POST", "/api/v1/fusion/EURUSD%3DX/finetune", 202, json={"timeframe": "1h"})
+    await walk.ask("DELETE", f"/api/v1/ml/jobs/{job['id']}", 202)
+    span = {"symbol": "BTC-USD", "interval": "4h", "from": "2026-01-05T00:00:00Z", "to": "2026-01-06T00:00:00Z"}
+    await walk.job((await walk.ask("POST", "/api/v1/ml/backtest/trigger", 202, json=span))["id"])
+    walk.token = users_token
+
+
+def starter_with_weights(folder: Path) -> None:
+    """Lay out the bundle that serves; what training needs of its weights is that they are there."""
+    copied = shutil.copytree(STARTER_BUNDLES / "lstm-1h", folder / "lstm-1h")
+    (copied / "weights.safetensors").write_bytes(b"weights")
+    write_manifest(copied)
+
+
+def trained(bucket: str, request: Any) -> None:
+    """Leave what a training job leaves: a bundle and its outcome."""
+    storage, name = Storage(bucket), request["TrainingJobName"]
+    prefix = f"{request['OutputDataConfig']['S3OutputPath']}/{name}/output/model/".removeprefix(f"s3://{bucket}/")
+    files = {each: (STARTER_BUNDLES / "lstm-1h" / each).read_bytes() for each in ("model.json", "report.json")}
+    files["model.json"] = json.dumps(json.loads(files["model.json"]) | {"version": CANDIDATE}).encode()
+    named = {each: hashlib.sha256(content).hexdigest() for each, content in files.items()}
+    files["manifest.json"] = json.dumps({"files": named}).encode()
+    for each, content in files.items():
+        storage.put(f"{prefix}lstm-1h/{each}", content)
+    storage.put(f"{prefix}outcome.json", b'{"bundle": "lstm-1h", "comparison": null}')
+
+
 def add_what_is_due(template: Template, owner: str) -> None:
     """Write pending entries of the last weekdays that the market has decided by now."""
     now = system_clock() // HOUR * HOUR
@@ -246,13 +323,15 @@ async def by_itself(walk: Walk) -> None:
     async with asyncio.timeout(90):
         while not any("ForecastQueue" in line for line in walk.lines[-20:]) or waiting(walk.template):
             await asyncio.sleep(0.2)
+        while waiting(walk.template, "TrainingQueue"):
+            await asyncio.sleep(0.2)
     for path in ("/openapi.json", "/health", "/api/health", "/api/v1/health"):
         await walk.ask("GET", path, 200)
 
 
-def waiting(template: Template) -> int:
+def waiting(template: Template, queue: str = "ForecastQueue") -> int:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    url = template.resolve({"Ref": "ForecastQueue"})
+    url = template.resolve({"Ref": queue})
     told = client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return sum(map(int, told.values()))
 
@@ -273,13 +352,17 @@ def walked(emulator_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iter
         door = ending.enter_context(door_before(emulator_port, leading))
         bundles = folder / "bundles"
         bundles.mkdir()
+        starter_with_weights(bundles)
         resources.ensure(template, bundles)
-        walk = Walk(template, door, folder, program.url)
+        bucket = template.physical_name("ArtifactsBucket")
+        sagemaker = ending.enter_context(sagemaker_stub(train=partial(trained, bucket), looks=0))
+        walk = Walk(template, door, folder, program.url, sagemaker.url)
 
         async def scenario() -> None:
             async with walk.started():
                 await account(walk)
                 await journal(walk)
+                await registry(walk)
                 await by_itself(walk)
 
         asyncio.run(scenario())

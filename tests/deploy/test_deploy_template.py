@@ -143,7 +143,7 @@ def test_bucket_is_private_versioned_encrypted_and_cleaned(deployed: Resources) 
     (encryption,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert encryption["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms"}
     assert {rule["Id"] for rule in properties["LifecycleConfiguration"]["Rules"]} == {
-        "superseded-versions", "unfinished-uploads", "candle-cache", "exports",
+        "superseded-versions", "unfinished-uploads", "candle-cache", "exports", "trainings",
     }  # fmt: skip
 
 

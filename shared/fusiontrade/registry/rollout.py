@@ -50,9 +50,9 @@ class Rollout:
         registry: Registry,
         bundles: Bundles,
         table: Table,
+        *,
         sagemaker: SageMaker,
         endpoint: str,
-        *,
         seconds: int,
         clock: Callable[[], int],
     ) -> None:

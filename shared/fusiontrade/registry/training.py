@@ -78,10 +78,10 @@ class Training:
         registry: Registry,
         bundles: Bundles,
         objects: Objects,
+        *,
         sagemaker: SageMaker,
         place: Place,
         candles: Candles,
-        *,
         clock: Callable[[], int],
         promote: Callable[[JobOrder, str, str], str],
     ) -> None:
