@@ -32,7 +32,7 @@ from serving.features.swing import (
 from serving.kronos.windows import windows_of
 from serving.sealed import opened, read_sealed
 from serving.swing.card import HORIZONS, SwingCard
-from serving.swing.forecasting import SwingForecast, forecasts_of, returns_of, veto_extras, veto_probability
+from serving.swing.forecasting import SwingForecast, forecasts_of, returns_of, units_of, veto_extras, veto_probability
 
 __all__ = ["TFT", "VETO", "VETO_TEXT", "Encoding", "SwingAnswers", "SwingBundle", "load_swing"]
 
@@ -121,7 +121,7 @@ class SwingBundle:
         )
         names = ["returns", "quantiles", "attention"]
         temporal = dict(zip(names, self.tft.run(names, given), strict=True))
-        returns = returns_of(self.card, former, temporal)
+        returns = returns_of(self.card, former, temporal, units_of(contexts))
         rows = veto_vectors(swing_vectors(embedding, contexts), *veto_extras(returns))
         if not np.isfinite(rows).all():
             raise BundleRefused(f"{self.card.model_id} answered something that is not a finite number")

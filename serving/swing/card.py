@@ -33,8 +33,8 @@ class _Part(BaseModel):
 class ReturnMap(_Part):
     """From a model's scores to returns, one number for each horizon: slope · (score − centre), as a fraction.
 
-    ``below`` and ``above`` are what its own spread is multiplied by to reach the 10 % and the 90 % quantile: of the
-    deviation (StockFormer), of the distances of its quantiles from the median (TFT).
+    ``below`` and ``above`` are what its own spread, times ATR over close, is multiplied by to reach the 10 % and the
+    90 % quantile: of the deviation (StockFormer), of the distances of its quantiles from the median (TFT).
     """
 
     centre: Three

@@ -15,9 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.calibration import Identity, Isotonic, Platt
+from serving.features.swing import CONTEXT_NAMES
 from serving.swing.card import ReturnMap, SwingCard
 
-__all__ = ["Returns", "Signal", "SwingForecast", "forecasts_of", "returns_of", "veto_extras", "veto_probability"]
+__all__ = [
+    "Returns",
+    "Signal",
+    "SwingForecast",
+    "forecasts_of",
+    "returns_of",
+    "units_of",
+    "veto_extras",
+    "veto_probability",
+]
 
 Floats = NDArray[np.float64]
 Outputs = Mapping[str, NDArray[np.float32]]
@@ -26,6 +36,8 @@ Signal = Literal["BUY", "SELL", "HOLD"]
 _OF_STOCKFORMER, _OF_TFT, _OF_BOTH = 0.35, 0.30, 0.35
 _NORMAL_WIDTH = 2.5631  # from the 10 % to the 90 % quantile of a standard normal
 _SURE = 1e-7
+_LEAST = 1e-4  # of the close: a smaller ATR is none
+_ATR = CONTEXT_NAMES.index("atr")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +90,18 @@ class SwingForecast:
     attention: tuple[float, ...]
 
 
-def returns_of(card: SwingCard | Mapping[str, ReturnMap], stockformer: Outputs, tft: Outputs) -> Returns:
+def units_of(contexts: NDArray[np.float32]) -> Floats:
+    """Return (n, 1) what spreads are measured in: ATR over close, of (n, 29) contexts; how wild a stock is now."""
+    return np.maximum(contexts[:, _ATR].astype(np.float64), _LEAST)[:, None]
+
+
+def returns_of(card: SwingCard | Mapping[str, ReturnMap], stockformer: Outputs, tft: Outputs, units: Floats) -> Returns:
     """Return what raw outputs of both graphs for the same n windows come to.
 
     Parameters
     ----------
+    units
+        (n, 1) of `units_of` for the same windows.
     card
         Of the bundle, or the maps of ``stockformer`` and ``tft`` by name.
     stockformer, tft
@@ -94,17 +113,16 @@ def returns_of(card: SwingCard | Mapping[str, ReturnMap], stockformer: Outputs, 
     first, second = _mapped(former, stockformer["returns"]), _mapped(temporal, tft["returns"])
     quantiles = np.asarray(tft["quantiles"], np.float64)
     middle = quantiles[:, :, 1]
-    deviation = np.asarray(stockformer["uncertainty"], np.float64) * (
-        np.add(former.below, former.above) / _NORMAL_WIDTH
-    )
+    whole = np.add(former.below, former.above) / _NORMAL_WIDTH
+    deviation = np.asarray(stockformer["uncertainty"], np.float64) * units * whole
     return Returns(
         stockformer=first,
         tft=second,
         ensemble=_OF_STOCKFORMER * first + _OF_TFT * second + _OF_BOTH * (first + second) / 2,
         deviation=deviation,
-        low=second - np.maximum(middle - quantiles[:, :, 0], _SURE) * np.asarray(temporal.below),
+        low=second - np.maximum(middle - quantiles[:, :, 0], _SURE) * units * np.asarray(temporal.below),
         median=second,
-        high=second + np.maximum(quantiles[:, :, 2] - middle, _SURE) * np.asarray(temporal.above),
+        high=second + np.maximum(quantiles[:, :, 2] - middle, _SURE) * units * np.asarray(temporal.above),
         attention=np.asarray(tft["attention"], np.float64),
     )
 

@@ -33,7 +33,7 @@ from serving.sealed import Source, write_sealed
 from serving.swing import Encoding, SwingCard, load_swing
 from serving.swing.bundle import TFT, VETO, VETO_TEXT
 from serving.swing.card import ReturnMap, Universe
-from serving.swing.forecasting import Outputs, Returns, returns_of, veto_extras, veto_probability
+from serving.swing.forecasting import Outputs, Returns, returns_of, units_of, veto_extras, veto_probability
 from serving.training.bundle import libraries
 from serving.training.dataset import fingerprint
 from serving.training.export import export, largest_difference, run_graph
@@ -222,7 +222,7 @@ class _Judge:
 
     def _returns(self, rows: Rows) -> Returns:
         outputs = self._outputs(rows)
-        return returns_of(self.maps, outputs["stockformer"], outputs["tft"])
+        return returns_of(self.maps, outputs["stockformer"], outputs["tft"], units_of(self._table.context[rows]))
 
     def _outputs(self, rows: Rows) -> dict[str, Outputs]:
         return {

@@ -16,7 +16,7 @@ from scipy.stats import rankdata  # type: ignore[import-untyped]
 from serving.evaluation.significance import long_run_variance
 from serving.models.swing import HORIZONS
 from serving.swing.card import ReturnMap
-from serving.swing.forecasting import Outputs
+from serving.swing.forecasting import Outputs, units_of
 from serving.training.swing.table import SwingTable
 
 __all__ = ["RankSkill", "map_of", "proven", "rank_skill", "within"]
@@ -87,6 +87,8 @@ def map_of(kind: str, outputs: Outputs, table: SwingTable, rows: Rows) -> Return
     else:
         quantiles = np.asarray(outputs["quantiles"], np.float64)
         down, up = quantiles[:, :, 1] - quantiles[:, :, 0], quantiles[:, :, 2] - quantiles[:, :, 1]
+    units = units_of(table.context[rows])
+    down, up = down * units, up * units
     below = np.quantile((said - came) / np.maximum(down, _LEAST), 1 - _TAIL, axis=0)
     above = np.quantile((came - said) / np.maximum(up, _LEAST), 1 - _TAIL, axis=0)
     return ReturnMap(
