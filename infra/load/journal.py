@@ -42,6 +42,8 @@ from infra.local.functions import AWS_VARIABLES
 from infra.local.template import Template
 
 QUARTER = 15 * 60_000
+NEVER = parse_iso("2200-01-01T00:00:00Z")
+"""When what is PENDING here is due: the stack's own verification would settle it in the middle of a measurement."""
 DAY = 96 * QUARTER
 END = parse_iso("2026-07-01T00:00:00Z")
 SYMBOLS = ("EURUSD=X", "USDJPY=X", "GC=F", "BTC-USD")
@@ -77,8 +79,8 @@ def entries_of(owner: str, count: int) -> Iterator[Entry]:
         opened_at = END - (number // len(SYMBOLS) + 1) * QUARTER
         entry = Entry(
             owner=owner, source="daily", symbol=symbol, interval="15m", signal="BUY", opened_at=opened_at,
-            expires_at=opened_at + 4 * QUARTER, data_source="simulated", verdict="MODERATE BUY", lstm_signal="BUY",
-            patchtst_signal="BUY", fusion_score=Decimal("68.5"), probability=Decimal("0.431275"),
+            expires_at=opened_at + 4 * QUARTER, due_at=NEVER, data_source="simulated", verdict="MODERATE BUY",
+            lstm_signal="BUY", patchtst_signal="BUY", fusion_score=Decimal("68.5"), probability=Decimal("0.431275"),
             entry_price=Decimal("1.10125"), tp1=Decimal("1.10525"), tp2=Decimal("1.10725"), tp3=Decimal("1.10925"),
             stop_loss=Decimal("1.09825"), atr=Decimal("0.002"),
             models=tuple(Model(step, f"lstm-{step}", "7f3a91bc00de") for step in ("15m", "30m", "1h", "4h")),

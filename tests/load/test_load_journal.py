@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from infra.load.journal import Pair, Question, entries_of, questions, told
+from infra.load.journal import NEVER, Pair, Question, entries_of, questions, told
 
 OPTIONS = argparse.Namespace(entries=1000, others=1000, rounds=5)
 
@@ -37,4 +37,5 @@ def test_entries_of_the_load_are_spread_over_symbols_bars_and_outcomes() -> None
     assert len({entry.id for entry in entries}) == 48
     assert {entry.symbol for entry in entries} == {"EURUSD=X", "USDJPY=X", "GC=F", "BTC-USD"}
     assert sorted({entry.status.value for entry in entries}) == ["LOSS", "PENDING", "WIN"]
+    assert all(entry.due_at == NEVER for entry in entries if entry.is_pending)  # no verification settles them meanwhile
     assert entries == sorted(entries, key=lambda entry: -entry.opened_at)
