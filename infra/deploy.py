@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from fusiontrade.accounts.tokens import SigningKeys
+from fusiontrade.accounts.admission.tokens import SigningKeys
 from fusiontrade.cloud.session import client
 from infra import environment
 

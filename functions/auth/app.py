@@ -6,20 +6,21 @@ import os
 from typing import Annotated
 
 from fusiontrade.accounts import documents
-from fusiontrade.accounts.gate import LimitReached
-from fusiontrade.accounts.known_devices import LIFE_SECONDS
-from fusiontrade.accounts.password_rules import read_list
+from fusiontrade.accounts.admission.gate import LimitReached
+from fusiontrade.accounts.admission.sessions import Device
+from fusiontrade.accounts.by_mail.registration import Asked
+from fusiontrade.accounts.credentials.known_devices import LIFE_SECONDS
+from fusiontrade.accounts.credentials.password_rules import read_list
 from fusiontrade.accounts.profiles import Profile
-from fusiontrade.accounts.registration import Asked
 from fusiontrade.accounts.service import Accounts, passwords_of
-from fusiontrade.accounts.sessions import Device
 from fusiontrade.cloud.encryption import Encryption
 from fusiontrade.cloud.session import read_ahead
 from fusiontrade.cloud.tables import ConditionFailed
 from fusiontrade.errors import NotFound, Unauthenticated
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app, handler_of, problems
-from fusiontrade.web.authentication import (
+from fusiontrade.web.answering.idempotency import Claimed, Once, OnceOfAddress
+from fusiontrade.web.asking.authentication import (
     CurrentUser,
     Identity,
     load_ahead,
@@ -27,12 +28,11 @@ from fusiontrade.web.authentication import (
     signing_keys_of,
     tokens_of,
 )
-from fusiontrade.web.callers import ClientDevice
-from fusiontrade.web.cookies import RefreshCookie, clear_refresh, set_device, set_refresh
-from fusiontrade.web.derived import derivation_of, gate_of
+from fusiontrade.web.asking.callers import ClientDevice
+from fusiontrade.web.asking.cookies import RefreshCookie, clear_refresh, set_device, set_refresh
+from fusiontrade.web.asking.derived import derivation_of, gate_of
+from fusiontrade.web.asking.rate_limits import counted, counted_by_address, show
 from fusiontrade.web.framework import APIRouter, Depends, Path, Request, Response
-from fusiontrade.web.idempotency import Claimed, Once, OnceOfAddress
-from fusiontrade.web.rate_limits import counted, counted_by_address, show
 
 auth = APIRouter(prefix="/api/v1/auth", tags=["auth"])
 keys = APIRouter(tags=["auth"])

@@ -20,7 +20,7 @@ from fusiontrade.settings import Settings
 from fusiontrade.snapshots import after_restore
 from fusiontrade.startup import uncollected
 from fusiontrade.web import create_app, handler_of, problems, seconds_left
-from fusiontrade.web.authentication import CurrentUser, load_ahead, require
+from fusiontrade.web.asking.authentication import CurrentUser, load_ahead, require
 from fusiontrade.web.framework import APIRouter, Depends, Header, Path, Query, Request, Response
 
 if TYPE_CHECKING:

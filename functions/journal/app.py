@@ -31,12 +31,12 @@ from fusiontrade.market.timeframes import Timeframe
 from fusiontrade.settings import Settings
 from fusiontrade.snapshots import after_restore
 from fusiontrade.web import create_app, handler_of, problems, seconds_left
-from fusiontrade.web.authentication import CurrentUser, load_ahead, require
-from fusiontrade.web.cursors import Cursors, cursors_of
+from fusiontrade.web.answering.cursors import Cursors, cursors_of
+from fusiontrade.web.answering.idempotency import Once, RawBody
+from fusiontrade.web.answering.jobs import accepted
+from fusiontrade.web.asking.authentication import CurrentUser, load_ahead, require
+from fusiontrade.web.asking.rate_limits import counted_as
 from fusiontrade.web.framework import APIRouter, Depends, Path, Query, Request, Response
-from fusiontrade.web.idempotency import Once, RawBody
-from fusiontrade.web.jobs import accepted
-from fusiontrade.web.rate_limits import counted_as
 
 MEDIA_TYPES = ("application/json", "text/csv")
 MOST_EXPORTED = 1200

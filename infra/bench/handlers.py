@@ -43,8 +43,8 @@ def first_answer(module: str, path: str, status: int, *services: str) -> None:
 def token_answer(module: str, path: str) -> None:
     """Import a function, make its two clients, sign and check a token, and let it answer one request."""
     handler = import_module(module).handler
+    from fusiontrade.accounts.admission.tokens import SigningKeys, Tokens
     from fusiontrade.accounts.identity import Identity
-    from fusiontrade.accounts.tokens import SigningKeys, Tokens
     from fusiontrade.clock import system_clock
     from fusiontrade.cloud.session import client
 

@@ -24,13 +24,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fusiontrade.accounts.attempts import counter_of, seconds_to_wait
-from fusiontrade.accounts.codes import LIFE_SECONDS, MOST_TRIES
-from fusiontrade.accounts.gate import Gate
+from fusiontrade.accounts.admission.gate import Gate
+from fusiontrade.accounts.admission.sessions import FAMILY_SECONDS, GRACE_SECONDS, REFRESH_SECONDS, Device
+from fusiontrade.accounts.by_mail.mailings import MOST_FROM_ONE, WINDOW_SECONDS
+from fusiontrade.accounts.credentials.attempts import counter_of, seconds_to_wait
+from fusiontrade.accounts.credentials.codes import LIFE_SECONDS, MOST_TRIES
+from fusiontrade.accounts.credentials.known_devices import LIFE_SECONDS as LIFE_SECONDS_OF_DEVICES
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.known_devices import LIFE_SECONDS as LIFE_SECONDS_OF_DEVICES
-from fusiontrade.accounts.mailings import MOST_FROM_ONE, WINDOW_SECONDS
-from fusiontrade.accounts.sessions import FAMILY_SECONDS, GRACE_SECONDS, REFRESH_SECONDS, Device
 from fusiontrade.cloud.session import forget_clients
 from fusiontrade.cloud.tables import Table
 from fusiontrade.derivation import Derivation

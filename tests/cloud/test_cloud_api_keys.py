@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fusiontrade.accounts.api_keys import MOST_KEYS, ApiKeys
+from fusiontrade.accounts.credentials.api_keys import MOST_KEYS, ApiKeys
 from fusiontrade.accounts.profiles import Profile
 from fusiontrade.accounts.users import Users
 from fusiontrade.cloud.session import client

@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from fusiontrade.accounts.api_keys import ApiKeys
-from fusiontrade.accounts.gate import Gate
-from fusiontrade.accounts.limits import LIMITS, Limit
-from fusiontrade.accounts.passwords import Passwords
-from fusiontrade.accounts.sessions import Device, Sessions
-from fusiontrade.accounts.tokens import SigningKeys
+from fusiontrade.accounts.admission.gate import Gate
+from fusiontrade.accounts.admission.limits import LIMITS, Limit
+from fusiontrade.accounts.admission.sessions import Device, Sessions
+from fusiontrade.accounts.admission.tokens import SigningKeys
+from fusiontrade.accounts.credentials.api_keys import ApiKeys
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import system_clock
 from fusiontrade.cloud.session import forget_clients
 from fusiontrade.cloud.tables import Table, Update
 from fusiontrade.settings import Settings
 from fusiontrade.web import handler_of
-from fusiontrade.web.authentication import tokens_of
-from fusiontrade.web.derived import derivation_of
+from fusiontrade.web.asking.authentication import tokens_of
+from fusiontrade.web.asking.derived import derivation_of
 from tests.support import things_app
 from tests.support.asgi_client import AsgiClient
 from tests.support.emulator import free_port

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from fusiontrade.accounts.addresses import Addresses
-from fusiontrade.accounts.gate import MOST_KEPT, MOST_REVOKED, MOST_STALE, REVOKED_SECONDS, Gate, LimitReached, gate_key
-from fusiontrade.accounts.limits import Limit
+from fusiontrade.accounts.admission.addresses import Addresses
+from fusiontrade.accounts.admission.gate import (
+    MOST_KEPT,
+    MOST_REVOKED,
+    MOST_STALE,
+    REVOKED_SECONDS,
+    Gate,
+    LimitReached,
+    gate_key,
+)
+from fusiontrade.accounts.admission.limits import Limit
 from fusiontrade.cloud.tables import Table
 from fusiontrade.derivation import Derivation
 from fusiontrade.errors import Unauthenticated

@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import pytest
 
+from fusiontrade.accounts.admission.key_rotation import FEWEST_SECONDS, Rotation, rotate
+from fusiontrade.accounts.admission.tokens import SigningKeys, Tokens
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.key_rotation import FEWEST_SECONDS, Rotation, rotate
-from fusiontrade.accounts.tokens import SigningKeys, Tokens
 from fusiontrade.cloud.secrets import CACHE_SECONDS, Secrets
 from fusiontrade.cloud.session import client
 from fusiontrade.errors import Conflict, StateUnavailable

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from fusiontrade.accounts.admission.tokens import SigningKeys
 from fusiontrade.accounts.claims import CLAIM_SECONDS, KEEP_SECONDS
-from fusiontrade.accounts.tokens import SigningKeys
 from fusiontrade.clock import system_clock
 from fusiontrade.cloud.session import forget_clients
 from fusiontrade.cloud.tables import Table
 from fusiontrade.settings import Settings
-from fusiontrade.web.authentication import tokens_of
+from fusiontrade.web.asking.authentication import tokens_of
 from tests.support import things_app
 from tests.support.asgi_client import AsgiClient
 from tests.support.emulator import free_port

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from fusiontrade.accounts.passwords import Passwords
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.users import Users
 from fusiontrade.cli import accounts as command
 from fusiontrade.cli.app import app

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fusiontrade.accounts.admission.sign_ins import SignedIn
+from fusiontrade.accounts.by_mail.outbox import LEFT_SECONDS
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.outbox import LEFT_SECONDS
 from fusiontrade.accounts.service import Accounts
-from fusiontrade.accounts.sign_ins import SignedIn
 from fusiontrade.cloud.tables import ConditionFailed, Table
 from fusiontrade.derivation import Derivation
 from fusiontrade.errors import Conflict, InvalidInput, StateUnavailable, Unauthenticated

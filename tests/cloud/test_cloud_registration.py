@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from fusiontrade.accounts.codes import LENGTH, MOST_TRIES
+from fusiontrade.accounts.admission.sign_ins import SignedIn
+from fusiontrade.accounts.by_mail.mailings import MOST_FROM_ONE, MOST_MAILS
+from fusiontrade.accounts.credentials.codes import LENGTH, MOST_TRIES
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.mailings import MOST_FROM_ONE, MOST_MAILS
 from fusiontrade.accounts.service import Accounts
-from fusiontrade.accounts.sign_ins import SignedIn
 from fusiontrade.cloud.session import client
 from fusiontrade.cloud.tables import ConditionFailed, Table
 from fusiontrade.derivation import Derivation

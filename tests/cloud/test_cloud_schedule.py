@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fusiontrade.accounts.outbox import Outbox
-from fusiontrade.accounts.tokens import SigningKeys
+from fusiontrade.accounts.admission.tokens import SigningKeys
+from fusiontrade.accounts.by_mail.outbox import Outbox
 from fusiontrade.clock import parse_iso
 from fusiontrade.cloud.queues import Queue
 from fusiontrade.cloud.session import client

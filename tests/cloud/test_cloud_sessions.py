@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fusiontrade.accounts.gate import Gate, LimitReached
-from fusiontrade.accounts.limits import Limit
-from fusiontrade.accounts.sessions import (
+from fusiontrade.accounts.admission.gate import Gate, LimitReached
+from fusiontrade.accounts.admission.limits import Limit
+from fusiontrade.accounts.admission.sessions import (
     FAMILY_SECONDS,
     GRACE_SECONDS,
     REFRESH_SECONDS,

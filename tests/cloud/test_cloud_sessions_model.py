@@ -19,9 +19,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fusiontrade.accounts.gate import Gate
-from fusiontrade.accounts.limits import Limit
-from fusiontrade.accounts.sessions import Device, Sessions
+from fusiontrade.accounts.admission.gate import Gate
+from fusiontrade.accounts.admission.limits import Limit
+from fusiontrade.accounts.admission.sessions import Device, Sessions
 from fusiontrade.cloud.tables import Table
 from fusiontrade.derivation import Derivation
 from fusiontrade.errors import NotFound, Unauthenticated

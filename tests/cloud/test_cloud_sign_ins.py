@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from fusiontrade.accounts.attempts import FREE_ATTEMPTS, PER_ADDRESS
+from fusiontrade.accounts.admission.sessions import Device
+from fusiontrade.accounts.admission.sign_ins import SignedIn
+from fusiontrade.accounts.credentials.attempts import FREE_ATTEMPTS, PER_ADDRESS
+from fusiontrade.accounts.credentials.known_devices import LIFE_SECONDS
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.known_devices import LIFE_SECONDS
-from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import email_key
 from fusiontrade.accounts.service import Accounts
-from fusiontrade.accounts.sessions import Device
-from fusiontrade.accounts.sign_ins import SignedIn
 from fusiontrade.cloud.tables import Table, Update
 from fusiontrade.derivation import Derivation
 from fusiontrade.errors import FusionTradeError, InvalidInput, TooManyRequests, Unauthenticated

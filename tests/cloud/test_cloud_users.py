@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from fusiontrade.accounts.gate import Gate
-from fusiontrade.accounts.passwords import Passwords
+from fusiontrade.accounts.admission.gate import Gate
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.profiles import profile_of_entry
 from fusiontrade.accounts.users import Users, seed_user
 from fusiontrade.cloud.session import client

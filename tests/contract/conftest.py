@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from fusiontrade.accounts.passwords import Passwords
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.users import Users, seed_user
 from fusiontrade.clock import system_clock
 from fusiontrade.cloud.tables import Table

@@ -13,7 +13,7 @@ from fusiontrade.accounts.identity import Identity
 from fusiontrade.cloud.session import client
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app, handler_of
-from fusiontrade.web.authentication import tokens_of
+from fusiontrade.web.asking.authentication import tokens_of
 from tests.contract.conftest import Function
 from tests.support.http_api import Answer
 from tests.support.journal_entries import ALICE, BOB

@@ -10,9 +10,9 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from fusiontrade.accounts.attempts import FREE_ATTEMPTS
-from fusiontrade.accounts.limits import Limit
-from fusiontrade.accounts.tokens import Identity, SigningKeys, Tokens
+from fusiontrade.accounts.admission.limits import Limit
+from fusiontrade.accounts.admission.tokens import Identity, SigningKeys, Tokens
+from fusiontrade.accounts.credentials.attempts import FREE_ATTEMPTS
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import system_clock
 from fusiontrade.settings import Settings

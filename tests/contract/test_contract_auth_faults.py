@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from fusiontrade.accounts.by_mail.outbox import LEFT_SECONDS, Outbox
 from fusiontrade.accounts.claims import CLAIM_SECONDS
-from fusiontrade.accounts.outbox import LEFT_SECONDS, Outbox
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import system_clock
 from fusiontrade.cloud.queues import Queue

@@ -21,14 +21,14 @@ from urllib.parse import unquote
 
 import pytest
 
-from fusiontrade.accounts.tokens import Identity
+from fusiontrade.accounts.admission.tokens import Identity
 from fusiontrade.cloud.endpoint import SageMakerEndpoint
 from fusiontrade.errors import ProviderUnavailable, UnknownSymbol
 from fusiontrade.fusion.response import FusionResponse
 from fusiontrade.fusion.service import FusionService
 from fusiontrade.inference.client import InferenceClient
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
-from fusiontrade.web.authentication import current_user
+from fusiontrade.web.asking.authentication import current_user
 from tests.support.fusion_fakes import NOON, FakeCandles
 from tests.support.serving_program import Program, served
 

@@ -84,7 +84,7 @@ def test_who_prefers_a_job_gets_one_whose_result_is_the_forecast(
 
 
 def _user(fusion: Function, who: dict[str, str]) -> str:
-    from fusiontrade.web.authentication import tokens_of
+    from fusiontrade.web.asking.authentication import tokens_of
 
     return tokens_of(fusion.app.state.settings).verify(who["Authorization"].removeprefix("Bearer ")).user_id
 

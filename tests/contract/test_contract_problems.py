@@ -17,7 +17,7 @@ from hypothesis.errors import Unsatisfiable
 
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.users import Users
-from fusiontrade.web.authentication import tokens_of
+from fusiontrade.web.asking.authentication import tokens_of
 
 Call = Any
 ROOT = Path(__file__).resolve().parents[2]

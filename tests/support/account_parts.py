@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fusiontrade.accounts.gate import Gate, gate_key
+from fusiontrade.accounts.admission.gate import Gate, gate_key
+from fusiontrade.accounts.admission.sessions import Device
+from fusiontrade.accounts.by_mail.registration import Asked
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.passwords import Passwords
-from fusiontrade.accounts.registration import Asked
 from fusiontrade.accounts.service import Accounts
-from fusiontrade.accounts.sessions import Device
 from fusiontrade.cloud.tables import Table
 from fusiontrade.derivation import Derivation
 from fusiontrade.errors import StateUnavailable

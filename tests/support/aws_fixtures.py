@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fusiontrade.accounts.tokens import SigningKeys
+from fusiontrade.accounts.admission.tokens import SigningKeys
 from fusiontrade.cloud.session import client, forget_clients
 from fusiontrade.cloud.tables import Table
 from fusiontrade.derivation import Derivation

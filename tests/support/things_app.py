@@ -10,18 +10,18 @@ from typing import Annotated
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from fusiontrade.accounts.admission.tokens import SigningKeys, Tokens
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.tokens import SigningKeys, Tokens
 from fusiontrade.clock import system_clock
 from fusiontrade.cloud.tables import Condition, Put, Table, Update
 from fusiontrade.errors import Conflict
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app, handler_of
+from fusiontrade.web.answering.idempotency import Once, OnceOfAddress, once_of
 from fusiontrade.web.application import LambdaHandler
-from fusiontrade.web.authentication import CurrentUser, caller_with, require
+from fusiontrade.web.asking.authentication import CurrentUser, caller_with, require
+from fusiontrade.web.asking.rate_limits import counted_as, counted_by_address
 from fusiontrade.web.framework import APIRouter, Depends, FastAPI, Request
-from fusiontrade.web.idempotency import Once, OnceOfAddress, once_of
-from fusiontrade.web.rate_limits import counted_as, counted_by_address
 
 __all__ = ["app_of", "bearer", "handler", "identity"]
 

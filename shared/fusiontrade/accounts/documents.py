@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from fusiontrade.accounts.api_keys import ApiKey as StoredKey
-from fusiontrade.accounts.codes import LENGTH
+from fusiontrade.accounts.admission.sessions import Session as StoredSession
+from fusiontrade.accounts.credentials.api_keys import ApiKey as StoredKey
+from fusiontrade.accounts.credentials.codes import LENGTH
+from fusiontrade.accounts.credentials.passwords import MAX_LENGTH, MIN_LENGTH
 from fusiontrade.accounts.identity import Scope, Tier
-from fusiontrade.accounts.passwords import MAX_LENGTH, MIN_LENGTH
 from fusiontrade.accounts.profiles import Profile, Segment
-from fusiontrade.accounts.sessions import Session as StoredSession
 from fusiontrade.clock import iso
 
 __all__ = [

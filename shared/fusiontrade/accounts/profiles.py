@@ -4,7 +4,7 @@ Layout (``pk``, ``sk``):
 
 ============================  ====================  ==================================================================
 ``USER#<id>``                 PROFILE               the profile; ``hf_token`` (encrypted); ``api_keys`` (how many)
-``USER#<id>``                 GATE, SESSION#…       see `fusiontrade.accounts.gate` and `fusiontrade.accounts.sessions`
+``USER#<id>``                 GATE, SESSION#…       see ``gate`` and ``sessions`` in `fusiontrade.accounts.admission`
 ``USER#<id>``                 CODE#<purpose>        hash of the newest code, tries, ``expires_at`` (s)
 ``USER#<id>``                 KEY#<key id>          an API key: hash, name, scopes, last use
 ``EMAIL#<normal form>``       EMAIL                 user_id, mail_to, password_hash, attempts, attempted_at (ms),
@@ -14,7 +14,7 @@ Layout (``pk``, ``sk``):
 ``ATTEMPTS#<normal form>``    ATTEMPTS              attempts, attempted_at (ms): addresses without an account
 ``MAILS#<normal form>``       <purpose>#<window>    how many mails went to the address, and for whom
 ``ADDRESS#<hash>``            SIGN-IN#<window>      attempts to sign in from one network address or known device
-``OUTBOX``                    <at>#<random>         a mail that is owed, see `fusiontrade.accounts.outbox`
+``OUTBOX``                    <at>#<random>         a mail that is owed, see `fusiontrade.accounts.by_mail.outbox`
 ``NOBODY#<random>``           NOBODY                written where an address has no account, so that time tells nothing
 ============================  ====================  ==================================================================
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from fusiontrade.accounts.api_keys import ApiKeys
-from fusiontrade.accounts.codes import Codes
-from fusiontrade.accounts.gate import Gate
+from fusiontrade.accounts.admission.gate import Gate
+from fusiontrade.accounts.admission.sessions import Sessions
+from fusiontrade.accounts.admission.sign_ins import SignIns
+from fusiontrade.accounts.by_mail.mailings import Mailings
+from fusiontrade.accounts.by_mail.outbox import Outbox
+from fusiontrade.accounts.by_mail.recovery import Recovery
+from fusiontrade.accounts.by_mail.registration import Registration
+from fusiontrade.accounts.credentials.api_keys import ApiKeys
+from fusiontrade.accounts.credentials.codes import Codes
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.mailings import Mailings
-from fusiontrade.accounts.outbox import Outbox
-from fusiontrade.accounts.passwords import Passwords
-from fusiontrade.accounts.recovery import Recovery
-from fusiontrade.accounts.registration import Registration
-from fusiontrade.accounts.sessions import Sessions
-from fusiontrade.accounts.sign_ins import SignIns
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import Clock, system_clock
 from fusiontrade.cloud.queues import Queue

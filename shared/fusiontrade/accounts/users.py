@@ -1,4 +1,4 @@
-"""Users on the Accounts table: made, found, changed; signing in is `fusiontrade.accounts.sign_ins`.
+"""Users on the Accounts table: made, found, changed; signing in is `fusiontrade.accounts.admission.sign_ins`.
 
 The table's layout stands in `fusiontrade.accounts.profiles`.
 
@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from fusiontrade.accounts.gate import gate_key
+from fusiontrade.accounts.admission.gate import gate_key
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.identity import Tier
-from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import (
     Profile,
     copy_of,

@@ -80,7 +80,7 @@ def create(
 ) -> None:
     """Make an account; the password's rules hold for operators too."""
     with failures_are_exits():
-        from fusiontrade.accounts.password_rules import check_password
+        from fusiontrade.accounts.credentials.password_rules import check_password
 
         _check_address(email)
         check_password(password)
@@ -105,7 +105,7 @@ def promote(
 
 def _users(stack: str | None, table: str | None) -> Users:
     """Return the users of the stack that was named."""
-    from fusiontrade.accounts.passwords import Passwords
+    from fusiontrade.accounts.credentials.passwords import Passwords
     from fusiontrade.accounts.users import Users
     from fusiontrade.clock import system_clock
     from fusiontrade.cloud.stacks import physical_name

@@ -6,7 +6,7 @@ A function's ``app.py`` reads::
     app = create_app("fusion", [router], settings)
     handler = handler_of(app)
 
-``fusiontrade.web.authentication`` is imported by the functions that have users, because it brings cryptography.
+``fusiontrade.web.asking.authentication`` is imported by the functions that have users, because it brings cryptography.
 """
 
 from fusiontrade.web.application import LambdaHandler, create_app, handler_of

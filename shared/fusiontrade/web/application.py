@@ -17,14 +17,15 @@ from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 from starlette.concurrency import run_in_threadpool
 
 from fusiontrade import __version__, logs
-from fusiontrade.accounts.limits import LIMITS
+from fusiontrade.accounts.admission.limits import LIMITS
 from fusiontrade.clock import system_clock
 from fusiontrade.settings import Settings
 from fusiontrade.snapshots import after_restore, before_snapshot
 from fusiontrade.startup import keep_for_good, uncollected
-from fusiontrade.web import documents, floor, problems
+from fusiontrade.web import documents, problems
 from fusiontrade.web.framework import APIRouter, FastAPI
-from fusiontrade.web.metrics import RequestMetrics
+from fusiontrade.web.transport import floor
+from fusiontrade.web.transport.metrics import RequestMetrics
 
 __all__ = ["LambdaHandler", "create_app", "handler_of"]
 

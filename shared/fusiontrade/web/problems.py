@@ -211,7 +211,7 @@ def _pointer(location: Iterable[object]) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of ``app`` a problem; what is left over is caught by `fusiontrade.web.floor.Floor`."""
+    """Make every error of ``app`` a problem; what is left over is caught by `fusiontrade.web.transport.floor.Floor`."""
 
     async def as_problem(request: Request, error: Exception) -> Response:
         return error.response if isinstance(error, AlreadyAnswered) else answer(error, request)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fusiontrade.accounts.passwords import Passwords
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.users import Users
 from fusiontrade.settings import Settings
 from tests.contract.security.conftest import PASSWORD, Call, Client, Inbox

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from fusiontrade.accounts.attempts import FREE_ATTEMPTS
-from fusiontrade.accounts.codes import MOST_TRIES
-from fusiontrade.accounts.mailings import MOST_MAILS
+from fusiontrade.accounts.by_mail.mailings import MOST_MAILS
+from fusiontrade.accounts.credentials.attempts import FREE_ATTEMPTS
+from fusiontrade.accounts.credentials.codes import MOST_TRIES
 from fusiontrade.cloud.tables import Table, Update
 from fusiontrade.settings import Settings
 from tests.contract.conftest import Function

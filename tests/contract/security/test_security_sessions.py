@@ -10,7 +10,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
-from fusiontrade.accounts.tokens import SigningKeys
+from fusiontrade.accounts.admission.tokens import SigningKeys
 from fusiontrade.settings import Settings
 from tests.contract.conftest import SITE, function
 from tests.contract.security.conftest import PASSWORD, Client

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusiontrade.accounts import password_rules
-from fusiontrade.accounts.password_rules import check_password, read_list
-from fusiontrade.accounts.passwords import MAX_LENGTH, MIN_LENGTH
+from fusiontrade.accounts.credentials import password_rules
+from fusiontrade.accounts.credentials.password_rules import check_password, read_list
+from fusiontrade.accounts.credentials.passwords import MAX_LENGTH, MIN_LENGTH
 from fusiontrade.errors import InvalidInput
 
 
@@ -72,7 +72,7 @@ def test_every_listed_password_is_refused_in_any_case(password: str) -> None:
 
 
 def test_the_list_is_small_sorted_and_says_where_it_comes_from() -> None:
-    folder = files("fusiontrade.accounts")
+    folder = files("fusiontrade.accounts.credentials")
     packed = folder.joinpath("common_passwords.txt.gz").read_bytes()
     words = gzip.decompress(packed).decode().splitlines()
     assert words == sorted(set(words))

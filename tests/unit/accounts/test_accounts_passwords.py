@@ -7,7 +7,7 @@ import re
 import argon2
 import pytest
 
-from fusiontrade.accounts.passwords import MAX_LENGTH, Passwords
+from fusiontrade.accounts.credentials.passwords import MAX_LENGTH, Passwords
 from fusiontrade.settings import Settings
 
 PASSWORDS = Passwords()

@@ -10,7 +10,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
-from fusiontrade.accounts.tokens import Identity, SigningKeys, Tokens
+from fusiontrade.accounts.admission.tokens import Identity, SigningKeys, Tokens
 from fusiontrade.errors import Unauthenticated
 
 NOW = 1_750_000_000

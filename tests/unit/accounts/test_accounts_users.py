@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusiontrade.accounts.attempts import FREE_ATTEMPTS, seconds_to_wait
+from fusiontrade.accounts.credentials.attempts import FREE_ATTEMPTS, seconds_to_wait
 from fusiontrade.accounts.profiles import normal_email, written_email
 from fusiontrade.errors import InvalidInput
 

@@ -162,7 +162,7 @@ def test_without_a_second_left_a_table_is_not_asked() -> None:
 
 
 def test_a_gate_that_stays_held_is_an_outage_and_not_a_conflict_of_the_callers(database: Database) -> None:
-    from fusiontrade.accounts.gate import Gate
+    from fusiontrade.accounts.admission.gate import Gate
 
     database.refusals = [HELD] * 20
     with pytest.raises(StateUnavailable):

@@ -77,7 +77,7 @@ COPIES = dedent(
     from awslambdaric import lambda_runtime_hooks_runner as hooks
     from fusiontrade.cloud import session
     from fusiontrade.cloud.tables import Table
-    from fusiontrade.web import authentication
+    from fusiontrade.web.asking import authentication
     from tests.support.http_api import call
 
     hooks.run_before_snapshot()

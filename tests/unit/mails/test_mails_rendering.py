@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusiontrade.accounts.codes import LIFE_SECONDS
+from fusiontrade.accounts.credentials.codes import LIFE_SECONDS
 from fusiontrade.cloud.mail import wire_form
 from fusiontrade.mails import KINDS, BadMail, Kind, Mail
 from fusiontrade.mails.outbound import WITH_CODE

@@ -7,10 +7,10 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, Depends
 
-from fusiontrade.accounts.tokens import Identity, Tier
+from fusiontrade.accounts.admission.tokens import Identity, Tier
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app, problems
-from fusiontrade.web.authentication import current_user, require
+from fusiontrade.web.asking.authentication import current_user, require
 from tests.support.asgi_client import AsgiClient
 
 router = APIRouter(tags=["t"], responses=problems(401, 403))

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app
-from fusiontrade.web.cookies import NAME, RefreshCookie, clear_refresh, set_refresh
+from fusiontrade.web.asking.cookies import NAME, RefreshCookie, clear_refresh, set_refresh
 from fusiontrade.web.framework import APIRouter
 from tests.support.asgi_client import AsgiClient
 

@@ -16,8 +16,8 @@ from fusiontrade.derivation import Derivation
 from fusiontrade.errors import InvalidInput
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app
-from fusiontrade.web.cursors import Cursors
-from fusiontrade.web.etags import answered, etag_of, matches
+from fusiontrade.web.answering.cursors import Cursors
+from fusiontrade.web.answering.etags import answered, etag_of, matches
 from fusiontrade.web.framework import APIRouter, Request
 from tests.support.asgi_client import AsgiClient
 

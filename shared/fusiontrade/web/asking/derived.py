@@ -16,8 +16,8 @@ from fusiontrade.snapshots import after_restore
 from fusiontrade.web.framework import Request
 
 if TYPE_CHECKING:
-    from fusiontrade.accounts.addresses import Addresses
-    from fusiontrade.accounts.gate import Gate
+    from fusiontrade.accounts.admission.addresses import Addresses
+    from fusiontrade.accounts.admission.gate import Gate
     from fusiontrade.cloud.tables import Table
 
 __all__ = ["accounts_of", "addresses_of", "derivation_of", "gate_of"]
@@ -44,7 +44,7 @@ def accounts_of(settings: Settings) -> Table:
 
 def gate_of(request: Request) -> Gate:
     """Return the gate items: a FastAPI dependency."""
-    from fusiontrade.accounts.gate import Gate
+    from fusiontrade.accounts.admission.gate import Gate
 
     state = request.app.state
     return Gate(accounts_of(state.settings), state.clock, state.limits)
@@ -52,7 +52,7 @@ def gate_of(request: Request) -> Gate:
 
 def addresses_of(request: Request) -> Addresses:
     """Return the counters of callers without a token: a FastAPI dependency."""
-    from fusiontrade.accounts.addresses import Addresses
+    from fusiontrade.accounts.admission.addresses import Addresses
 
     state = request.app.state
     return Addresses(accounts_of(state.settings), derivation_of(state.settings), state.clock, state.limits)

@@ -2,8 +2,8 @@
 
 Always true here: one algorithm and no other is accepted; ``kid``, ``iss``, ``aud``, ``sub``, ``jti``, ``iat``, ``exp``
 and ``use`` must be there and right; a token made for another use (a refresh token) is never an access token. The
-secret holds a JWK set plus the ``kid`` that signs now, so that keys rotate (`fusiontrade.accounts.key_rotation`) while
-older ones still verify.
+secret holds a JWK set plus the ``kid`` that signs now, so that keys rotate
+(`fusiontrade.accounts.admission.key_rotation`) while older ones still verify.
 """
 
 from __future__ import annotations

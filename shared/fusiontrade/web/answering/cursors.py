@@ -13,7 +13,7 @@ from typing import Any
 
 from fusiontrade.derivation import Derivation
 from fusiontrade.errors import InvalidInput
-from fusiontrade.web.derived import derivation_of
+from fusiontrade.web.asking.derived import derivation_of
 from fusiontrade.web.framework import Request
 
 __all__ = ["Cursors", "cursors_of"]

@@ -15,10 +15,10 @@ import hashlib
 import secrets
 from typing import Literal
 
-from fusiontrade.accounts.attempts import counter_of
-from fusiontrade.accounts.known_devices import KnownDevices
+from fusiontrade.accounts.admission.sessions import Device
+from fusiontrade.accounts.credentials.attempts import counter_of
+from fusiontrade.accounts.credentials.known_devices import KnownDevices
 from fusiontrade.accounts.profiles import normal_email
-from fusiontrade.accounts.sessions import Device
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Put, Table, Update
 from fusiontrade.derivation import Derivation

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fusiontrade.accounts.codes import Codes, Purpose, bad_code
-from fusiontrade.accounts.mailings import Mailings
-from fusiontrade.accounts.password_rules import check_password
-from fusiontrade.accounts.passwords import Passwords
+from fusiontrade.accounts.admission.sessions import Device
+from fusiontrade.accounts.by_mail.mailings import Mailings
+from fusiontrade.accounts.credentials.codes import Codes, Purpose, bad_code
+from fusiontrade.accounts.credentials.password_rules import check_password
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.profiles import email_key, mail_address, profile_of_entry, written_email
-from fusiontrade.accounts.sessions import Device
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update, Write

@@ -16,7 +16,7 @@ from fusiontrade.forecasts.jobs import JobOrder, Jobs, job_of
 from fusiontrade.web.framework import Request
 
 if TYPE_CHECKING:
-    from fusiontrade.web.idempotency import Claimed
+    from fusiontrade.web.answering.idempotency import Claimed
 
 __all__ = ["Outlet", "accepted"]
 

@@ -2,7 +2,8 @@
 
 Always true here: a new password ends sessions in the transaction that stores it (all of them after a reset, all but
 the one that asked after a change) and makes codes that were mailed before worthless; a reset ends the API keys too.
-The same transaction owes its owner a mail (`fusiontrade.accounts.outbox`): who is told is whose password changed.
+The same transaction owes its owner a mail (`fusiontrade.accounts.by_mail.outbox`): who is told is whose password
+changed.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from fusiontrade.accounts.api_keys import ApiKeys
-from fusiontrade.accounts.attempts import OF_THE_KNOWN, counter_of
-from fusiontrade.accounts.codes import Codes, bad_code
+from fusiontrade.accounts.admission.sessions import Sessions
+from fusiontrade.accounts.admission.sign_ins import SignIns
+from fusiontrade.accounts.by_mail.mailings import Mailings
+from fusiontrade.accounts.by_mail.outbox import Outbox
+from fusiontrade.accounts.by_mail.registration import Asked
+from fusiontrade.accounts.credentials.api_keys import ApiKeys
+from fusiontrade.accounts.credentials.attempts import OF_THE_KNOWN, counter_of
+from fusiontrade.accounts.credentials.codes import Codes, bad_code
+from fusiontrade.accounts.credentials.password_rules import check_password
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.mailings import Mailings
-from fusiontrade.accounts.outbox import Outbox
-from fusiontrade.accounts.password_rules import check_password
-from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import email_key, mail_address, profile_key, profile_of_entry
-from fusiontrade.accounts.registration import Asked
-from fusiontrade.accounts.sessions import Sessions
-from fusiontrade.accounts.sign_ins import SignIns
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Put, Table, Update, Write

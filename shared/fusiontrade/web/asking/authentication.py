@@ -4,7 +4,7 @@ Always true here: without valid credentials a 401 problem, with too few rights a
 forgets, because the identity is a parameter of the routes that need one. A valid token is not enough: the user's gate
 item says whether its session still lives, in the update that counts the request, and which tier the user has by now.
 Who has not verified an address reaches the auth function and no other. Signatures are checked by
-`fusiontrade.accounts.tokens`; the keys come from the secret through a short cache.
+`fusiontrade.accounts.admission.tokens`; the keys come from the secret through a short cache.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fusiontrade.errors import Forbidden, StateUnavailable, Unauthenticated
 from fusiontrade.settings import Settings
 from fusiontrade.snapshots import after_restore
 from fusiontrade.startup import uncollected
-from fusiontrade.web.derived import accounts_of, derivation_of, gate_of
+from fusiontrade.web.asking.derived import accounts_of, derivation_of, gate_of
+from fusiontrade.web.asking.rate_limits import group_of, show
 from fusiontrade.web.framework import APIKeyHeader, Depends, HTTPAuthorizationCredentials, HTTPBearer, Request
-from fusiontrade.web.rate_limits import group_of, show
 
 if TYPE_CHECKING:
-    from fusiontrade.accounts.tokens import SigningKeys, Tokens
+    from fusiontrade.accounts.admission.tokens import SigningKeys, Tokens
 
 __all__ = [
     "CurrentUser",
@@ -57,7 +57,7 @@ def signing_keys_of(settings: Settings) -> Callable[[], SigningKeys]:
     The read raises `StateUnavailable` where there are no usable keys: the caller's token is not to blame.
     """
     with uncollected():
-        from fusiontrade.accounts.tokens import SigningKeys
+        from fusiontrade.accounts.admission.tokens import SigningKeys
 
     arn = settings.need("signing_keys_secret_arn")
     secrets = Secrets()
@@ -77,7 +77,7 @@ def signing_keys_of(settings: Settings) -> Callable[[], SigningKeys]:
 def tokens_of(settings: Settings) -> Tokens:
     """Return the issuer and checker of access tokens that ``settings`` describe."""
     with uncollected():
-        from fusiontrade.accounts.tokens import Tokens
+        from fusiontrade.accounts.admission.tokens import Tokens
 
     return Tokens(
         signing_keys_of(settings),
@@ -91,8 +91,8 @@ def tokens_of(settings: Settings) -> Tokens:
 def load_ahead() -> None:
     """Import what the first token needs, before a snapshot; no key is read, nothing signed."""
     with uncollected():
-        import fusiontrade.accounts.gate
-        import fusiontrade.accounts.tokens  # noqa: F401
+        import fusiontrade.accounts.admission.gate
+        import fusiontrade.accounts.admission.tokens  # noqa: F401
 
 
 @after_restore
@@ -123,7 +123,7 @@ def current_user(
 
 
 def _admitted(request: Request, user: Identity, session_id: str | None) -> Identity:
-    from fusiontrade.accounts.gate import LimitReached
+    from fusiontrade.accounts.admission.gate import LimitReached
 
     try:
         admission = gate_of(request).admit(
@@ -176,7 +176,7 @@ def caller_with(scope: Scope, *, tier: Tier = "free") -> Callable[..., Identity]
 
 
 def _holder_of(request: Request, key: str) -> Identity:
-    from fusiontrade.accounts.api_keys import ApiKeys
+    from fusiontrade.accounts.credentials.api_keys import ApiKeys
 
     state = request.app.state
     keys = ApiKeys(accounts_of(state.settings), derivation_of(state.settings), state.clock)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
-from fusiontrade.accounts.gate import allowance_after
-from fusiontrade.accounts.limits import LIMITS, Allowance, Limit, limit_of
+from fusiontrade.accounts.admission.gate import allowance_after
+from fusiontrade.accounts.admission.limits import LIMITS, Allowance, Limit, limit_of
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Table, Update
 from fusiontrade.derivation import Derivation

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from fusiontrade.web.cookies import DEVICE
-from fusiontrade.web.derived import addresses_of
+from fusiontrade.web.asking.cookies import DEVICE
+from fusiontrade.web.asking.derived import addresses_of
 from fusiontrade.web.framework import Depends, Request
 
 if TYPE_CHECKING:
-    from fusiontrade.accounts.sessions import Device
+    from fusiontrade.accounts.admission.sessions import Device
 
 __all__ = ["ClientDevice", "client_address", "client_address_hash", "client_device"]
 
@@ -32,7 +32,7 @@ def client_address_hash(request: Request) -> str:
 
 def client_device(request: Request) -> Device:
     """Return what the caller is recognised by: a FastAPI dependency."""
-    from fusiontrade.accounts.sessions import Device
+    from fusiontrade.accounts.admission.sessions import Device
 
     # Latin-1 is what headers are decoded as: whatever a client sends, it is text that can be stored
     user_agent = "".join(c if c.isprintable() else " " for c in request.headers.get("User-Agent", ""))

@@ -11,7 +11,7 @@ import unicodedata
 from functools import cache
 from importlib.resources import files
 
-from fusiontrade.accounts.passwords import MAX_LENGTH, MIN_LENGTH
+from fusiontrade.accounts.credentials.passwords import MAX_LENGTH, MIN_LENGTH
 from fusiontrade.errors import InvalidInput
 
 __all__ = ["check_password", "read_list"]
@@ -50,5 +50,5 @@ def check_password(password: str, *, field: str = "body/password") -> None:
 @cache
 def read_list() -> frozenset[str]:
     """Return the common passwords, in normal form; ``common_passwords.md`` says where they come from."""
-    packed = files("fusiontrade.accounts").joinpath(_LIST).read_bytes()
+    packed = files("fusiontrade.accounts.credentials").joinpath(_LIST).read_bytes()
     return frozenset(gzip.decompress(packed).decode().splitlines())

@@ -1,9 +1,9 @@
 """How often a caller may ask, said on every answer of a route that is counted.
 
 Always true here: who has a token is counted at the gate item, in the update that also tells whether the token still
-lives (`fusiontrade.web.authentication`); who has none is counted by address. What was counted is said in ``RateLimit``
-and ``RateLimit-Policy`` (draft-ietf-httpapi-ratelimit-headers-10), also on errors. The group of a route is its
-function's name, or what `counted_as` says.
+lives (`fusiontrade.web.asking.authentication`); who has none is counted by address. What was counted is said in
+``RateLimit`` and ``RateLimit-Policy`` (draft-ietf-httpapi-ratelimit-headers-10), also on errors. The group of a route
+is its function's name, or what `counted_as` says.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from fusiontrade.accounts.limits import Allowance
-from fusiontrade.web.callers import client_address
-from fusiontrade.web.derived import addresses_of
+from fusiontrade.accounts.admission.limits import Allowance
+from fusiontrade.web.asking.callers import client_address
+from fusiontrade.web.asking.derived import addresses_of
 from fusiontrade.web.framework import Request
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def show(request: Request, allowance: Allowance) -> None:
 
 def counted(request: Request, count: Callable[[], Allowance]) -> None:
     """Count the request by ``count`` and let its answer say so, also where it was one too many."""
-    from fusiontrade.accounts.gate import LimitReached
+    from fusiontrade.accounts.admission.gate import LimitReached
 
     try:
         show(request, count())

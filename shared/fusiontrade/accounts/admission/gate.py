@@ -25,8 +25,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
+from fusiontrade.accounts.admission.limits import LIMITS, Allowance, Limit, limit_of
 from fusiontrade.accounts.identity import Tier
-from fusiontrade.accounts.limits import LIMITS, Allowance, Limit, limit_of
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update
 from fusiontrade.cloud.values import Item

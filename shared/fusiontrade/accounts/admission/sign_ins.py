@@ -6,7 +6,7 @@ fails counts twice: at the e-mail item and at the item of addresses without an a
 the other is refused, so known and unknown addresses take as many calls, one hashing and the same words.
 
 A device that signed in before has counters of its own, at the account and instead of its network address
-(`fusiontrade.accounts.known_devices`): however often strangers guess, it signs in at once.
+(`fusiontrade.accounts.credentials.known_devices`): however often strangers guess, it signs in at once.
 
 Always true here: an attempt is counted before the password is looked at; a right password after the wait always works.
 """
@@ -17,15 +17,15 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fusiontrade.accounts.attempts import PER_ADDRESS, Patience, attempt, counter_of, slow_down
-from fusiontrade.accounts.gate import LimitReached
+from fusiontrade.accounts.admission.gate import LimitReached
+from fusiontrade.accounts.admission.limits import Allowance, Limit
+from fusiontrade.accounts.admission.sessions import Device, Opened, Sessions
+from fusiontrade.accounts.by_mail.outbox import Outbox
+from fusiontrade.accounts.credentials.attempts import PER_ADDRESS, Patience, attempt, counter_of, slow_down
+from fusiontrade.accounts.credentials.known_devices import KnownDevices
+from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.known_devices import KnownDevices
-from fusiontrade.accounts.limits import Allowance, Limit
-from fusiontrade.accounts.outbox import Outbox
-from fusiontrade.accounts.passwords import Passwords
 from fusiontrade.accounts.profiles import Profile, email_key, mail_address, normal_email, profile_of_entry
-from fusiontrade.accounts.sessions import Device, Opened, Sessions
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update, Write
 from fusiontrade.cloud.values import Item

@@ -21,8 +21,8 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusiontrade.accounts.gate import Gate, gate_key
-from fusiontrade.accounts.limits import Allowance
+from fusiontrade.accounts.admission.gate import Gate, gate_key
+from fusiontrade.accounts.admission.limits import Allowance
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Delete, Put, Table, Update, Write
 from fusiontrade.cloud.values import Item
@@ -52,7 +52,7 @@ class Device:
     user_agent: str
     address: str
     token: str = field(default="", repr=False, compare=False)
-    """Of `fusiontrade.accounts.known_devices`; empty where it brings none."""
+    """Of `fusiontrade.accounts.credentials.known_devices`; empty where it brings none."""
 
     @property
     def fingerprint(self) -> str:

@@ -21,8 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fusiontrade.web import bodies, problems, rate_limits
-from fusiontrade.web.metrics import UNKNOWN_ROUTE, RequestMetrics
+from fusiontrade.web import problems
+from fusiontrade.web.asking import rate_limits
+from fusiontrade.web.transport import bodies
+from fusiontrade.web.transport.metrics import UNKNOWN_ROUTE, RequestMetrics
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger

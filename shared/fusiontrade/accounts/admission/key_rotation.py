@@ -20,7 +20,7 @@ from typing import Any
 
 from joserfc.jwk import ECKey
 
-from fusiontrade.accounts.tokens import SigningKeys, fresh_key
+from fusiontrade.accounts.admission.tokens import SigningKeys, fresh_key
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.secrets import Secrets
 from fusiontrade.errors import Conflict, StateUnavailable

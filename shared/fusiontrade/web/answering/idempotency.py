@@ -23,9 +23,9 @@ from starlette.responses import Response
 
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.errors import Conflict
-from fusiontrade.web.authentication import current_user
-from fusiontrade.web.callers import client_address_hash
-from fusiontrade.web.derived import accounts_of, derivation_of
+from fusiontrade.web.asking.authentication import current_user
+from fusiontrade.web.asking.callers import client_address_hash
+from fusiontrade.web.asking.derived import accounts_of, derivation_of
 from fusiontrade.web.framework import Depends, Header, Request
 from fusiontrade.web.problems import AlreadyAnswered
 

@@ -1,0 +1,1 @@
+"""Signing in and being let in: sessions, tokens and their keys, the gate item, limits."""

@@ -1,0 +1,1 @@
+"""How routes answer: once for one key, in pages, by reference, with a job."""

@@ -1,0 +1,1 @@
+"""Who asks: tokens, keys, cookies, addresses, and how often they may."""

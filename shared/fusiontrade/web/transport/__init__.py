@@ -1,0 +1,1 @@
+"""What holds for every request before and after its route: sizes, headers, log lines, figures."""
