@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 
@@ -16,3 +17,10 @@ def open_files(pid: int) -> int:
     """Return how many files and connections the process holds, 0 where the system does not say."""
     folder = Path(f"/proc/{pid}/fd")
     return len(list(folder.iterdir())) if folder.exists() else 0
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether there is such a process and it has not ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import socket
+import sys
 import time
 from collections.abc import Iterator
 
@@ -14,6 +15,15 @@ import httpx
 import pytest
 from processes import open_files, peak_memory
 from tiny_bundles import Program, build_bundle, candles, item, serving, wait_for
+
+HASTY = """
+import sys
+from serving import connections
+connections._GRACE = 1.0
+from serving.server import main
+sys.exit(main())
+"""
+"""The program, which gives a body that was answered already one second more instead of five."""
 
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
@@ -25,7 +35,8 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     build_bundle(folder, "lstm", behaviour="slow")
     environ = {**os.environ, "SERVING_BODY_SECONDS": "1"}
     log = tmp_path_factory.mktemp("log") / "log"
-    with serving(folder, log, "--workers", "1", "--queue", "0", environ=environ) as running:
+    command = (sys.executable, "-c", HASTY)
+    with serving(folder, log, "--workers", "1", "--queue", "0", environ=environ, command=command) as running:
         yield running
 
 

@@ -13,12 +13,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from processes import open_files
+from processes import is_alive, open_files
 from tiny_bundles import Program, build_bundle, candles, item, serving, wait_for
 
 from serving.measuring import Metrics, merged
@@ -43,6 +44,22 @@ sys.exit(main())
 """
 """The program, whose children are given no time by the system before a second has passed."""
 
+SOON_SILENT = """
+import sys
+from serving import processes
+processes._SILENT = 2.0
+from serving.server import main
+sys.exit(main())
+"""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A program of two processes, and the folder of its bundles."""
+
+    program: Program
+    bundles: Path
+
 
 @pytest.fixture
 def bundles(tmp_path: Path) -> Path:
@@ -57,6 +74,22 @@ def two(bundles: Path, tmp_path: Path, *arguments: str, **how: Any) -> Iterator[
     with serving(bundles, tmp_path / "log", "--processes", "2", *arguments, **how) as program:
         wait_for(lambda: states(program) == ["ready", "ready"])
         yield program
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two processes for every test that leaves two behind; one that hangs is silent after two seconds."""
+    folder = tmp_path_factory.mktemp("pair")
+    build_bundle(folder / "bundles", "lstm", "1h")
+    with two(folder / "bundles", folder, command=(sys.executable, "-c", SOON_SILENT)) as program:
+        yield Pair(program, folder / "bundles")
+
+
+@pytest.fixture
+def pair(shared: Pair) -> Pair:
+    """The shared pair, both processes ready."""
+    wait_for(lambda: states(shared.program) == ["ready", "ready"])
+    return shared
 
 
 def models(program: Program) -> dict[str, Any]:
@@ -98,37 +131,36 @@ def children(program: Program) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def is_alive(pid: int) -> bool:
-    """Tell whether there is such a process and it has not ended."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    return False
+def counted(program: Program) -> list[float]:
+    """Return how many requests each process has answered well."""
+    text = httpx.get(program.url + "/metrics").text
+    wanted = 'serving_requests_total{{process="{}",route="/invocations",status="200"}} '
+    return [float((text.partition(wanted.format(process))[2] or "0").split()[0]) for process in "01"]
 
 
-def test_connections_take_turns_and_figures_are_told_by_process(bundles: Path, tmp_path: Path) -> None:
-    with two(bundles, tmp_path) as program:
-        assert len(set(pids(program))) == 2
-        assert program.process.pid not in pids(program)
-        for _ in range(6):
-            assert ask(program).status_code == 200
-        text = httpx.get(program.url + "/metrics").text
+def test_connections_take_turns_and_figures_are_told_by_process(pair: Pair) -> None:
+    program = pair.program
+    assert len(set(pids(program))) == 2
+    assert program.process.pid not in pids(program)
+    before = counted(program)
+    for _ in range(6):
+        assert ask(program).status_code == 200
+    assert counted(program) == [count + 3 for count in before]
+    text = httpx.get(program.url + "/metrics").text
     for process in "01":
-        assert f'serving_requests_total{{process="{process}",route="/invocations",status="200"}} 3.0' in text
         assert f'serving_bundle{{kind="lstm",model="lstm-1h",process="{process}",timeframe="1h"' in text
     assert text.count("# TYPE serving_requests_total counter") == 1
 
 
-def test_a_killed_process_is_replaced_while_the_other_answers(bundles: Path, tmp_path: Path) -> None:
-    with two(bundles, tmp_path) as program:
-        before = pids(program)
-        os.kill(before[0], signal.SIGKILL)
-        for _ in range(10):
-            assert ask(program).status_code == 200
-        wait_for(lambda: len(set(pids(program)) - {before[0]}) == 2 and states(program) == ["ready", "ready"])
-        assert before[1] in pids(program)
-        (line,) = [line for line in program.lines() if line["message"].startswith("a process ended by itself")]
-        assert (line["pid"], line["code"]) == (before[0], -signal.SIGKILL)
-        assert program.end() == 0
+def test_a_killed_process_is_replaced_while_the_other_answers(pair: Pair) -> None:
+    program, before = pair.program, pids(pair.program)
+    os.kill(before[0], signal.SIGKILL)
+    for _ in range(10):
+        assert ask(program).status_code == 200
+    wait_for(lambda: len(set(pids(program)) - {before[0]}) == 2 and states(program) == ["ready", "ready"])
+    assert before[1] in pids(program)
+    (line,) = [line for line in program.lines() if line.get("pid") == before[0] and "code" in line]
+    assert (line["message"], line["code"]) == ("a process ended by itself; another is started", -signal.SIGKILL)
 
 
 def test_a_process_that_is_told_to_end_gets_no_new_connection_and_is_replaced(tmp_path: Path) -> None:
@@ -145,59 +177,58 @@ def test_a_process_that_is_told_to_end_gets_no_new_connection_and_is_replaced(tm
     assert answers == [200] * 4
 
 
-def test_a_replacement_that_cannot_serve_is_tried_again_and_the_other_serves_on(bundles: Path, tmp_path: Path) -> None:
-    with two(bundles, tmp_path) as program:
-        first, second = pids(program)
-        away = bundles.rename(tmp_path / "away")
-        os.kill(first, signal.SIGKILL)
-        wait_for(lambda: any("does not exist" in line.get("reason", "") for line in program.lines()))
-        assert ask(program).status_code == 200
-        assert second in pids(program)
-        away.rename(bundles)
-        wait_for(lambda: states(program) == ["ready", "ready"])
-        assert {ask(program).status_code for _ in range(4)} == {200}
+def test_a_replacement_that_cannot_serve_is_tried_again_and_the_other_serves_on(pair: Pair, tmp_path: Path) -> None:
+    program = pair.program
+    first, second = pids(program)
+    away = pair.bundles.rename(tmp_path / "away")
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: any("does not exist" in line.get("reason", "") for line in program.lines()))
+    assert ask(program).status_code == 200
+    assert second in pids(program)
+    away.rename(pair.bundles)
+    wait_for(lambda: states(program) == ["ready", "ready"])
+    assert {ask(program).status_code for _ in range(4)} == {200}
 
 
-def test_a_replacement_that_cannot_be_made_is_tried_again_and_the_other_serves_on(
-    bundles: Path, tmp_path: Path
-) -> None:
+def test_a_replacement_that_cannot_be_made_is_tried_again_and_the_other_serves_on(pair: Pair) -> None:
     resource = pytest.importorskip("resource")
-    with two(bundles, tmp_path) as program:
-        first, second = pids(program)
-        own = program.process.pid
-        most = resource.prlimit(own, resource.RLIMIT_NOFILE)
-        resource.prlimit(own, resource.RLIMIT_NOFILE, (open_files(own) - 1, most[1]))
-        os.kill(first, signal.SIGKILL)
-        wait_for(lambda: any(line["message"] == "a process could not be started" for line in program.lines()))
-        resource.prlimit(own, resource.RLIMIT_NOFILE, most)
-        assert ask(program).status_code == 200
-        wait_for(lambda: states(program) == ["ready", "ready"])
-        assert second in pids(program)
+    program = pair.program
+    first, second = pids(program)
+    own = program.process.pid
+    most = resource.prlimit(own, resource.RLIMIT_NOFILE)
+    resource.prlimit(own, resource.RLIMIT_NOFILE, (open_files(own) - 1, most[1]))
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: any(line["message"] == "a process could not be started" for line in program.lines()))
+    resource.prlimit(own, resource.RLIMIT_NOFILE, most)
+    assert ask(program).status_code == 200
+    wait_for(lambda: states(program) == ["ready", "ready"])
+    assert second in pids(program)
 
 
-def test_figures_that_are_asked_of_a_process_not_yet_ready_are_no_failure(bundles: Path, tmp_path: Path) -> None:
-    with two(bundles, tmp_path) as program:
-        (first, _) = pids(program)
-        os.kill(first, signal.SIGKILL)
-        wait_for(lambda: "starting" in states(program))
-        assert httpx.get(program.url + "/metrics").status_code == 200
-        wait_for(lambda: states(program) == ["ready", "ready"])
-        assert [line for line in program.lines() if line["level"] == "ERROR"] == []
+def test_figures_that_are_asked_of_a_process_not_yet_ready_are_no_failure(pair: Pair) -> None:
+    program = pair.program
+    (first, _), said = pids(program), len(program.lines())
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: "starting" in states(program))
+    assert httpx.get(program.url + "/metrics").status_code == 200
+    wait_for(lambda: states(program) == ["ready", "ready"])
+    assert [line for line in program.lines()[said:] if line["level"] == "ERROR"] == []
 
 
-def test_sighup_exchanges_the_bundles_of_each_process(bundles: Path, tmp_path: Path) -> None:
-    with two(bundles, tmp_path) as program:
-        old = models(program)["models"][0]["version"]
-        build_bundle(tmp_path / "new", "lstm", "1h", horizon_bars=8)
-        shutil.rmtree(bundles / "lstm-1h")
-        (tmp_path / "new" / "lstm-1h").rename(bundles / "lstm-1h")
-        program.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: [one["generation"] for one in models(program)["processes"]] == [1, 1])
-        told = models(program)
-        assert told["generation"] == 1
-        new = told["models"][0]["version"]
-        assert new != old
-        assert {ask(program).json()["items"][0]["lstm"]["model"]["version"] for _ in range(4)} == {new}
+def test_sighup_exchanges_the_bundles_of_each_process(pair: Pair, tmp_path: Path) -> None:
+    program, bundles = pair.program, pair.bundles
+    before = models(program)
+    build_bundle(tmp_path / "new", "lstm", "1h", horizon_bars=8)
+    shutil.rmtree(bundles / "lstm-1h")
+    (tmp_path / "new" / "lstm-1h").rename(bundles / "lstm-1h")
+    program.process.send_signal(signal.SIGHUP)
+    expected = sorted(one["generation"] + 1 for one in before["processes"])
+    wait_for(lambda: sorted(one["generation"] for one in models(program)["processes"]) == expected)
+    told = models(program)
+    assert told["generation"] == expected[0]
+    new = told["models"][0]["version"]
+    assert new != before["models"][0]["version"]
+    assert {ask(program).json()["items"][0]["lstm"]["model"]["version"] for _ in range(4)} == {new}
 
 
 @pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
@@ -299,8 +330,9 @@ def test_where_nothing_can_serve_the_program_ends_with_one(tmp_path: Path) -> No
         assert any("there is none in it" in line.get("reason", "") for line in program.lines())
 
 
-def test_a_process_that_hangs_is_left_out_of_what_is_told(bundles: Path, tmp_path: Path) -> None:
-    with two(bundles, tmp_path) as program, httpx.Client(base_url=program.url, timeout=10) as kept:
+def test_a_process_that_hangs_is_left_out_of_what_is_told(pair: Pair) -> None:
+    program = pair.program
+    with httpx.Client(base_url=program.url, timeout=10) as kept:
         own = kept.get("/models").json()["process"]["pid"]  # this connection stays with the process that has it
         (stopped,) = set(pids(program)) - {own}
         os.kill(stopped, signal.SIGSTOP)
@@ -309,8 +341,8 @@ def test_a_process_that_hangs_is_left_out_of_what_is_told(bundles: Path, tmp_pat
             counted = kept.get("/metrics").text
         finally:
             os.kill(stopped, signal.SIGCONT)
-        assert [one["pid"] for one in told["processes"]] == [own]
-        assert len({line.split('process="')[1][0] for line in counted.splitlines() if 'process="' in line}) == 1
+    assert [one["pid"] for one in told["processes"]] == [own]
+    assert len({line.split('process="')[1][0] for line in counted.splitlines() if 'process="' in line}) == 1
 
 
 def test_expositions_of_processes_become_one_with_every_sample_kept() -> None:
@@ -326,35 +358,33 @@ def test_expositions_of_processes_become_one_with_every_sample_kept() -> None:
     assert len(samples) == len(each)
 
 
-def test_a_process_that_hangs_gets_no_more_connections(bundles: Path, tmp_path: Path) -> None:
-    with two(bundles, tmp_path) as program:
-        stopped, _ = pids(program)
-        os.kill(stopped, signal.SIGSTOP)
-        try:
-            time.sleep(6)
-            answers = [httpx.get(program.url + "/ping", timeout=3).status_code for _ in range(20)]
-        finally:
-            os.kill(stopped, signal.SIGCONT)
-        assert answers == [200] * 20
-        wait_for(lambda: states(program) == ["ready", "ready"])
+def test_a_process_that_hangs_gets_no_more_connections(pair: Pair) -> None:
+    program = pair.program
+    stopped, _ = pids(program)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        time.sleep(3)
+        answers = [httpx.get(program.url + "/ping", timeout=3).status_code for _ in range(20)]
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert answers == [200] * 20
+    wait_for(lambda: states(program) == ["ready", "ready"])
 
 
-def test_connections_that_no_process_takes_wait_and_are_answered(bundles: Path, tmp_path: Path) -> None:
-    with two(bundles, tmp_path) as program:
-        own = pids(program)
+def test_connections_that_no_process_takes_wait_and_are_answered(pair: Pair) -> None:
+    program, own = pair.program, pids(pair.program)
+    for pid in own:
+        os.kill(pid, signal.SIGSTOP)
+    with contextlib.ExitStack() as stack:
+        waiting = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", program.port), timeout=20)) for _ in range(900)
+        ]
+        for connection in waiting:
+            connection.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         for pid in own:
-            os.kill(pid, signal.SIGSTOP)
-        with contextlib.ExitStack() as stack:
-            waiting = [
-                stack.enter_context(socket.create_connection(("127.0.0.1", program.port), timeout=20))
-                for _ in range(900)
-            ]
-            for connection in waiting:
-                connection.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            for pid in own:
-                os.kill(pid, signal.SIGCONT)
-            answers = [connection.recv(12) for connection in waiting]
-        assert answers == [b"HTTP/1.1 200"] * 900
+            os.kill(pid, signal.SIGCONT)
+        answers = [connection.recv(12) for connection in waiting]
+    assert answers == [b"HTTP/1.1 200"] * 900
 
 
 def test_an_address_of_version_6_is_listened_on(bundles: Path, tmp_path: Path) -> None:
