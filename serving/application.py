@@ -26,6 +26,7 @@ from starlette.responses import JSONResponse, Response
 from fusiontrade.errors import BundleRefused
 from serving.bodies import (
     JSON,
+    TEXTS,
     Announced,
     Memory,
     Room,
@@ -34,6 +35,7 @@ from serving.bodies import (
     is_quick,
     parsed,
     received,
+    texts_of,
     written,
 )
 from serving.connections import GONE
@@ -42,6 +44,7 @@ from serving.settings import ServingSettings
 
 if TYPE_CHECKING:
     from fusiontrade.inference.contract import ForecastResponse
+    from fusiontrade.inference.texts import TextResponse
     from serving.running import Asked, Running
     from serving.siblings import Siblings
 
@@ -162,7 +165,7 @@ class Service:
         return JSONResponse({**shown, "in_flight": in_flight, "processes": [one["process"] for one in told]})
 
     async def _told(self) -> dict[str, Any]:
-        refused = () if self.running is None else self.running.engine.refused
+        refused = () if self.running is None else (*self.running.engine.refused, *self.running.companions.refused)
         generation = 0 if self.running is None else self.running.swap.generation
         return {
             "state": self.state,
@@ -190,7 +193,7 @@ class Service:
         return await self._in_thread(self.running.metrics.exposition)
 
     async def invocations(self, request: Request) -> Response:
-        """``POST /invocations``: a `ForecastRequest` in, a `ForecastResponse` out."""
+        """``POST /invocations``: a `ForecastRequest` in, a `ForecastResponse` out; or texts in, moods out."""
         if self.state is not State.READY or self.running is None:
             raise self._not_ready()
         said = announced(request.headers, self.settings.body_limit)
@@ -198,7 +201,8 @@ class Service:
         self.accepted += 1
         try:
             with self._memory.room() as room:
-                response = await self._forecast(self.running, request, said, room)
+                answer = self._moods if said.content_type == TEXTS else self._forecast
+                response = await answer(self.running, request, said, room)
             few = len(response.items) <= _MANY_ITEMS
             content, headers = written(response, said) if few else await self._in_thread(written, response, said)
             return Response(content, media_type=JSON, headers=headers)
@@ -216,13 +220,25 @@ class Service:
             headers = {"Retry-After": str(error.retry_after)}
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=headers) from None
 
+    async def _moods(self, running: Running, request: Request, said: Announced, room: Room) -> TextResponse:
+        body = await self._body(request, said, room)
+        texts = texts_of(body) if is_quick(body, said) else await self._in_thread(texts_of, body)
+        if not running.desk.has_room(len(texts)):
+            detail = f"{running.desk.unanswered} texts wait already; try again in a few seconds"
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
+        return await _unless_gone(request, running.desk.answer(texts, seconds=self.settings.answer_seconds))
+
     async def _read(self, request: Request, said: Announced, room: Room) -> list[Asked]:
+        body = await self._body(request, said, room)
+        return _asked(body, said) if is_quick(body, said) else await self._in_thread(_asked, body, said)
+
+    async def _body(self, request: Request, said: Announced, room: Room) -> bytes:
         limit = self.settings.body_limit
         body = await received(request.stream(), limit=limit, seconds=self.settings.body_seconds, room=room)
         if said.is_gzip:
             body = await self._in_thread(decompressed, body, limit)
             room.take(len(body))
-        return _asked(body, said) if is_quick(body, said) else await self._in_thread(_asked, body, said)
+        return body
 
     async def _in_thread(self, call: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(call, *given, **named))
@@ -235,7 +251,7 @@ class Service:
         failed = () if self.running is None else self.running.swap.failed
         return [{"folder": one.folder, "reason": one.reason} for one in failed]
 
-    def _served(self) -> list[dict[str, str]]:
+    def _served(self) -> list[dict[str, Any]]:
         cards = [] if self.running is None else [bundle.card for bundle in self.running.engine.bundles.values()]
         return [
             {
@@ -246,7 +262,7 @@ class Service:
                 "precision": card.precision,
             }
             for card in cards
-        ]
+        ] + ([] if self.running is None else self.running.companions.told())
 
 
 class Application:

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
     from fusiontrade.inference.contract import ForecastRequest, ForecastResponse
+    from fusiontrade.inference.texts import TextResponse
 
 __all__ = [
     "JSON",
     "NPY",
+    "TEXTS",
     "Announced",
     "Memory",
     "Room",
@@ -38,13 +40,17 @@ __all__ = [
     "is_quick",
     "parsed",
     "received",
+    "texts_of",
     "written",
 ]
 
 JSON = "application/json"
 NPY = "application/x-npy"  # fusiontrade.inference.wire.NPY, whose imports have to wait until the port answers
 
-_QUICK = {JSON: 128 * 1024, NPY: 256 * 1024}  # bytes that are parsed in less than half a millisecond
+TEXTS = "application/vnd.fusiontrade.texts+json"  # fusiontrade.inference.texts.TEXTS, likewise
+
+_FORMS = {JSON: "json", NPY: "npy", TEXTS: "texts"}
+_QUICK = {JSON: 128 * 1024, NPY: 256 * 1024, TEXTS: 128 * 1024}  # bytes that are parsed in less than half a millisecond
 _WORTH_COMPRESSING = 16 * 1024
 _COMPRESSION = 1  # the quickest: a third is left of forecasts, a fourth at three times the time
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's word for: a gzip stream and no other
@@ -61,7 +67,7 @@ class Announced:
     @property
     def form(self) -> str:
         """The body's format in one word."""
-        return "json" if self.content_type == JSON else "npy"
+        return _FORMS[self.content_type]
 
 
 class Memory:
@@ -111,8 +117,9 @@ def _negotiated(content_type: str, content_encoding: str, accept: str, accept_en
     """Return what the headers of these values say; clients say the same with every request."""
     content_type = content_type.partition(";")[0].strip().lower()
     if content_type not in _QUICK:
-        detail = f"the body has to be {JSON} or {NPY}, not {content_type[:100] or 'untyped'}: set Content-Type"
-        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Post": f"{JSON}, {NPY}"})
+        known = f"{JSON} or {NPY} (bars) or {TEXTS}"
+        detail = f"the body has to be {known}, not {content_type[:100] or 'untyped'}: set Content-Type"
+        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Post": ", ".join(_FORMS)})
     encoding = content_encoding.strip().lower() or "identity"
     if encoding not in {"identity", "gzip", "x-gzip"}:
         detail = f"the body may be plain or gzip, not {encoding[:100]}: set Content-Encoding"
@@ -179,7 +186,17 @@ def parsed(body: bytes, said: Announced) -> ForecastRequest:
         raise Refusal(HTTPStatus.BAD_REQUEST, detail, errors=[told]) from None
 
 
-def written(response: ForecastResponse, said: Announced) -> tuple[bytes, dict[str, str]]:
+def texts_of(body: bytes) -> list[str]:
+    """Return the texts that the plain ``body`` of a `TextRequest` holds."""
+    from fusiontrade.inference.texts import TextRequest
+
+    try:
+        return TextRequest.model_validate_json(body).texts
+    except ValidationError as error:
+        raise malformed(error) from None
+
+
+def written(response: ForecastResponse | TextResponse, said: Announced) -> tuple[bytes, dict[str, str]]:
     """Return the answer as it goes out, gzip where that is wanted and gains, and the headers that say so."""
     answer, headers = response.model_dump_json().encode(), {"Vary": "Accept-Encoding"}
     if not said.takes_gzip or len(answer) < _WORTH_COMPRESSING:

@@ -9,12 +9,17 @@ from collections.abc import Sequence
 from fusiontrade.inference.contract import ForecastResponse
 from serving.asked import Asked
 from serving.batching import Batcher, Overloaded
+from serving.companions import Companions
 from serving.engine import Engine
 from serving.measuring import Metrics
+from serving.sentiment.desk import Desk
+from serving.sentiment.lexicon import Lexicon
 from serving.settings import ServingSettings
 from serving.swapping import Reader, SwapReport
 
 __all__ = ["Asked", "Overloaded", "Running", "SwapReport", "start"]
+
+_LEXICON = Lexicon()
 
 
 class Running:
@@ -33,6 +38,7 @@ class Running:
 
     def __init__(self, settings: ServingSettings) -> None:
         self.metrics = Metrics()
+        self._settings = settings
         self._reader = Reader(
             settings.bundles,
             device=settings.device,
@@ -49,6 +55,8 @@ class Running:
             batch=settings.batch,
             model_seconds=settings.model_seconds,
         )
+        self._companions = self._read_companions(None)
+        self.desk = Desk(lambda: self._companions.classifier or _LEXICON)
         self.metrics.watch_places(places, lambda: self._batcher.unanswered)
         self.metrics.read("changed", engine, 0, len(engine.refused))
         self._given_up = False
@@ -61,6 +69,11 @@ class Running:
     def engine(self) -> Engine:
         """What answers the requests admitted from now on."""
         return self._batcher.engine
+
+    @property
+    def companions(self) -> Companions:
+        """What serves beside the forecasters."""
+        return self._companions
 
     @property
     def swap(self) -> SwapReport:
@@ -112,6 +125,7 @@ class Running:
         Returns what came of it; never raises for what is wrong with a bundle.
         """
         with self._reading:
+            self._companions = self._read_companions(self._companions)
             before = self.engine
             after = self._reader.again(before)
             if after is not before:
@@ -123,7 +137,12 @@ class Running:
     def close(self) -> None:
         """End the threads; what a model still computes is ended too."""
         self._ending.set()
+        self.desk.close()
         self._batcher.close()
+
+    def _read_companions(self, before: Companions | None) -> Companions:
+        settings = self._settings
+        return Companions.read(settings.bundles, device=settings.device, threads=settings.threads, before=before)
 
     def _watch(self, seconds: float) -> None:
         while not self._ending.wait(seconds):

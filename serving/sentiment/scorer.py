@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from fusiontrade.errors import BundleRefused
+from fusiontrade.inference.contract import ModelReference
 from fusiontrade.inference.texts import MOODS, TextError, TextScore
 from serving.bundle import GRAPH
 from serving.sealed import SealedCard, opened, read_sealed
@@ -59,6 +60,11 @@ class Classifier:
     card: SentimentCard
     tokenizer: Tokenizer
     session: Any
+
+    @property
+    def reference(self) -> ModelReference:
+        """What answers name it by."""
+        return self.card.reference
 
     def scores(self, texts: Sequence[str]) -> list[TextScore]:
         """Return the mood of each text, in order; never raises for what is wrong with one."""
