@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from serving.evaluation.study.progress import shown
     from serving.evaluation.study.report import write
     from serving.evaluation.study.running import find_bundles, study
+    from serving.evaluation.study.swing import swing_folder
     from serving.evaluation.study.timeframe import STEPS, Plan
 
     try:
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             until=None if chosen.until is None else instant_of(chosen.until, "--until"),
             resamples=chosen.resamples,
             seed=chosen.seed,
+            swing=swing_folder(chosen.bundles) if not timeframes or Timeframe.D1 in timeframes else None,
         )
         with shown(list(plan.bundles), STEPS, sys.stderr) as told:
             found = study(plan, _command(arguments), told, chosen.processes)

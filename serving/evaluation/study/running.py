@@ -25,6 +25,7 @@ from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import CARD, ELSEWHERE, MANIFEST, kind_of, load_bundle
 from serving.evaluation.study.acceptance import acceptance
 from serving.evaluation.study.judged import REFERENCE_FIVE
+from serving.evaluation.study.swing import has_daily, study_swing, swing_folder
 from serving.evaluation.study.timeframe import Plan, study_timeframe
 from serving.instants import iso_of
 
@@ -66,7 +67,7 @@ def find_bundles(folder: Path, timeframes: Sequence[Timeframe] = ()) -> dict[Tim
     chosen = {
         key: found[key] for key in sorted(found, key=lambda one: one.milliseconds) if key in (timeframes or found)
     }
-    if not chosen:
+    if not chosen and (timeframes or swing_folder(folder) is None):
         asked = f" for {', '.join(timeframes)}" if timeframes else ""
         raise InvalidInput("bundles", f"{folder} holds no bundle{asked}: give a folder that make train wrote")
     return chosen
@@ -117,10 +118,22 @@ def study(plan: Plan, command: str, told: Told, processes: int = 2) -> Json:
             "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         },
         "bundles": bundles,
-        "warnings": list(_warnings(timeframes)),
+        "warnings": [*_warnings(timeframes), *_without_daily(plan)],
         "acceptance": acceptance(timeframes),
         "timeframes": timeframes,
-    }
+    } | _cross_sections(plan)
+
+
+def _cross_sections(plan: Plan) -> Json:
+    """Return what is said of the daily bundle, nothing where there is none or nothing to judge it on."""
+    if plan.swing is None or not has_daily(plan.data):
+        return {}
+    return {"cross_sections": study_swing(plan.swing, plan.data, until=plan.until)}
+
+
+def _without_daily(plan: Plan) -> Iterator[str]:
+    if plan.swing is not None and not has_daily(plan.data):
+        yield f"1d: {plan.swing.name} was not judged, the folder of candles has no daily table."
 
 
 def _in_turn(plan: Plan, told: Told, seconds: dict[str, float]) -> Iterator[tuple[Timeframe, Json]]:

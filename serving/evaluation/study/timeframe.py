@@ -65,6 +65,8 @@ class Plan:
         Of the bootstrap.
     boosting
         How LightGBM, the baseline, is grown.
+    swing
+        Folder of the daily bundle; None: none is judged.
     """
 
     data: Path
@@ -73,6 +75,7 @@ class Plan:
     until: int | None
     resamples: int
     seed: int
+    swing: Path | None = None
     boosting: BoostingSettings = field(default_factory=partial(BoostingSettings, threads=1))
 
     @property

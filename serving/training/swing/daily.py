@@ -19,7 +19,7 @@ from fusiontrade.market.candles import CandleFrame, Floats
 from fusiontrade.market.timeframes import Timeframe
 from serving.models.swing import HORIZONS
 
-__all__ = ["DailySeries", "read_daily", "returns_ahead"]
+__all__ = ["DailySeries", "has_daily", "read_daily", "returns_ahead"]
 
 _PRICES = ("open", "high", "low", "close")
 
@@ -68,19 +68,20 @@ def read_daily(folder: Path, universes: tuple[str, ...] = (), symbols: tuple[str
     BadCandles
         If bars break their own rules.
     """
-    try:
-        tables = tomllib.loads((folder / "instruments.toml").read_text("utf-8")).get("tables", [])
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInput("data", f"instruments.toml of {folder} cannot be read: {error}") from None
     found: list[DailySeries] = []
-    for table in tables:
+    for table in _tables(folder):
         name = Path(table["path"]).stem.removesuffix("_1d")
-        if table.get("timeframe") == "1d" and (not universes or name in universes):
+        if not universes or name in universes:
             found += _stocks(folder / table["path"], name, table.get("suffix", ""), symbols)
     if not found:
         asked = f" of {', '.join(universes + symbols)}" if universes or symbols else ""
         raise InvalidInput("data", f"{folder} has no daily table{asked}")
     return sorted(found, key=lambda one: (one.universe, one.symbol))
+
+
+def has_daily(folder: Path) -> bool:
+    """Tell whether the folder names a daily table; raises `InvalidInput` where it names nothing that can be read."""
+    return bool(_tables(folder))
 
 
 def returns_ahead(series: DailySeries) -> Floats:
@@ -98,6 +99,14 @@ def returns_ahead(series: DailySeries) -> Floats:
             clean = flagged[rows + days + 1] == flagged[rows + 1]
             found[rows, place] = np.where(clean, closed[rows + days] / opened[rows + 1] - 1.0, np.nan)
     return found
+
+
+def _tables(folder: Path) -> list[dict[str, Any]]:
+    try:
+        tables = tomllib.loads((folder / "instruments.toml").read_text("utf-8")).get("tables", [])
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput("data", f"instruments.toml of {folder} cannot be read: {error}") from None
+    return [table for table in tables if table.get("timeframe") == "1d"]
 
 
 def _stocks(path: Path, universe: str, suffix: str, symbols: tuple[str, ...]) -> list[DailySeries]:

@@ -18,6 +18,7 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import kind_of
 from serving.engine import folders_of
+from serving.evaluation.study import swing as study
 from serving.models import stockformer, tft
 from serving.models.veto import VetoConfig
 from serving.swing import SwingBundle, load_swing
@@ -235,3 +236,32 @@ def test_presets_have_the_published_sizes(kind: object, preset: str, least: floa
     made = stockformer.StockformerModel if kind is stockformer else tft.TftModel
     count = sum(one.numel() for one in made(kind.PRESETS[preset]).parameters())  # type: ignore[attr-defined]
     assert least < count < most
+
+
+def test_the_study_judges_the_same_slice_as_training_and_finds_the_same(
+    bundle: SwingBundle, folder: Path, series: list[DailySeries], tmp_path: Path
+) -> None:
+    columns: dict[str, list[object]] = {name: [] for name in ("timestamp", "symbol", "open", "high", "low", "close")}
+    columns["volume"] = []
+    for one in series:
+        for name in ("open", "high", "low", "close", "volume"):
+            columns[name] += getattr(one.frame, name).tolist()
+        columns["timestamp"] += list(one.frame.time.astype("datetime64[ms]"))
+        columns["symbol"] += [one.symbol] * len(one.frame)
+    pq.write_table(pa.table(columns), tmp_path / "invented_1d.parquet")
+    (tmp_path / "instruments.toml").write_text('[[tables]]\npath = "invented_1d.parquet"\ntimeframe = "1d"\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "_FEWEST", 3)
+        found = study.study_swing(folder, tmp_path, stride=CONFIG.judged_stride)
+    assert study.swing_folder(folder.parent) == folder
+    assert list(found) == ["invented"]
+    assert found["invented"]["abstains"] == bundle.card.universes["invented"].abstains
+    report = json.loads((folder / "report.json").read_text())["figures"]["by_universe"]["invented"]["rank_ic"]
+    known = 0
+    for days in (3, 5, 10):
+        judged = found["invented"]["horizons"][str(days)]["models"]
+        for name in ("stockformer", "tft", "ensemble"):
+            mean = judged[name]["rank_ic"]["mean"]  # None where nothing is forecast
+            assert (mean or 0.0) == pytest.approx(report[name][f"{days}d"]["mean"], abs=1e-6)
+            known += mean is not None
+    assert known

@@ -1,0 +1,130 @@
+"""The daily bundle judged: rankings of each universe on every session of its untouched slice, through what serves.
+
+The bundle says itself when that slice begins; nothing here is fitted, and nothing chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from fusiontrade.errors import InvalidInput
+from serving.bundle import MANIFEST, kind_of
+from serving.evaluation.cross_section import RANK_IC_TARGETS, Panel, study_cross_section, with_ensembles
+from serving.evaluation.cross_section.ranks import FEWEST
+from serving.kronos.encoder import Encoder, load_encoder
+from serving.models.swing import HORIZONS
+from serving.swing import SwingBundle, load_swing
+from serving.training.swing import SwingConfig, has_daily, read_daily
+from serving.training.swing.table import SwingTable, table_of
+
+if TYPE_CHECKING:
+    from serving.training.swing import DailySeries
+
+__all__ = ["has_daily", "study_swing", "swing_folder"]
+
+Json = dict[str, Any]
+_DAY_MS = 86_400_000
+_BATCH = 1024
+_TARGETED = "nifty100"
+_FEWEST = FEWEST
+
+
+def swing_folder(folder: Path) -> Path | None:
+    """Return the swing bundle in ``folder``, None where there is none."""
+    return next((path.parent for path in sorted(folder.glob(f"*/{MANIFEST}")) if kind_of(path.parent) == "swing"), None)
+
+
+def study_swing(
+    folder: Path, data: Path, *, stride: int = 1, until: int | None = None, told: Callable[[str], None] = lambda _: None
+) -> dict[str, Json]:
+    """Return by universe what `study_cross_section` says of the swing bundle in ``folder``, on one thread.
+
+    Parameters
+    ----------
+    data
+        Holds ``instruments.toml`` and the daily tables it names.
+    stride
+        Every k-th session is judged.
+    until
+        Bars closed after this instant (ms UTC) are not used.
+    told
+        Called with each stock that was read.
+
+    Raises
+    ------
+    fusiontrade.errors.FusionTradeError
+        If the bundle is refused, its encoder is not beside it, or there are no daily tables.
+    """
+    with threadpool_limits(1):
+        bundle = load_swing(folder)
+        encoder = _encoder(folder.parent, bundle.card.encoder)
+        series = [_until(one, until) for one in read_daily(data, tuple(bundle.card.universes))]
+        begin = bundle.card.windows.test[0]
+        beginning = f"{np.datetime64(begin - 1, 'ms')}+00:00"
+        config = SwingConfig(judged_from=beginning, judged_stride=stride, stride=10**6, fewest=_FEWEST)
+        table = table_of(series, config, encoder, told)
+        return {name: _of_universe(name, place, bundle, table, series) for place, name in enumerate(table.universes)}
+
+
+def _of_universe(name: str, place: int, bundle: SwingBundle, table: SwingTable, series: Sequence[DailySeries]) -> Json:
+    own = [one for one in series if one.universe == name]
+    panel = Panel.of(
+        [one.frame for one in own],
+        factors={one.symbol: one.factor for one in own},
+        jumps={one.symbol: one.jumps for one in own},
+    )
+    rows = np.flatnonzero((table.universe == place) & (table.day >= bundle.card.windows.test[0]))
+    former, temporal = _answers(bundle, table, rows)
+    symbols = [table.stocks[stock] for stock in table.stock[rows]]
+    instants = table.day[rows] - _DAY_MS
+
+    def placed(values: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
+        return {days: panel.placed(symbols, instants, values[:, at]) for at, days in enumerate(HORIZONS)}
+
+    found = study_cross_section(
+        with_ensembles(placed(former), placed(temporal)),
+        panel,
+        targets=RANK_IC_TARGETS if name == _TARGETED else None,
+        fewest=_FEWEST,
+    )
+    abstains = bundle.card.universes[name].abstains
+    return found | {"bundle": f"{bundle.card.model_id}@{bundle.card.version}", "abstains": abstains}
+
+
+def _answers(
+    bundle: SwingBundle, table: SwingTable, rows: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (k, 3) returns of StockFormer and of TFT for the rows."""
+    parts = []
+    for start in range(0, len(rows), _BATCH):
+        part = rows[start : start + _BATCH]
+        returns, _ = bundle.run(table.prices[part], table.embedding[part], table.context[part])
+        parts.append((returns.stockformer, returns.tft))
+    former, temporal = (np.concatenate(found) for found in zip(*parts, strict=True))
+    return former, temporal
+
+
+def _encoder(folder: Path, named: str | None) -> Encoder | None:
+    """Return the encoder called ``named`` among the bundles of ``folder``."""
+    if named is None:
+        return None
+    for path in sorted(folder.glob(f"*/{MANIFEST}")):
+        if kind_of(path.parent) == "kronos":
+            encoder = load_encoder(path.parent)
+            if f"{encoder.card.model_id}@{encoder.card.version}" == named:
+                return encoder
+    raise InvalidInput("bundles", f"{folder} has no encoder {named}, which its swing bundle learned from")
+
+
+def _until(series: DailySeries, until: int | None) -> DailySeries:
+    if until is None:
+        return series
+    rows = slice(0, int(np.searchsorted(series.frame.close_time, until, side="right")))
+    return replace(series, frame=series.frame.rows(rows), factor=series.factor[rows], jumps=series.jumps[rows])
