@@ -15,6 +15,8 @@ from serving.features.swing.structure import Breaks, Structure, structure
 
 __all__ = ["FADE", "SMART_MONEY", "smart_money"]
 
+Places = NDArray[np.intp]
+
 SMART_MONEY: tuple[str, ...] = (
     *("bullish_order_blocks", "bearish_order_blocks", "bullish_gaps", "bearish_gaps"),
     *("order_block_distance", "gap_distance", "liquidity_high_distance", "liquidity_low_distance"),
@@ -60,36 +62,60 @@ def _open(found: Structure, rows: int) -> Floats:
 
 def _distances(found: Structure, close: Floats) -> Floats:
     """Return (4, n): nearest block, nearest gap (below the close negative), liquidity above, liquidity below."""
-    nearest = _nearest(found, len(close))
-    part = nearest / close - 1.0
-    below, above = np.minimum(part[[0, 2]], 0.0), np.maximum(part[[1, 3]], 0.0)
+    away = _nearest(found, len(close))
+    away /= close
+    away -= 1.0
     out = np.empty((4, len(close)))
-    out[:2] = np.where(np.isnan(above) | (-below <= above), below, above)
-    out[2], out[3] = part[4], -part[5]
-    out[:2][np.isnan(out[:2])] = 0.0
-    out[2:][np.isnan(out[2:])] = _FAR
-    return np.clip(out / _FAR, -1.0, 1.0)
+    for row in (0, 1):
+        below, above = np.minimum(away[2 * row], 0.0), np.maximum(away[2 * row + 1], 0.0)
+        out[row] = np.where(np.isnan(above) | (-below <= above), below, above)
+    out[2], out[3] = away[4], -away[5]
+    out /= _FAR
+    np.clip(out, -1.0, 1.0, out=out)
+    np.nan_to_num(out[:2], copy=False, nan=0.0)
+    np.nan_to_num(out[2:], copy=False, nan=1.0)
+    return out
 
 
 def _nearest(found: Structure, rows: int) -> Floats:
     """Return (6, n) the edge of the nearest block, gap and level that counts, bullish before bearish; NaN for none.
 
-    The edge of a bullish zone is its top, of a bearish its bottom. Zones are written over each other, each from the bar
-    it is known at to the bar it ends at, the nearest last: of what lies below the price the highest, of what lies
-    above it the lowest.
+    The edge of a bullish zone is its top, of a bearish its bottom. The nearest of what lies below the price is the
+    highest, of what lies above it the lowest: a greatest value once what lies above is negated.
     """
     zones = (found.blocks, found.gaps, found.liquidity)
     side = np.concatenate([one.side for one in zones])
     edge = np.concatenate([np.where(one.side == 0, one.top, one.bottom) for one in zones])
-    place = np.repeat((0, 2, 4), [len(one.side) for one in zones]) + side
-    below = (side == 0) ^ (place >= 4)
-    start = place * rows + np.concatenate([one.born for one in zones])
-    stop = place * rows + np.concatenate([one.ends for one in zones])
-    order = np.argsort(np.where(below, edge, -edge), kind="stable")
-    painted = np.full(6 * rows, np.nan)
-    for first, last, value in zip(start[order].tolist(), stop[order].tolist(), edge[order].tolist(), strict=True):
-        painted[first:last] = value
-    return painted.reshape(6, rows)
+    row = np.repeat((0, 2, 4), [len(one.side) for one in zones]) + side
+    born, ends = (np.concatenate([getattr(one, name) for one in zones]) for name in ("born", "ends"))
+    signs = np.array([1.0, -1.0, 1.0, -1.0, -1.0, 1.0])
+    nearest = _greatest(row * rows + born, ends - born, edge * signs[row], 6 * rows).reshape(6, rows)
+    nearest[np.isinf(nearest)] = np.nan
+    nearest *= signs[:, None]
+    return nearest
+
+
+def _greatest(start: Places, lengths: Places, values: Floats, cells: int) -> Floats:
+    """Return (cells,) the greatest value of the stretches that cover each cell, minus infinity where none does.
+
+    A stretch is the union of two blocks of a power of two cells. Values are written into the blocks, the largest first,
+    and from each handed down to its two halves.
+    """
+    known = lengths > 0
+    start, lengths, values = start[known], lengths[known], values[known]
+    power = np.frexp(lengths)[1] - 1
+    last = start + lengths - (1 << power)
+    greatest = np.full(cells, -np.inf)
+    for level in reversed(range(int(power.max(initial=0)) + 1)):
+        half = 1 << level
+        halves = np.full(cells, -np.inf)
+        mine = np.flatnonzero(power == level)
+        np.maximum.at(halves, start[mine], values[mine])
+        np.maximum.at(halves, last[mine], values[mine])
+        np.maximum(halves, greatest, out=halves)
+        np.maximum(halves[half:], greatest[:-half], out=halves[half:])
+        greatest = halves
+    return greatest
 
 
 def _newness(breaks: Breaks, rows: int) -> Floats:
