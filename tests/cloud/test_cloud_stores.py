@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -15,6 +14,7 @@ from fusiontrade.cloud.storage import Storage
 from fusiontrade.cloud.tables import Table
 from fusiontrade.errors import InferenceUnavailable, StateUnavailable
 from tests.support.emulator import free_port
+from tests.support.listening import Handler, listening
 
 
 @pytest.fixture
@@ -74,46 +74,32 @@ class Runtime:
         self.may_answer.set()
         self.seen: list[tuple[str, str | None, bytes]] = []
 
-    def handler(self) -> type[BaseHTTPRequestHandler]:
+    def handler(self) -> type[Handler]:
         runtime = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
+        class Player(Handler):
             def do_POST(self) -> None:
-                sent = self.rfile.read(int(self.headers["Content-Length"]))
-                runtime.seen.append((self.path, self.headers.get("Content-Type"), sent))
+                runtime.seen.append((self.path, self.headers.get("Content-Type"), self.body()))
                 runtime.may_answer.wait(30)
-                self.send_response(runtime.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(runtime.body)))
-                self.end_headers()
-                self.wfile.write(runtime.body)
+                self.reply(runtime.status, runtime.body)
 
-        return Handler
+        return Player
 
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
     playing = Runtime()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), playing.handler())
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    for name, value in {
-        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": f"http://127.0.0.1:{server.server_port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    forget_clients()
-    yield playing
-    forget_clients()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with listening(playing.handler()) as port:
+        for name, value in {
+            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        forget_clients()
+        yield playing
+        forget_clients()
 
 
 def test_the_endpoint_gets_the_body_at_its_own_path_and_its_answer_comes_back(runtime: Runtime) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.support.emulator import aws_environment
+from tests.support.listening import Handler, listening
 
 Play = Callable[[dict[str, Any]], tuple[int, Any]]
 """Takes a call's JSON, returns status and JSON; a status of 0 drops the line without an answer."""
@@ -33,14 +32,11 @@ class AwsServer:
     def running(self) -> Iterator[AwsServer]:
         played = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Player(Handler):
             protocol_version = "HTTP/1.1"
 
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
             def do_POST(self) -> None:
-                call = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
+                call = json.loads(self.body() or b"{}")
                 played.calls.append(call)
                 played.paths.append(self.path)
                 status, answer = played.play(call)
@@ -48,23 +44,8 @@ class AwsServer:
                     self.close_connection = True
                     self.connection.close()
                     return
-                content = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/x-amz-json-1.0")
-                if status >= 400:
-                    self.send_header("x-amzn-ErrorType", str(answer.get("__type", "")))
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                wrong = {"x-amzn-ErrorType": str(answer.get("__type", ""))} if status >= 400 else {}
+                self.reply(status, json.dumps(answer).encode(), "application/x-amz-json-1.0", wrong)
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        self.port = server.server_port
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
+        with listening(Player) as self.port:
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -16,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from fusiontrade.cli.app import app
 from fusiontrade.fusion.examples import FUSION_EXAMPLE
+from tests.support.listening import Handler, listening
 
 ACCOUNTS = {"devtest@fusiontrade.ai": "DevTest123!", "trader@example.com": "correct horse battery"}
 
@@ -134,36 +133,21 @@ class Platform:
 def platform() -> Iterator[Platform]:
     played = Platform()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Player(Handler):
         def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self.body()
             parts = urlsplit(self.path)
             told = {name.lower(): value for name, value in self.headers.items()}
             call = Call(self.command, parts.path, dict(parse_qsl(parts.query)), told, body)
             status, answer, headers = played.answer(call)
             content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            for name, value in (
-                {"Content-Type": "application/json", "Content-Length": str(len(content))} | headers
-            ).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+            self.reply(status, content, headers=headers)
 
         do_POST = do_GET
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    played.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield played
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with listening(Player) as port:
+        played.url = f"http://127.0.0.1:{port}"
+        yield played
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,6 +13,7 @@ from fusiontrade.cloud.tables import ConditionFailed, ItemRefused, Put, Table, U
 from fusiontrade.deadline import Deadline
 from fusiontrade.errors import Conflict, StateUnavailable
 from tests.support.aws_server import AwsServer
+from tests.support.listening import Handler, listening
 
 KEY = {"pk": "USER#1", "sk": "GATE"}
 HELD = {"__type": "com.amazonaws.dynamodb.v20120810#TransactionConflictException", "message": "held"}
@@ -41,37 +40,24 @@ class Database:
 def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     told = Database()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Player(Handler):
         def do_POST(self) -> None:
-            told.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            told.requests.append(json.loads(self.body()))
             refusal = told.refusals.pop(0) if told.refusals else None
             body = json.dumps(refusal or {"Attributes": {"n": {"N": "1"}}}).encode()
-            self.send_response(400 if refusal else 200)
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.reply(400 if refusal else 200, body, "application/x-amz-json-1.0")
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_address[1]}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    forget_clients()
-    yield told
-    forget_clients()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with listening(Player) as port:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        forget_clients()
+        yield told
+        forget_clients()
 
 
 def test_an_update_that_meets_a_transaction_is_sent_again(database: Database) -> None:
