@@ -34,8 +34,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def settings(auth_settings: Settings, tables: Tables, forecast_queue: str) -> Settings:
-    more = {"models_table": tables.models, "forecast_queue_url": forecast_queue}
+def training_queue(aws: None) -> str:
+    return str(client("sqs").create_queue(QueueName=f"training-{uuid.uuid4().hex[:8]}")["QueueUrl"])
+
+
+@pytest.fixture
+def settings(auth_settings: Settings, tables: Tables, forecast_queue: str, training_queue: str) -> Settings:
+    more = {
+        "models_table": tables.models,
+        "forecast_queue_url": forecast_queue,
+        "training_queue_url": training_queue,
+        "artifacts_bucket": "no-such-bucket",
+    }
     return auth_settings.model_copy(update=more)
 
 
@@ -237,7 +247,9 @@ def test_every_status_seen_here_is_documented(ml: Function) -> None:
 def test_generated_requests_find_no_fault_and_nothing_of_another_user(
     ml: Function, mine: dict[str, str], theirs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generated, "RULED", {"triggerPrediction"})  # not every text is a symbol
+    # not every text is a symbol, an instant or a cursor
+    ruled = {"triggerPrediction", "triggerBacktest", "finetune", "finetuneSymbol", "listModelVersions"}
+    monkeypatch.setattr(generated, "RULED", ruled)
     ml.app.state.limits = {}
     first = trigger(ml, mine).headers["location"]
     assert generated.attack(ml.app, lambda: theirs) >= 2 * generated.EXAMPLES
