@@ -16,7 +16,7 @@ from fusiontrade.errors import BundleRefused
 from serving.bundle import MANIFEST, kind_of
 from serving.engine import RefusedBundle
 from serving.kronos.encoder import KIND as KRONOS
-from serving.kronos.encoder import Encoder, EncoderCard, load_encoder
+from serving.kronos.encoder import Encoder, EncoderCard, read_encoder
 from serving.sealed import SealedCard, read_sealed
 from serving.sentiment.scorer import KIND as SENTIMENT
 from serving.sentiment.scorer import Classifier, SentimentCard, load_classifier
@@ -26,7 +26,7 @@ __all__ = ["Companions"]
 _log = logging.getLogger(__name__)
 
 _CARDS: Mapping[str, type[SealedCard]] = {KRONOS: EncoderCard, SENTIMENT: SentimentCard}
-_LOADERS: Mapping[str, Callable[..., Any]] = {KRONOS: load_encoder, SENTIMENT: load_classifier}
+_LOADERS: Mapping[str, Callable[..., Any]] = {KRONOS: read_encoder, SENTIMENT: load_classifier}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,8 @@ class Companions:
         folder
             Of bundle folders, or one bundle.
         before
-            What serves until then.
+            What serves until then; None at a start, which opens the encoder's graph when it is first asked: a fifth of
+            a second that no start has to wait for.
         """
         old: Mapping[str, Any] = {} if before is None else {KRONOS: before.encoder, SENTIMENT: before.classifier}
         found: dict[str, Any] = {}
@@ -58,6 +59,8 @@ class Companions:
                 if kind in found:
                     raise BundleRefused(f"{found[kind].folder.name} already serves as {kind}")
                 found[kind] = _opened(place, kind, old.get(kind), device=device, threads=threads)
+                if kind == KRONOS and before is not None:
+                    found[kind].open()
             except (BundleRefused, OSError) as error:
                 _log.error("bundle refused", extra={"bundle": place.name, "reason": str(error)})
                 refused.append(RefusedBundle(place.name, str(error)))

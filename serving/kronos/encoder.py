@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +25,7 @@ from serving.card import DataFingerprint
 from serving.kronos.windows import CHANNELS, CLIP, STAMPS
 from serving.sealed import SealedCard, opened, read_sealed
 
-__all__ = ["KIND", "Encoder", "EncoderCard", "load_encoder"]
+__all__ = ["KIND", "Encoder", "EncoderCard", "load_encoder", "read_encoder"]
 
 KIND: Literal["kronos"] = "kronos"
 _BATCH = 8  # windows a run: more gain nothing on a core, and hold its memory
@@ -52,13 +53,25 @@ class EncoderCard(SealedCard):
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A verified encoder, ready to run."""
+    """An encoder whose files were verified; its graph is opened, and tested, when it is first needed."""
 
     folder: Path
     card: EncoderCard
-    session: Any
+    opener: Callable[[], Any]
     _known: OrderedDict[bytes, Floats] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def session(self) -> Any:
+        """The graph's session, which gave finite embeddings of two windows; raises `BundleRefused`."""
+        session = self.opener()
+        _self_test(session, self.card)
+        return session
+
+    def open(self) -> Encoder:
+        """Open the graph now, and return this encoder; raises `BundleRefused` where it must not serve."""
+        _ = self.session
+        return self
 
     def embed(self, bars: Floats, stamps: Integers) -> Floats:
         """Return the embeddings of windows.
@@ -93,10 +106,7 @@ class Encoder:
         return np.stack([found[key] for key in keys]) if keys else np.empty((0, self.card.width), np.float32)
 
     def _run(self, bars: Floats, stamps: Integers) -> Floats:
-        answers: Floats = self.session.run(["embedding"], {"bars": bars, "stamps": stamps})[0]
-        if not np.isfinite(answers).all():
-            raise BundleRefused(f"{self.card.model_id} answered something that is not a finite number")
-        return answers
+        return _embedded(self.session, self.card, bars, stamps)
 
     def _check(self, bars: Floats, stamps: Integers) -> None:
         length = self.card.sequence
@@ -124,30 +134,35 @@ class Encoder:
 
 def load_encoder(folder: Path, *, device: str = "cpu", threads: int = 1) -> Encoder:
     """Verify the bundle in ``folder`` and make it ready to run; parameters and errors as for `load_bundle`."""
+    return read_encoder(folder, device=device, threads=threads).open()
+
+
+def read_encoder(folder: Path, *, device: str = "cpu", threads: int = 1) -> Encoder:
+    """Verify the files of the bundle in ``folder``; its graph is opened when it is first needed."""
     card, files = read_sealed(folder, EncoderCard)
-    session = opened(
-        files[GRAPH],
-        card,
-        {
-            "bars": ("tensor(float)", (None, card.sequence, len(CHANNELS))),
-            "stamps": ("tensor(int64)", (None, card.sequence, len(STAMPS))),
-        },
-        {"embedding": ("tensor(float)", (None, card.width))},
-        device=device,
-        threads=threads,
-    )
-    encoder = Encoder(folder, card, session)
-    _self_test(encoder)
-    return encoder
+    inputs = {
+        "bars": ("tensor(float)", (None, card.sequence, len(CHANNELS))),
+        "stamps": ("tensor(int64)", (None, card.sequence, len(STAMPS))),
+    }
+    outputs = {"embedding": ("tensor(float)", (None, card.width))}
+    graph = files[GRAPH]
+    return Encoder(folder, card, partial(opened, graph, card, inputs, outputs, device=device, threads=threads))
 
 
-def _self_test(encoder: Encoder) -> None:
+def _embedded(session: Any, card: EncoderCard, bars: Floats, stamps: Integers) -> Floats:
+    answers: Floats = session.run(["embedding"], {"bars": bars, "stamps": stamps})[0]
+    if not np.isfinite(answers).all():
+        raise BundleRefused(f"{card.model_id} answered something that is not a finite number")
+    return answers
+
+
+def _self_test(session: Any, card: EncoderCard) -> None:
     """Answer two windows together and one of them alone: finite, and the same."""
-    length = encoder.card.sequence
+    length = card.sequence
     wave = np.sin(np.arange(2 * length * len(CHANNELS), dtype=np.float32)).reshape(2, length, len(CHANNELS))
     stamps = np.tile(np.array([0, 0, 0, 1, 1], np.int64), (2, length, 1))
     try:
-        both, alone = encoder._run(wave, stamps), encoder._run(wave[1:], stamps[1:])
+        both, alone = _embedded(session, card, wave, stamps), _embedded(session, card, wave[1:], stamps[1:])
     except BundleRefused:
         raise
     except Exception as error:
