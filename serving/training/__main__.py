@@ -1,11 +1,11 @@
-"""``python -m serving.training --data FOLDER --out FOLDER``: one bundle per model and timeframe."""
+"""``python -m serving.training --data FOLDER --out FOLDER``: one bundle per model and timeframe, ``swing`` of days."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from serving.training.pipeline import train_bundle
 from serving.training.precision.settings import SETTINGS
 from serving.training.prepared import prepare
 
+SWING = "swing"
 _Value = TypeVar("_Value")
 _HELP = {
     "batch": "rows per step",
@@ -47,15 +48,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         config = TrainingConfig(**{name: getattr(chosen, name) for name in _HELP})
-        for timeframe in _listed(chosen.timeframes, Timeframe.parse):
-            _train_timeframe(timeframe, chosen, config)
+        named = _listed(chosen.models, str)
+        kinds = [_kind(name) for name in named if name != SWING]
+        for timeframe in _listed(chosen.timeframes, Timeframe.parse) if kinds else ():
+            _train_timeframe(timeframe, kinds, chosen, config)
+        if SWING in named:
+            _train_swing(chosen, config)
     except (FusionTradeError, ValueError) as error:
         print(f"training stopped: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _train_timeframe(timeframe: Timeframe, chosen: argparse.Namespace, config: TrainingConfig) -> None:
+def _train_swing(chosen: argparse.Namespace, config: TrainingConfig) -> None:
+    """Train the daily bundle as the intraday ones are asked to be; `serving.training.swing` has choices of its own."""
+    from serving.kronos.encoder import load_encoder
+    from serving.training.swing import SwingConfig, read_daily, train_swing
+
+    def told(line: str) -> None:
+        print(line, flush=True)
+
+    given = replace(SwingConfig(), fitting=replace(config, judged_from=""), judged_from=config.judged_from)
+    given = replace(given, trees=replace(given.trees, seed=config.seed))
+    encoder = None if chosen.encoder is None else load_encoder(chosen.encoder)
+    series = read_daily(chosen.data, symbols=tuple(_listed(chosen.symbols, str)))
+    keep = not chosen.without_weights
+    told(f"wrote {train_swing(series, given, chosen.out, encoder=encoder, keep_weights=keep, told=told)}")
+
+
+def _train_timeframe(
+    timeframe: Timeframe, kinds: Sequence[ModelKind], chosen: argparse.Namespace, config: TrainingConfig
+) -> None:
     frames = read_candles(chosen.data, timeframe, tuple(_listed(chosen.symbols, str)))
     if not frames:
         raise ValueError(f"{chosen.data} has no series with enough {timeframe} bars")
@@ -66,7 +89,7 @@ def _train_timeframe(timeframe: Timeframe, chosen: argparse.Namespace, config: T
         f"{len(slices.calibration)} to calibrate, {len(slices.test)} to test",
         flush=True,
     )
-    for kind in _listed(chosen.models, _kind):
+    for kind in kinds:
 
         def told(epoch: Epoch, name: str = f"{kind}-{timeframe}") -> None:
             print(
@@ -87,7 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder with instruments.toml and Parquet bars")
     parser.add_argument("--out", type=Path, required=True, help="folder the bundles go to")
     parser.add_argument("--timeframes", default=",".join(INTRADAY), help="default: %(default)s")
-    parser.add_argument("--models", default=",".join(ARCHITECTURES), help="default: %(default)s")
+    parser.add_argument("--models", default=",".join(ARCHITECTURES), help=f"{SWING} may be one; default: %(default)s")
+    parser.add_argument("--encoder", type=Path, help=f"bundle folder of the encoder of {SWING}")
     parser.add_argument("--symbols", default="", help="codes to train on, default: all of the folder")
     parser.add_argument("--without-weights", action="store_true", help="leave the torch weights out of the bundle")
     defaults = {field.name: field.default for field in fields(TrainingConfig)}
@@ -109,7 +133,7 @@ def _kind(text: str) -> ModelKind:
     for kind in ARCHITECTURES:
         if text == kind:
             return kind
-    raise ValueError(f"{text!r} is no model: use one of {', '.join(ARCHITECTURES)}")
+    raise ValueError(f"{text!r} is no model: use one of {', '.join([*ARCHITECTURES, SWING])}")
 
 
 if __name__ == "__main__":

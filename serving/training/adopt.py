@@ -17,7 +17,7 @@ import numpy as np
 
 from fusiontrade.errors import FusionTradeError
 from fusiontrade.market.candles import CandleFrame
-from serving.bundle import GRAPH, REPORT, RUN, Bundle, load_bundle
+from serving.bundle import ELSEWHERE, GRAPH, REPORT, RUN, Bundle, kind_of, load_bundle
 from serving.card import Adjustment, ModelCard
 from serving.evaluation.answering import run_bundle
 from serving.features import activity, slots
@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     written = 0
     try:
         for folder in sorted(path.parent for path in chosen.bundles.glob("*/model.json")):
+            if kind_of(folder) in ELSEWHERE:
+                continue
             bundle = load_bundle(folder)
             if frames := _unknown(bundle.card, chosen.data, symbols):
                 card = adopted(bundle, pool_of(bundle.card.timeframe, frames))

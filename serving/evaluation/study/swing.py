@@ -27,12 +27,15 @@ from serving.training.swing.table import SwingTable, table_of
 if TYPE_CHECKING:
     from serving.training.swing import DailySeries
 
-__all__ = ["has_daily", "study_swing", "swing_folder"]
+__all__ = ["TRIALS", "has_daily", "study_swing", "swing_folder"]
 
 Json = dict[str, Any]
 _DAY_MS = 86_400_000
 _BATCH = 1024
 _TARGETED = "nifty100"
+_REVERSAL, _BACK = "baseline: 5-session reversal", 5
+TRIALS = 6
+"""Configurations of the daily models that were looked at on bars before the untouched slice; docs/training.md."""
 _FEWEST = FEWEST
 
 
@@ -69,7 +72,7 @@ def study_swing(
         begin = bundle.card.windows.test[0]
         beginning = f"{np.datetime64(begin - 1, 'ms')}+00:00"
         config = SwingConfig(judged_from=beginning, judged_stride=stride, stride=10**6, fewest=_FEWEST)
-        table = table_of(series, config, encoder, told)
+        table = table_of(series, config, encoder, told, unknown=True)
         return {name: _of_universe(name, place, bundle, table, series) for place, name in enumerate(table.universes)}
 
 
@@ -88,9 +91,14 @@ def _of_universe(name: str, place: int, bundle: SwingBundle, table: SwingTable, 
     def placed(values: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
         return {days: panel.placed(symbols, instants, values[:, at]) for at, days in enumerate(HORIZONS)}
 
+    asked = np.isfinite(placed(former)[HORIZONS[0]])
+    before = np.full(panel.close.shape, np.nan)
+    before[_BACK:] = panel.close[:-_BACK]
+    reversal = np.where(asked, 1.0 - panel.close / before, np.nan)
     found = study_cross_section(
-        with_ensembles(placed(former), placed(temporal)),
+        with_ensembles(placed(former), placed(temporal)) | {_REVERSAL: dict.fromkeys(HORIZONS, reversal)},
         panel,
+        trials=TRIALS,
         targets=RANK_IC_TARGETS if name == _TARGETED else None,
         fewest=_FEWEST,
     )

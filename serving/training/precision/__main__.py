@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from fusiontrade.errors import BundleRefused, FusionTradeError
-from serving.bundle import GRAPH, REPORT, RUN, read_bundle
+from serving.bundle import ELSEWHERE, GRAPH, REPORT, RUN, kind_of, read_bundle
 from serving.card import ModelCard
 from serving.training.bundle import F32_GRAPH, WEIGHTS, Finished, write_bundle
 from serving.training.candles import read_candles
@@ -34,7 +34,8 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write each bundle with its precision chosen anew; return the exit code (2: there is none, or one failed)."""
     chosen = _parser().parse_args(arguments)
-    folders = sorted(path.parent for path in chosen.bundles.glob("*/model.json"))
+    found = sorted(path.parent for path in chosen.bundles.glob("*/model.json"))
+    folders = [folder for folder in found if kind_of(folder) not in ELSEWHERE]
     written = 0
     try:
         for folder in folders:

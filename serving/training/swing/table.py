@@ -102,8 +102,15 @@ def table_of(
     config: SwingConfig,
     encoder: Encoding | None = None,
     told: Callable[[str], None] = lambda _: None,
+    *,
+    unknown: bool = False,
 ) -> SwingTable:
     """Return the rows of all stocks on every k-th session, as ``config`` says, before and in the untouched slice.
+
+    Parameters
+    ----------
+    unknown
+        Keep rows whose returns are not all known, too; they have no scores.
 
     Raises
     ------
@@ -119,7 +126,7 @@ def table_of(
         session = np.searchsorted(calendar, one.frame.close_time)
         stride = np.where(one.frame.close_time >= judged, config.judged_stride, config.stride)
         returns = returns_ahead(one)
-        chosen = (session % stride == 0) & np.isfinite(returns).all(axis=1)
+        chosen = (session % stride == 0) & (unknown | np.isfinite(returns).all(axis=1))
         chosen[: _WARM - 1] = False
         rows = np.flatnonzero(chosen).astype(np.intp)
         if not len(rows):
