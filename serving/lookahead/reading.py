@@ -19,6 +19,7 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.rollover import rolls_over
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
+from serving.bundle import ELSEWHERE, kind_of
 from serving.lookahead.checks.findings import Unusable
 from serving.lookahead.checks.scaling import SCALER_KINDS, Statistics
 from serving.lookahead.checks.slices import DatasetRows
@@ -90,10 +91,10 @@ def frames_in(folder: Path, timeframe: Timeframe, symbols: Sequence[str]) -> lis
 
 
 def bundle_folders(path: Path) -> list[Path]:
-    """Return the bundle that ``path`` is, or the bundles in it, those of one timeframe beside each other."""
+    """Return the bundle that ``path`` is, or the forecasters in it, those of one timeframe beside each other."""
     if (path / "manifest.json").is_file():
         return [path]
-    found = [one.parent for one in path.glob("*/manifest.json")]
+    found = [one.parent for one in path.glob("*/manifest.json") if kind_of(one.parent) not in ELSEWHERE]
     if not found:
         raise Unusable(
             f"--bundle {path}: no manifest.json in it or in a folder below; give a bundle, or a folder of them"
