@@ -67,7 +67,7 @@ def test_the_text_of_a_key_never_stands_in_the_table(
 ) -> None:
     _, text = made(keys, accounts_table, ada)
     stored = repr(client("dynamodb").scan(TableName=accounts_table_name)["Items"])
-    assert text.rpartition("_")[2] not in stored
+    assert text[-43:] not in stored  # the secret may hold underscores of its own
 
 
 def test_a_deleted_key_is_refused_at_once_and_makes_room(keys: ApiKeys, accounts_table: Table, ada: Profile) -> None:
