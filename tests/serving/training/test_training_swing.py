@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -289,3 +290,28 @@ def test_the_command_of_all_models_trains_the_daily_ones_too(
     )
     assert command(["--data", str(tmp_path), "--out", str(tmp_path), "--models", "rnn"]) == 2
     assert "use one of lstm, patchtst, gru, cnn, transformer, swing" in capsys.readouterr().err
+
+
+class Plain:
+    """An encoder that tells the newest bar of a window, and how many it has seen."""
+
+    def __init__(self) -> None:
+        self.card = SimpleNamespace(model_id="kronos-plain", version="0123456789ab", sequence=32)
+
+    def embed(self, bars: np.ndarray, stamps: np.ndarray) -> np.ndarray:
+        assert bars.shape[1:] == (32, 6)
+        assert stamps.shape[1:] == (32, 5)
+        return np.tile(bars[:, -1], (1, 86))[:, :512].astype(np.float32)
+
+
+def test_the_embeddings_of_an_encoder_are_learned_from_and_asked_for_again(
+    series: list[DailySeries], tmp_path: Path
+) -> None:
+    encoder = Plain()
+    bundle = load_swing(train_swing(series, CONFIG, tmp_path, encoder=encoder))
+    assert bundle.card.encoder == "kronos-plain@0123456789ab"
+    frames = {one.symbol: one.frame for one in series}
+    told = bundle.answer(frames, encoder)
+    assert list(told.forecasts) == list(frames)
+    with pytest.raises(BundleRefused, match="learned from encoder kronos-plain@0123456789ab, this is None"):
+        bundle.answer(frames)
