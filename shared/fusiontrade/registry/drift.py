@@ -33,7 +33,10 @@ KIND = "drift"
 RECENT_DAYS, BEFORE_DAYS = 14, 60
 FEWEST = 100
 MOST_STABILITY = 0.25
-MOST_ERRORS = 3.0
+MOST_ERRORS = 4.0
+"""A rise of so many standard errors has a chance of one in a thousand with the days of two weeks; it is asked daily."""
+MOST_RISE = 0.02
+"""Of the Brier score: less is no trouble, however certain."""
 _BINS = 10
 _DAY = 86_400_000
 _SETTLED = frozenset({"WIN", "LOSS", "EXPIRED"})
@@ -55,12 +58,19 @@ class Sign:
     brier_errors: float | None
 
     @property
+    def brier_rise(self) -> float:
+        """By how much the Brier score has risen, 0 where one is missing."""
+        if self.brier_recent is None or self.brier_before is None:
+            return 0.0
+        return self.brier_recent - self.brier_before
+
+    @property
     def trouble(self) -> str | None:
         """Why the version's forecasts are not what they were, in words; None where nothing says so."""
         said = []
         if self.stability is not None and self.stability > MOST_STABILITY:
             said.append(f"its chances are distributed otherwise than before (stability index {self.stability:.2f})")
-        if self.brier_errors is not None and self.brier_errors > MOST_ERRORS:
+        if self.brier_errors is not None and self.brier_errors > MOST_ERRORS and self.brier_rise > MOST_RISE:
             said.append(
                 f"its chances came true less well than before (Brier {self.brier_recent:.3f} after "
                 f"{self.brier_before:.3f}, {self.brier_errors:.1f} standard errors)"
