@@ -427,6 +427,7 @@ def memory() -> Iterator[None]:
     forget_clients()
 
 
+@pytest.mark.timeout(900)  # 2,000 steps take minutes where others work beside them
 def test_accounts_and_the_model_of_their_rules_never_disagree() -> None:
     runs = -(-STEPS // LEAST_OF_THEM)
     with memory():
