@@ -1,0 +1,150 @@
+"""Training jobs on a laptop: SageMaker's states over child processes, and what a kill leaves to the next start.
+
+The training program is played by a script, so that only its process and its files matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local.trainings import Refusal, Trainings
+
+NAME = "fusiontrade-1"
+SCRIPT = """#!/bin/sh
+# called as: python -m infra.local.leash KILL serving.training.job --root FOLDER
+root="$6"
+echo "epoch of $root"
+mkdir -p "$root/checkpoints" "$root/model/lstm-1h" "$root/output"
+echo $$ >> "$root/checkpoints/starts"
+printf '{"progress": 0.5}' > "$root/checkpoints/progress.json"
+%s
+printf 'card' > "$root/model/lstm-1h/model.json"
+cp "$root/input/data/candles/EURUSD=X.npz" "$root/model/outcome.json"
+"""
+
+
+class Bucket(dict[str, bytes]):
+    """Objects in memory."""
+
+    def put(self, key: str, body: bytes) -> None:
+        self[key] = body
+
+    def keys(self, prefix: str = "") -> list[str]:  # type: ignore[override]
+        return sorted(key for key in self if key.startswith(prefix))
+
+
+def request(name: str = NAME, seconds: int = 60) -> dict[str, Any]:
+    prefix = "s3://bucket/training/1"
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"{prefix}/candles/"}}
+    return {
+        "TrainingJobName": name,
+        "AlgorithmSpecification": {"TrainingImage": "laptop", "TrainingInputMode": "File"},
+        "InputDataConfig": [{"ChannelName": "candles", "DataSource": source}],
+        "OutputDataConfig": {"S3OutputPath": f"{prefix}/output"},
+        "CheckpointConfig": {"S3Uri": f"{prefix}/checkpoints/"},
+        "ResourceConfig": {"InstanceType": "ml.c7i.xlarge"},
+        "StoppingCondition": {"MaxRuntimeInSeconds": seconds},
+        "HyperParameters": {"kind": "lstm"},
+    }
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    return Bucket({"training/1/candles/EURUSD=X.npz": b"bars"})
+
+
+@pytest.fixture
+def made(tmp_path: Path, bucket: Bucket) -> Iterator[Callable[..., Trainings]]:
+    running: list[Trainings] = []
+
+    def make(middle: str = "") -> Trainings:
+        program = tmp_path / "python"
+        program.write_text(SCRIPT % middle)
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        running.append(Trainings(tmp_path / "jobs", bucket, say=lambda line: None, python=program))
+        return running[-1]
+
+    yield make
+    for each in running:
+        each.close()
+
+
+def until(trainings: Trainings, *statuses: str, name: str = NAME) -> dict[str, Any]:
+    end = time.monotonic() + 30
+    while (told := trainings.describe({"TrainingJobName": name}))["TrainingJobStatus"] not in statuses:
+        assert time.monotonic() < end, told
+        time.sleep(0.02)
+    return told
+
+
+def test_a_job_gets_its_channels_shows_its_progress_and_leaves_its_bundle(
+    made: Callable[..., Trainings], bucket: Bucket
+) -> None:
+    trainings = made("sleep 1")
+    trainings.create(request())
+    told = until(trainings, "Completed", "Failed")
+    assert told["TrainingJobStatus"] == "Completed"
+    assert told["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://bucket/training/1/output/{NAME}/output/model/"
+    assert json.loads(bucket["training/1/checkpoints/progress.json"]) == {"progress": 0.5}
+    assert bucket[f"training/1/output/{NAME}/output/model/outcome.json"] == b"bars"
+    assert bucket[f"training/1/output/{NAME}/output/model/lstm-1h/model.json"] == b"card"
+    with pytest.raises(Refusal, match="unique") as refused:
+        trainings.create(request())
+    assert refused.value.code == "ResourceInUse"
+
+
+def test_a_job_that_fails_says_why_in_its_own_words(made: Callable[..., Trainings]) -> None:
+    trainings = made('printf "too few bars" > "$root/output/failure"; exit 1')
+    trainings.create(request())
+    assert until(trainings, "Failed")["FailureReason"] == "AlgorithmError: too few bars"
+
+
+def test_a_job_that_is_stopped_ends_with_its_process(made: Callable[..., Trainings], tmp_path: Path) -> None:
+    trainings = made("sleep 60")
+    trainings.create(request())
+    starts = tmp_path / "jobs" / NAME / "ml" / "checkpoints" / "starts"
+    while not starts.exists() or not starts.read_text().strip():
+        time.sleep(0.02)
+    trainings.stop({"TrainingJobName": NAME})
+    assert "FailureReason" not in until(trainings, "Stopped")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(starts.read_text()), 0)
+    with pytest.raises(Refusal, match="not running"):
+        trainings.stop({"TrainingJobName": NAME})
+
+
+def test_a_job_that_takes_too_long_is_stopped(made: Callable[..., Trainings]) -> None:
+    trainings = made("sleep 60")
+    trainings.create(request(seconds=0))
+    assert until(trainings, "Stopped")["TrainingJobStatus"] == "Stopped"
+
+
+def test_what_was_interrupted_goes_on_with_its_checkpoints_at_the_next_start(
+    made: Callable[..., Trainings], tmp_path: Path, bucket: Bucket
+) -> None:
+    first = made("sleep 60")
+    first.create(request())
+    starts = tmp_path / "jobs" / NAME / "ml" / "checkpoints" / "starts"
+    while not starts.exists() or not starts.read_text().strip():
+        time.sleep(0.02)
+    first.close()
+    assert first.describe({"TrainingJobName": NAME})["TrainingJobStatus"] == "InProgress"
+    del bucket["training/1/candles/EURUSD=X.npz"]  # its input lies beside it already
+    second = made('wc -l < "$root/checkpoints/starts" > "$root/model/lstm-1h/starts"')
+    second.resume()
+    until(second, "Completed")
+    assert bucket[f"training/1/output/{NAME}/output/model/lstm-1h/starts"].strip() == b"2"
+
+
+def test_a_job_that_there_is_not_is_told_as_sagemaker_tells_it(made: Callable[..., Trainings]) -> None:
+    with pytest.raises(Refusal, match="Requested resource not found") as refused:
+        made().describe({"TrainingJobName": "none"})
+    assert refused.value.code == "ValidationException"
