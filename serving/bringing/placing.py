@@ -95,4 +95,10 @@ def _classifier(folder: Path) -> str:
     return load_classifier(folder).card.model_id
 
 
-_OF_KIND: Mapping[str, Callable[[Path], str]] = {"kronos": _encoder, "sentiment": _classifier}
+def _swing(folder: Path) -> str:
+    from serving.swing.bundle import load_swing
+
+    return load_swing(folder).card.model_id
+
+
+_OF_KIND: Mapping[str, Callable[[Path], str]] = {"kronos": _encoder, "sentiment": _classifier, "swing": _swing}
