@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from fusiontrade.errors import BundleRefused, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
+from fusiontrade.errors import BundleRefused, Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
 from serving.bringing.placing import allowed, placed, sha256_of
 from serving.bundle import MANIFEST, RUN
 from serving.sealed import put_in_place
@@ -92,6 +92,8 @@ def pull(
         If the hub does not answer, or the connection is cut off again and again; a next call goes on from there.
     BundleRefused
         If a file has another hash than the hub says, or serving would refuse the bundle.
+    Conflict
+        If something else of the name is there, and ``overwrite`` was not asked for.
     InvalidInput
         If the endpoint cannot be used, or the repository holds neither a bundle nor a checkpoint.
     """
@@ -100,6 +102,9 @@ def pull(
     with _spoken(repository):
         info = _info(repository, token, endpoint)
     files = _wanted(repository, info)
+    is_bundle = any(file.rfilename == MANIFEST for file in files)
+    if not is_bundle and (out / repository.name).exists() and not overwrite:
+        raise Conflict(f"{out / repository.name} is there already: ask with --overwrite to replace it")
     skipped = len(info.siblings or ()) - len(files)
     tell(f"{repository} at {info.sha}: {len(files)} files" + (f", {skipped} others left there" if skipped else ""))
     fresh = out / f".pull-{repository.owner}--{repository.name}-{str(info.sha)[:12]}"
@@ -114,7 +119,7 @@ def pull(
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     shutil.rmtree(fresh / _PARTS, ignore_errors=True)
-    if (fresh / MANIFEST).is_file():
+    if is_bundle:
         _note(fresh / RUN, {"repository": str(repository), "revision": info.sha})
         return placed(fresh, out, overwrite=overwrite)
     put_in_place(fresh, out / repository.name)
@@ -161,7 +166,7 @@ def _fetch(
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils._headers import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in __all__
 
     place, part = folder / file.rfilename, folder / _PARTS / str(file.blob_id)
     if place.is_file():
@@ -224,7 +229,8 @@ def _spoken(repository: Repository) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
         if isinstance(cause, errors.HfHubHTTPError):
             raise _refused(cause, where) from None
-        told = f"the hub does not answer for {where}: {_first_line(cause or error)}"
+        told = "the hub does not answer for" if isinstance(cause, httpx2.HTTPError) else "cannot fetch"
+        told = f"{told} {where}: {_first_line(cause or error)}"
         raise Unavailable(f"{told}; what has come stays, run the command again to go on") from None
 
 

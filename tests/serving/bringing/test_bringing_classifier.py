@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from classifiers import permuted, write_classifier
+from classifiers import WORDS, permuted, write_classifier
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from fusiontrade.errors import BundleRefused, InvalidInput
 from serving.bringing.classifier import import_classifier
@@ -129,6 +129,32 @@ def test_the_same_folder_gives_the_same_manifest(folder: Path, bundle: Path, tmp
     assert card["source"]["repository"] == "Owner/finbert"
     assert set(card["source"]["files"]) == {"config.json", "model.safetensors", "vocab.txt"}
     assert json.loads((bundle / "report.json").read_text())["agreement"]["largest_difference"] <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("distilbert", {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40}),
+        (
+            "electra",
+            {"embedding_size": 16, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+             "intermediate_size": 40},
+        ),
+    ],
+)  # fmt: skip
+def test_the_other_families_give_the_logits_of_transformers_too(
+    folder: Path, tmp_path: Path, family: str, sizes: dict[str, int]
+) -> None:
+    shutil.copytree(folder, tmp_path / family)
+    torch.manual_seed(5)
+    config = AutoConfig.for_model(
+        family, vocab_size=len(WORDS), max_position_embeddings=64, initializer_range=0.3, num_labels=3,
+        id2label=dict(enumerate(LABELS)), label2id={label: place for place, label in enumerate(LABELS)}, **sizes,
+    )  # fmt: skip
+    AutoModelForSequenceClassification.from_config(config).eval().save_pretrained(tmp_path / family)
+    classifier = load_classifier(import_classifier(tmp_path / family, tmp_path / "out"))
+    rows = [encoding.ids for encoding in classifier.tokenizer.encode_batch(TEXTS)]
+    np.testing.assert_allclose(classifier.logits(rows), of_transformers(tmp_path / family, TEXTS), atol=1e-4)
 
 
 @pytest.mark.parametrize(

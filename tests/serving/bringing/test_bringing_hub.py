@@ -204,6 +204,11 @@ def test_a_checkpoint_comes_as_it_is_without_code_or_pickles(tmp_path: Path, out
     with serving(source, repository=NAME) as hub:
         folder = pulled(hub, out)
         assert not hub.asked(".bin") + hub.asked(".py")
+        before = len(hub.asked(".safetensors"))
+        with pytest.raises(Conflict, match="--overwrite"):
+            pulled(hub, out)
+        assert len(hub.asked(".safetensors")) == before
+        assert pulled(hub, out, overwrite=True) == folder
     assert folder == out / "some-model"
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "vocab.txt"]
     shutil.rmtree(source)
