@@ -28,6 +28,7 @@ from serving.sealed import Source, write_sealed
 from serving.sentiment.scorer import TOKENIZER, SentimentCard, load_classifier, tokenizer_of
 from serving.training.bundle import libraries
 from serving.training.export import TOLERANCE, export, largest_difference, run_graph
+from serving.training.fit import deterministic
 
 __all__ = ["import_classifier", "labels_of"]
 
@@ -222,7 +223,7 @@ def _compared(network: Any, graph: bytes, tokenizer: Any, pad: int) -> tuple[flo
     mask = np.zeros((len(rows), length), np.int64)
     for place, row in enumerate(rows):
         tokens[place, : len(row)], mask[place, : len(row)] = row, 1
-    with torch.no_grad():
+    with deterministic(1), torch.no_grad():  # the report is part of the manifest
         wanted = network(input_ids=torch.from_numpy(tokens), attention_mask=torch.from_numpy(mask)).logits.numpy()
     given: Any = {"input_ids": tokens, "attention_mask": mask}
     found = run_graph(graph, iter([given]), ("logits",))

@@ -23,6 +23,7 @@ from serving.kronos.windows import normalised, stamps_of
 from serving.sealed import Source, write_sealed
 from serving.training.bundle import libraries
 from serving.training.export import TOLERANCE, ExportFailure, export, largest_difference, run_graph
+from serving.training.fit import deterministic
 
 __all__ = ["Proof", "Proven", "configuration", "exported", "import_kronos", "proof_of", "proof_windows"]
 
@@ -124,7 +125,7 @@ def exported(network: EmbeddingGraph) -> Proven:
 def proof_of(network: EmbeddingGraph, graph: bytes) -> Proof:
     """Return how far a graph is from ``network`` on seeded windows; raises `ExportFailure`."""
     bars, stamps = proof_windows(network.sequence)
-    with torch.no_grad():
+    with deterministic(1), torch.no_grad():  # the report is part of the manifest
         (wanted,) = network(torch.from_numpy(bars), torch.from_numpy(stamps))
         nearest = network.tokenizer.on_sphere(torch.from_numpy(bars)).abs().amin(dim=(1, 2)).numpy()
     decided = nearest > _MARGIN

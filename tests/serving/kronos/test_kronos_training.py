@@ -15,6 +15,7 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.kronos.encoder import load_encoder
 from serving.kronos.network import DecoderConfig, TokenizerConfig, read_decoder, read_tokenizer
+from serving.kronos.training.__main__ import main
 from serving.kronos.training.config import Recipe
 from serving.kronos.training.fit import fit_tokenizer, rounded
 from serving.kronos.training.run import train_encoder
@@ -173,3 +174,11 @@ def test_a_recipe_that_cannot_be_is_refused(change: dict[str, object], told: str
 def test_too_few_bars_before_the_end_are_said() -> None:
     with pytest.raises(ValueError, match="no 1d series has two windows of 12 bars before 2017"):
         pool_of(FRAMES, replace(RECIPE, until="2017-07-20T00:00:00Z"))
+
+
+def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "instruments.toml").write_text("")
+    assert main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "training stopped: no 1d series has two windows of 120 bars" in capsys.readouterr().err
+    assert main(["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--batch", "0"]) == 2
+    assert not (tmp_path / "out").exists()
