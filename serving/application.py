@@ -26,6 +26,7 @@ from starlette.responses import JSONResponse, Response
 from fusiontrade.errors import BundleRefused
 from serving.bodies import (
     JSON,
+    SWING,
     TEXTS,
     Announced,
     Memory,
@@ -35,6 +36,7 @@ from serving.bodies import (
     is_quick,
     parsed,
     received,
+    stocks_of,
     texts_of,
     written,
 )
@@ -44,9 +46,12 @@ from serving.settings import ServingSettings
 
 if TYPE_CHECKING:
     from fusiontrade.inference.contract import ForecastResponse
+    from fusiontrade.inference.swing import SwingRequest, SwingResponse
     from fusiontrade.inference.texts import TextResponse
+    from serving.kronos.encoder import Encoder
     from serving.running import Asked, Running
     from serving.siblings import Siblings
+    from serving.swing import SwingBundle
 
 __all__ = ["Application", "Service", "State"]
 
@@ -62,6 +67,7 @@ _ROUTES = ("/ping", "/models", "/metrics", "/invocations")
 _ENDPOINT = re.compile(r"/endpoints/[^/]+/invocations")
 
 _Route = Callable[[Request], Coroutine[Any, Any, Response]]
+_Answer = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class State(StrEnum):
@@ -102,6 +108,8 @@ class Service:
         self._load = load
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="body")
         self._memory = Memory(max(2, _BODIES // settings.processes) * settings.body_limit)
+        self._stocks_asked = asyncio.Lock()
+        self._answers: dict[str, _Answer] = {TEXTS: self._moods, SWING: self._stocks}
         self.accepted = 0  # invocations that are neither answered nor refused yet
 
     async def start(self) -> None:
@@ -193,7 +201,7 @@ class Service:
         return await self._in_thread(self.running.metrics.exposition)
 
     async def invocations(self, request: Request) -> Response:
-        """``POST /invocations``: a `ForecastRequest` in, a `ForecastResponse` out; or texts in, moods out."""
+        """``POST /invocations``: a `ForecastRequest` in, a `ForecastResponse` out; or texts, or daily stocks."""
         if self.state is not State.READY or self.running is None:
             raise self._not_ready()
         said = announced(request.headers, self.settings.body_limit)
@@ -201,7 +209,7 @@ class Service:
         self.accepted += 1
         try:
             with self._memory.room() as room:
-                answer = self._moods if said.content_type == TEXTS else self._forecast
+                answer = self._answers.get(said.content_type, self._forecast)
                 response = await answer(self.running, request, said, room)
             few = len(response.items) <= _MANY_ITEMS
             content, headers = written(response, said) if few else await self._in_thread(written, response, said)
@@ -227,6 +235,18 @@ class Service:
             detail = f"{running.desk.unanswered} texts wait already; try again in a few seconds"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
         return await _unless_gone(request, running.desk.answer(texts, seconds=self.settings.answer_seconds))
+
+    async def _stocks(self, running: Running, request: Request, said: Announced, room: Room) -> SwingResponse:
+        bundle, encoder = running.companions.swing, running.companions.encoder
+        if bundle is None:
+            detail = "no model of daily stocks is loaded: give a bundle of kind swing"
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail)
+        asked = await self._in_thread(stocks_of, await self._body(request, said, room))
+        if self._stocks_asked.locked():
+            detail = "daily stocks are being answered already; try again in a few seconds"
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
+        async with self._stocks_asked:  # one at a time: intraday requests keep the other cores
+            return await self._in_thread(_stocks_answered, asked, bundle, encoder)
 
     async def _read(self, request: Request, said: Announced, room: Room) -> list[Asked]:
         body = await self._body(request, said, room)
@@ -349,6 +369,15 @@ def _asked(body: bytes, said: Announced) -> list[Asked]:
     from serving.running import Asked
 
     return [Asked.of(item) for item in parsed(body, said).items]
+
+
+def _stocks_answered(asked: SwingRequest, bundle: SwingBundle, encoder: Encoder | None) -> SwingResponse:
+    from serving.swing.desk import answered
+
+    try:
+        return answered(asked, bundle, encoder)
+    except BundleRefused as error:
+        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
     from fusiontrade.inference.contract import ForecastRequest, ForecastResponse
+    from fusiontrade.inference.swing import SwingRequest, SwingResponse
     from fusiontrade.inference.texts import TextResponse
 
 __all__ = [
     "JSON",
     "NPY",
+    "SWING",
     "TEXTS",
     "Announced",
     "Memory",
@@ -40,6 +42,7 @@ __all__ = [
     "is_quick",
     "parsed",
     "received",
+    "stocks_of",
     "texts_of",
     "written",
 ]
@@ -48,9 +51,10 @@ JSON = "application/json"
 NPY = "application/x-npy"  # fusiontrade.inference.wire.NPY, whose imports have to wait until the port answers
 
 TEXTS = "application/vnd.fusiontrade.texts+json"  # fusiontrade.inference.texts.TEXTS, likewise
+SWING = "application/vnd.fusiontrade.swing+json"  # fusiontrade.inference.swing.SWING, likewise
 
-_FORMS = {JSON: "json", NPY: "npy", TEXTS: "texts"}
-_QUICK = {JSON: 128 * 1024, NPY: 256 * 1024, TEXTS: 128 * 1024}  # bytes that are parsed in less than half a millisecond
+_FORMS = {JSON: "json", NPY: "npy", TEXTS: "texts", SWING: "swing"}
+_QUICK = dict.fromkeys(_FORMS, 128 * 1024) | {NPY: 256 * 1024}  # bytes that are parsed in less than half a millisecond
 _WORTH_COMPRESSING = 16 * 1024
 _COMPRESSION = 1  # the quickest: a third is left of forecasts, a fourth at three times the time
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's word for: a gzip stream and no other
@@ -117,7 +121,7 @@ def _negotiated(content_type: str, content_encoding: str, accept: str, accept_en
     """Return what the headers of these values say; clients say the same with every request."""
     content_type = content_type.partition(";")[0].strip().lower()
     if content_type not in _QUICK:
-        known = f"{JSON} or {NPY} (bars) or {TEXTS}"
+        known = f"{JSON} or {NPY} (bars), {SWING} (daily bars) or {TEXTS}"
         detail = f"the body has to be {known}, not {content_type[:100] or 'untyped'}: set Content-Type"
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Post": ", ".join(_FORMS)})
     encoding = content_encoding.strip().lower() or "identity"
@@ -196,7 +200,17 @@ def texts_of(body: bytes) -> list[str]:
         raise malformed(error) from None
 
 
-def written(response: ForecastResponse | TextResponse, said: Announced) -> tuple[bytes, dict[str, str]]:
+def stocks_of(body: bytes) -> SwingRequest:
+    """Return the request for daily stocks that the plain ``body`` holds."""
+    from fusiontrade.inference.swing import SwingRequest
+
+    try:
+        return SwingRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise malformed(error) from None
+
+
+def written(response: ForecastResponse | TextResponse | SwingResponse, said: Announced) -> tuple[bytes, dict[str, str]]:
     """Return the answer as it goes out, gzip where that is wanted and gains, and the headers that say so."""
     answer, headers = response.model_dump_json().encode(), {"Vary": "Accept-Encoding"}
     if not said.takes_gzip or len(answer) < _WORTH_COMPRESSING:

@@ -1,4 +1,4 @@
-"""What serves beside the forecasters: at most one encoder of bars and one scorer of texts.
+"""What serves beside the forecasters: at most one encoder of bars, one scorer of texts and one model of daily stocks.
 
 Always true here: a bundle that must not serve keeps the one that it would have replaced, and is told with its reason;
 one whose folder is gone is withdrawn, unless another of its kind was refused.
@@ -20,13 +20,21 @@ from serving.kronos.encoder import Encoder, EncoderCard, read_encoder
 from serving.sealed import SealedCard, read_sealed
 from serving.sentiment.scorer import KIND as SENTIMENT
 from serving.sentiment.scorer import Classifier, SentimentCard, load_classifier
+from serving.swing.bundle import SwingBundle, read_swing
+from serving.swing.card import KIND as SWING
+from serving.swing.card import SwingCard
 
 __all__ = ["Companions"]
 
 _log = logging.getLogger(__name__)
 
-_CARDS: Mapping[str, type[SealedCard]] = {KRONOS: EncoderCard, SENTIMENT: SentimentCard}
-_LOADERS: Mapping[str, Callable[..., Any]] = {KRONOS: read_encoder, SENTIMENT: load_classifier}
+_CARDS: Mapping[str, type[SealedCard]] = {KRONOS: EncoderCard, SENTIMENT: SentimentCard, SWING: SwingCard}
+_LOADERS: Mapping[str, Callable[..., Any]] = {
+    KRONOS: read_encoder,
+    SENTIMENT: load_classifier,
+    SWING: read_swing,
+}
+_WHEN_ASKED = (KRONOS, SWING)  # whose graphs a start does not open
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +43,7 @@ class Companions:
 
     encoder: Encoder | None = None
     classifier: Classifier | None = None
+    swing: SwingBundle | None = None
     refused: tuple[RefusedBundle, ...] = ()
 
     @classmethod
@@ -46,10 +55,12 @@ class Companions:
         folder
             Of bundle folders, or one bundle.
         before
-            What serves until then; None at a start, which opens the encoder's graph when it is first asked: a fifth of
-            a second that no start has to wait for.
+            What serves until then; None at a start, which opens the graphs of encoder and daily model when they are
+            first asked: a fifth of a second that no start has to wait for.
         """
-        old: Mapping[str, Any] = {} if before is None else {KRONOS: before.encoder, SENTIMENT: before.classifier}
+        old: Mapping[str, Any] = {}
+        if before is not None:
+            old = {KRONOS: before.encoder, SENTIMENT: before.classifier, SWING: before.swing}
         found: dict[str, Any] = {}
         refused: list[RefusedBundle] = []
         failed: set[str] = set()
@@ -59,7 +70,7 @@ class Companions:
                 if kind in found:
                     raise BundleRefused(f"{found[kind].folder.name} already serves as {kind}")
                 found[kind] = _opened(place, kind, old.get(kind), device=device, threads=threads)
-                if kind == KRONOS and before is not None:
+                if kind in _WHEN_ASKED and before is not None:
                     found[kind].open()
             except (BundleRefused, OSError) as error:
                 _log.error("bundle refused", extra={"bundle": place.name, "reason": str(error)})
@@ -67,7 +78,7 @@ class Companions:
                 failed.add(kind)
         kept = {kind: old[kind] for kind in failed if kind not in found and old.get(kind) is not None}
         serving = {**kept, **found}
-        return cls(serving.get(KRONOS), serving.get(SENTIMENT), tuple(refused))
+        return cls(serving.get(KRONOS), serving.get(SENTIMENT), serving.get(SWING), tuple(refused))
 
     def told(self) -> list[dict[str, Any]]:
         """Return what ``/models`` says of them."""
@@ -77,6 +88,10 @@ class Companions:
             rows.append(_row(card, KRONOS) | {"width": card.width, "bars": card.sequence, "stand_in": card.stand_in})
         if self.classifier is not None:
             rows.append(_row(self.classifier.card, SENTIMENT))
+        if self.swing is not None:
+            one = self.swing.card
+            told = {name: universe.abstains for name, universe in one.universes.items()}
+            rows.append(_row(one, SWING) | {"encoder": one.encoder, "abstains": told})
         return rows
 
 

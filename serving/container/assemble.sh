@@ -6,7 +6,7 @@ source=$1 target=$2 python=$3
 
 mkdir -p "$target/bin" "$target/serving" "$target/fusiontrade/market" "$target/fusiontrade/inference"
 cp "$source"/serving/*.py "$target/serving/"
-for package in features sentiment kronos; do
+for package in features sentiment kronos swing; do
     cp -R "$source/serving/$package" "$target/serving/$package"
 done
 rm -rf "$target/serving/kronos/network" "$target/serving/kronos/training"
@@ -14,7 +14,7 @@ if [ -d "$source/serving/starter" ]; then
     cp -R "$source/serving/starter" "$target/serving/starter"
 fi
 for module in __init__ errors market/__init__ market/candles market/timeframes inference/__init__ inference/contract \
-    inference/intervals inference/probabilities inference/texts inference/wire; do
+    inference/intervals inference/probabilities inference/swing inference/texts inference/wire; do
     cp "$source/shared/fusiontrade/$module.py" "$target/fusiontrade/$module.py"
 done
 for step in serve healthcheck; do

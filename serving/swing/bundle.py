@@ -7,8 +7,9 @@ symbol's failure is that symbol's alone; a symbol's numbers do not depend on whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,13 +35,14 @@ from serving.sealed import opened, read_sealed
 from serving.swing.card import HORIZONS, SwingCard
 from serving.swing.forecasting import SwingForecast, forecasts_of, returns_of, units_of, veto_extras, veto_probability
 
-__all__ = ["TFT", "VETO", "VETO_TEXT", "Encoding", "SwingAnswers", "SwingBundle", "load_swing"]
+__all__ = ["TFT", "VETO", "VETO_TEXT", "Encoding", "SwingAnswers", "SwingBundle", "load_swing", "read_swing"]
 
 TFT, VETO, VETO_TEXT = "tft.onnx", "veto.onnx", "veto.txt"
 _WINDOW = 600
 _FLOAT = "tensor(float)"
 
 Array = NDArray[np.float32]
+Sessions = tuple[Any, Any, Any]
 Shapes = Mapping[str, tuple[str, tuple[int | None, ...]]]
 
 
@@ -67,13 +69,27 @@ class SwingAnswers:
 
 @dataclass(frozen=True, eq=False)
 class SwingBundle:
-    """A verified bundle."""
+    """A verified bundle; its graphs are opened when they are first needed, or by `open`."""
 
     folder: Path
     card: SwingCard
-    stockformer: Any
-    tft: Any
-    veto: Any
+    opening: Callable[[], Sessions]
+    bars_needed: int = _WINDOW
+    _opened: list[Sessions] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def sessions(self) -> Sessions:
+        """ONNX Runtime sessions of StockFormer, TFT and veto; raises `BundleRefused` where one is no such graph."""
+        with self._lock:
+            if not self._opened:
+                self._opened.append(self.opening())
+        return self._opened[0]
+
+    def open(self) -> SwingBundle:
+        """Open and test the graphs, return the bundle; raises `BundleRefused`."""
+        _self_test(self)
+        return self
 
     def answer(self, frames: Mapping[str, CandleFrame], encoder: Encoding | None = None) -> SwingAnswers:
         """Return a forecast for the newest bar of each symbol.
@@ -81,7 +97,7 @@ class SwingBundle:
         Parameters
         ----------
         frames
-            Checked, finished daily bars by symbol, oldest first; 600 or more.
+            Checked, finished daily bars, 600 or more, oldest first, by whatever they are called in the answer.
         encoder
             The encoder that the card names; None where it names none.
 
@@ -104,8 +120,9 @@ class SwingBundle:
         prices, contexts, embedding = (np.concatenate(parts) for parts in zip(*inputs.values(), strict=True))
         finite = self.run(prices, embedding, contexts)
         closes = [int(frames[symbol].close_time[-1]) for symbol in symbols]
-        told = forecasts_of(self.card, *finite, symbols, closes)
-        return SwingAnswers({one.symbol: one for one in told}, failures)
+        names = [frames[symbol].symbol for symbol in symbols]
+        told = forecasts_of(self.card, *finite, names, closes)
+        return SwingAnswers(dict(zip(symbols, told, strict=True)), failures)
 
     def run(self, prices: Array, embedding: Array, contexts: Array) -> tuple[Any, NDArray[np.float64]]:
         """Return `Returns` and the (n,) calibrated probabilities of the veto for n windows.
@@ -115,17 +132,16 @@ class SwingBundle:
         BundleRefused
             If a graph answers something that is not finite.
         """
+        stockformer, tft, veto = self.sessions
         given = {"prices": prices, "embedding": embedding, "context": contexts}
-        former = dict(
-            zip(("returns", "uncertainty"), self.stockformer.run(["returns", "uncertainty"], given), strict=True)
-        )
+        former = dict(zip(("returns", "uncertainty"), stockformer.run(["returns", "uncertainty"], given), strict=True))
         names = ["returns", "quantiles", "attention"]
-        temporal = dict(zip(names, self.tft.run(names, given), strict=True))
+        temporal = dict(zip(names, tft.run(names, given), strict=True))
         returns = returns_of(self.card, former, temporal, units_of(contexts))
         rows = veto_vectors(swing_vectors(embedding, contexts), *veto_extras(returns))
         if not np.isfinite(rows).all():
             raise BundleRefused(f"{self.card.model_id} answered something that is not a finite number")
-        probability = self.veto.run(["probability"], {"features": rows})[0]
+        probability = veto.run(["probability"], {"features": rows})[0]
         return returns, veto_probability(self.card.veto, probability)
 
     def check(self, encoder: Encoding | None) -> None:
@@ -137,6 +153,11 @@ class SwingBundle:
 
 def load_swing(folder: Path, *, device: str = "cpu", threads: int = 1) -> SwingBundle:
     """Verify the bundle in ``folder`` and make it ready to run; parameters and errors as for `load_bundle`."""
+    return read_swing(folder, device=device, threads=threads).open()
+
+
+def read_swing(folder: Path, *, device: str = "cpu", threads: int = 1) -> SwingBundle:
+    """Verify the files of the bundle in ``folder``; its graphs are opened when they are first needed."""
     card, files = read_sealed(folder, SwingCard)
     if card.features != SWING_VERSION:
         raise BundleRefused(f"features of {card.model_id}: asks for version {card.features}, this is {SWING_VERSION}")
@@ -161,13 +182,15 @@ def load_swing(folder: Path, *, device: str = "cpu", threads: int = 1) -> SwingB
         ),
         VETO: ({"features": (_FLOAT, (None, len(VETO_NAMES)))}, {"probability": (_FLOAT, (None,))}),
     }
-    sessions = {
-        name: opened(files[name], card, inputs, outputs, device=device, threads=threads)
-        for name, (inputs, outputs) in wanted.items()
-    }
-    bundle = SwingBundle(folder, card, sessions[GRAPH], sessions[TFT], sessions[VETO])
-    _self_test(bundle)
-    return bundle
+    graphs = [(files[name], inputs, outputs) for name, (inputs, outputs) in wanted.items()]
+
+    def opening() -> Sessions:
+        stockformer, tft, veto = (
+            opened(graph, card, inputs, outputs, device=device, threads=threads) for graph, inputs, outputs in graphs
+        )
+        return stockformer, tft, veto
+
+    return SwingBundle(folder, card, opening)
 
 
 def _inputs(frame: CandleFrame, encoder: Encoding | None) -> tuple[Array, Array, Array]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from fusiontrade.inference.swing import HORIZONS
 from serving.calibration import Identity, Isotonic, Platt
 from serving.card import DataFingerprint, Windows
 from serving.sealed import SealedCard
@@ -13,8 +14,6 @@ from serving.sealed import SealedCard
 __all__ = ["ANY", "HORIZONS", "KIND", "ReturnMap", "SwingCard", "Universe"]
 
 KIND: Literal["swing"] = "swing"
-HORIZONS = (3, 5, 10)
-"""Sessions, from the next open to the close of the last of them."""
 ANY = "any"
 
 Three = tuple[FiniteFloat, FiniteFloat, FiniteFloat]

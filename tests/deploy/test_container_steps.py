@@ -58,7 +58,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_only_what_serving_needs_is_copied(program: Path) -> None:
     folders = {path.name for path in (program / "serving").iterdir() if path.is_dir()}
-    assert folders <= {"features", "kronos", "sentiment", "starter", "__pycache__"}
+    assert folders <= {"features", "kronos", "sentiment", "starter", "swing", "__pycache__"}
     assert not [path for path in (program / "serving" / "kronos").iterdir() if path.name in ("network", "training")]
     product = {str(path.relative_to(program)) for path in (program / "fusiontrade").rglob("*.py")}
     assert product == {
@@ -68,6 +68,7 @@ def test_only_what_serving_needs_is_copied(program: Path) -> None:
         "fusiontrade/inference/contract.py",
         "fusiontrade/inference/intervals.py",
         "fusiontrade/inference/probabilities.py",
+        "fusiontrade/inference/swing.py",
         "fusiontrade/inference/texts.py",
         "fusiontrade/inference/wire.py",
         "fusiontrade/market/__init__.py",

@@ -13,63 +13,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from invented_stocks import BARS, CONFIG, invented, stock, tiny_networks
 
 from fusiontrade.errors import BundleRefused, InvalidInput
-from fusiontrade.market.candles import CandleFrame
-from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import kind_of
 from serving.engine import folders_of
 from serving.evaluation.study import swing as study
 from serving.models import stockformer, tft
-from serving.models.veto import VetoConfig
 from serving.swing import SwingBundle, load_swing
 from serving.training.__main__ import main as command
-from serving.training.config import TrainingConfig
 from serving.training.swing import DailySeries, SwingConfig, read_daily, train_swing
 from serving.training.swing.config import PURGE_SESSIONS
 from serving.training.swing.daily import returns_ahead
-from serving.training.swing.pipeline import _MODELS
 from serving.training.swing.table import SwingSlices, SwingTable, scores_of, split, table_of
-
-DAY = 86_400_000
-BARS, STOCKS = 900, 5
-CONFIG = SwingConfig(
-    fitting=TrainingConfig(batch=64, epochs=1, averaging=0.9),
-    trees=VetoConfig(rounds=5, patience=5, fewest=10, leaves=4),
-    judged_from="2023-05-01T00:00:00Z",
-    stride=2,
-    judged_stride=2,
-    fewest=3,
-)
-TINY = {
-    "stockformer": stockformer.StockformerConfig(
-        patch=40, width=8, layers=1, attention_heads=2, feed_forward=8, dense=8
-    ),
-    "tft": tft.TftConfig(step=40, width=8, attention_heads=2),
-}
-
-
-def stock(symbol: str, seed: int, universe: str = "invented", bars: int = BARS) -> DailySeries:
-    """A random walk of daily closes from 2021-01-01 on."""
-    random = np.random.default_rng(seed)
-    close = 100 * np.exp(np.cumsum(random.normal(0, 0.015, bars)))
-    opened = np.concatenate(([100.0], close[:-1])) * (1 + random.normal(0, 0.002, bars))
-    high, low = np.maximum(opened, close) * 1.004, np.minimum(opened, close) * 0.996
-    time = 1_609_459_200_000 + DAY * np.arange(bars, dtype=np.int64)
-    frame = CandleFrame(symbol, Timeframe.D1, time, opened, high, low, close, random.lognormal(10, 0.3, bars))
-    return DailySeries(universe, frame.checked(), np.ones(bars), np.zeros(bars, np.bool_))
 
 
 @pytest.fixture(scope="module")
 def series() -> list[DailySeries]:
-    return [stock(f"S{number}", number) for number in range(STOCKS)]
+    return invented()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny_networks() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, sizes in TINY.items():
-            patch.setitem(_MODELS, name, (_MODELS[name][0], {"small": sizes}))
+    with tiny_networks():
         yield
 
 

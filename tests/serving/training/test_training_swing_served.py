@@ -1,0 +1,94 @@
+"""The daily bundle over HTTP: bars of many stocks in one body, a forecast or an error for each back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from invented_stocks import CONFIG, invented, stock, tiny_networks
+from tiny_bundles import Program, build_bundle, serving
+
+from fusiontrade.inference.contract import CandleColumns
+from fusiontrade.inference.swing import HORIZONS, SWING, SwingResponse
+from serving.companions import Companions
+from serving.models.swing import HORIZONS as LEARNED
+from serving.swing import load_swing
+from serving.training.swing import train_swing
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("served")
+    build_bundle(out, "lstm", "1h")
+    with tiny_networks():
+        train_swing(invented(), CONFIG, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def program(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    with serving(folder, tmp_path_factory.mktemp("log") / "program.log") as running:
+        yield running
+
+
+def item(symbol: str, seed: int, bars: int = 620) -> dict[str, Any]:
+    return {"symbol": symbol, "candles": CandleColumns.of(stock(symbol, seed, bars=bars).frame).model_dump()}
+
+
+def asked(program: Program, body: Any) -> httpx.Response:
+    headers = {"Content-Type": SWING}
+    return httpx.post(f"{program.url}/invocations", content=json.dumps(body), headers=headers, timeout=30)
+
+
+def test_every_stock_is_answered_and_what_is_wrong_stays_with_one(program: Program, folder: Path) -> None:
+    broken = item("BROKEN", 3)
+    broken["candles"]["high"][5] = -1.0
+    answer = asked(program, {"items": [item("S0", 1), broken, item("YOUNG", 2, bars=100), item("S0", 1)]})
+    assert answer.status_code == 200
+    response = SwingResponse.model_validate_json(answer.content)
+    bundle = load_swing(folder / "swing-1d")
+    assert (response.model, response.encoder) == (bundle.card.reference, None)
+    assert [one.symbol for one in response.items] == ["S0", "BROKEN", "YOUNG", "S0"]
+    assert [one.error and one.error.code for one in response.items] == [None, "bad_candles", "too_few_bars", None]
+    own = bundle.answer({"it": stock("S0", 1, bars=620).frame}).forecasts["it"]
+    for one in (response.items[0], response.items[3]):
+        assert one.returns == pytest.approx(own.returns, abs=1e-6)
+        assert one.veto == pytest.approx(own.veto, abs=1e-5)
+        assert (one.signal, one.abstains, one.bar_close) == (own.signal, own.abstains, own.bar_close)
+
+
+def test_the_program_tells_which_daily_model_serves_and_where_it_abstains(program: Program, folder: Path) -> None:
+    told = {one["kind"]: one for one in httpx.get(f"{program.url}/models").json()["models"]}
+    card = load_swing(folder / "swing-1d").card
+    assert told["swing"]["version"] == card.version
+    assert told["swing"]["abstains"] == {"invented": card.universes["invented"].abstains}
+    assert told["swing"]["encoder"] is None
+
+
+def test_a_body_that_breaks_the_contract_is_refused_by_its_place(program: Program) -> None:
+    for body, place in (({"items": []}, "/items"), ({"items": [{"symbol": "S0"}]}, "/items/0/candles")):
+        answer = asked(program, body)
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["pointer"] == place
+
+
+def test_a_daily_bundle_is_exchanged_kept_when_spoiled_and_withdrawn(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "bundles"
+    shutil.copytree(folder, place)
+    first = Companions.read(place, device="cpu", threads=1)
+    assert first.swing is not None
+    (place / "swing-1d" / "veto.txt").write_text("other trees")
+    spoiled = Companions.read(place, device="cpu", threads=1, before=first)
+    assert spoiled.swing is first.swing
+    assert [one.folder for one in spoiled.refused] == ["swing-1d"]
+    shutil.rmtree(place / "swing-1d")
+    assert Companions.read(place, device="cpu", threads=1, before=spoiled).swing is None
+
+
+def test_the_contract_and_the_models_mean_the_same_horizons() -> None:
+    assert HORIZONS == LEARNED
