@@ -18,11 +18,12 @@ from fusiontrade.clock import parse_iso
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
-from serving.bundle import Bundle, load_bundle
+from serving.bundle import ELSEWHERE, Bundle, kind_of, load_bundle
 from serving.calibration import Platt
 from serving.features import PATCHTST_BARS_NEEDED, atr, lstm_inputs, patchtst_inputs, usual_week, volatility_columns
 from serving.forecasting import Subject, class_probabilities, lstm_answers
-from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
+from serving.models import ARCHITECTURES
+from serving.swing import load_swing
 from serving.training.candles import read_candles
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +31,9 @@ STARTER = ROOT / "serving" / "starter"
 REAL = Path(os.environ.get("FUSIONTRADE_REAL_DATA", ROOT.parent / "shared" / "data"))
 JUDGED_FROM = "2024-11-01T00:00:00Z"
 DEFAULTS = ("EURUSD=X", "GC=F", "BTC-USD", "USDJPY=X")
-ALL = [f"{kind}-{timeframe}" for kind in ("lstm", "patchtst") for timeframe in INTRADAY]
+FUSED = [f"{kind}-{timeframe}" for kind in ("lstm", "patchtst") for timeframe in INTRADAY]
+SHIPPED = sorted(path.parent for path in STARTER.glob("*/manifest.json"))
+ALL = [path.name for path in SHIPPED if kind_of(path) in ARCHITECTURES]
 
 
 def starter(model_id: str) -> Bundle:
@@ -49,7 +52,27 @@ def inputs_of(bundle: Bundle, frame: CandleFrame, rows: list[int]) -> dict[str, 
     if card.scaler is None:
         return dict(zip(("candles", "calendar"), patchtst_inputs(frame, rows), strict=True)) | scaled
     features, calendar = lstm_inputs(frame, rows)
-    return {"features": card.scaler.apply(features), "calendar": calendar} | scaled
+    masks = {} if card.dropout is None else {"masks": np.repeat(card.dropout.masks[None], len(rows), axis=0)}
+    return {"features": card.scaler.apply(features), "calendar": calendar} | scaled | masks
+
+
+def test_every_fused_kind_ships_for_every_timeframe_and_all_starters_are_small() -> None:
+    assert set(FUSED) <= set(ALL)
+    assert {kind_of(path) for path in SHIPPED} <= {*ARCHITECTURES, *ELSEWHERE}
+    assert sum(path.stat().st_size for path in STARTER.rglob("*") if path.is_file()) < 20_000_000
+
+
+@pytest.mark.skipif(not (STARTER / "swing-1d").is_dir(), reason="no daily starter is shipped yet")
+def test_the_daily_starter_loads_and_says_what_it_was_measured_at() -> None:
+    card, report = load_swing(STARTER / "swing-1d").card, json.loads((STARTER / "swing-1d" / "report.json").read_text())
+    assert set(card.universes) == {"nifty100", "sp500"}
+    assert card.windows.calibration[1] < parse_iso("2021-01-01T00:00:00Z") <= card.windows.test[0]
+    assert card.metrics
+    assert all(metric.value == report["figures"]["pooled"][name]["value"] for name, metric in card.metrics.items())
+    assert all(one["largest_difference_from_torch"] <= 1e-4 for one in report["models"].values())
+    if card.encoder is not None:
+        folder = STARTER / card.encoder.partition("@")[0]
+        assert json.loads((folder / "model.json").read_text())["version"] == card.encoder.partition("@")[2]
 
 
 @pytest.mark.parametrize("model_id", ALL)
@@ -69,8 +92,8 @@ def test_the_graph_of_a_starter_gives_what_torch_gives_with_the_same_weights(mod
     length = bundle.card.timeframe.milliseconds
     frame = replace(hourly, timeframe=bundle.card.timeframe, time=hourly.time[0] + length * np.arange(1000))
     sizes: Any = bundle.card.config["model"]
-    lstm = bundle.card.kind == "lstm"
-    model = LstmModel(LstmConfig(**sizes)) if lstm else PatchTstForecaster(PatchTstConfig(**sizes))
+    made = ARCHITECTURES[bundle.card.kind]
+    model = made(made.config_type(**sizes))
     model.load_state_dict(load_file(STARTER / model_id / "weights.safetensors"))
     inputs = inputs_of(bundle, frame, rows)
     answers = bundle.graph.run(inputs)
@@ -112,7 +135,7 @@ def test_a_starter_knows_the_season_of_its_markets_and_of_those_to_come(model_id
     card = starter(model_id).card
     kinds = {subject(symbol)[1] for symbol in card.universe}
     assert {"any", *kinds} <= set(card.season) <= {"any", *kinds, *card.universe}
-    if card.kind == "lstm":
+    if card.is_sequence:
         assert {"any", *kinds, *DEFAULTS} <= set(card.directions)
         assert {"any", *kinds, *DEFAULTS} <= set(card.adjustments)
     week = np.asarray(card.season["EURUSD=X"]).reshape(7, -1)
@@ -120,9 +143,9 @@ def test_a_starter_knows_the_season_of_its_markets_and_of_those_to_come(model_id
     assert (np.asarray(card.season["BTC-USD"]) > 0).all()
 
 
-@pytest.mark.parametrize("timeframe", list(INTRADAY))
-def test_a_market_abstains_from_everything_or_votes_with_the_probability_beside_it(timeframe: Timeframe) -> None:
-    for rule in starter(f"lstm-{timeframe}").card.directions.values():
+@pytest.mark.parametrize("model_id", [name for name in ALL if not name.startswith("patchtst")])
+def test_a_market_abstains_from_everything_or_votes_with_the_probability_beside_it(model_id: str) -> None:
+    for rule in starter(model_id).card.directions.values():
         if (rule.abstain_below, rule.abstain_above) == (0.0, 1.0):
             assert isinstance(rule.calibration, Platt)
             assert rule.calibration.a == 0.0
