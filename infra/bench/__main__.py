@@ -40,6 +40,13 @@ def inference() -> Iterable[rows.Row]:
     return models.rows()
 
 
+def ensemble() -> Iterable[rows.Row]:
+    """Sampled dropout and daily stocks."""
+    from infra.bench import ensemble as measured
+
+    return measured.rows()
+
+
 def starts() -> Iterable[rows.Row]:
     """Fresh interpreters: handlers and the serving program."""
     from infra.bench import starts as measured
@@ -59,6 +66,7 @@ GROUPS: dict[str, Callable[[], Iterable[rows.Row]]] = {
     "smart_money": smart_money,
     "payload": payload,
     "inference": inference,
+    "ensemble": ensemble,
     "starts": starts,
     "serving": serving,
 }

@@ -1,4 +1,4 @@
-"""All intraday graphs of the starters, batch of one, one thread, against the same networks in eager torch."""
+"""The fused graphs of the starters, batch of one, one thread, against the same networks in eager torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ __all__ = ["rows"]
 
 def rows() -> Iterator[Row]:
     """Measure ten passes of each side in turn: a server goes on running the same models."""
-    from serving.bundle import load_bundle
+    from fusiontrade.inference.contract import FUSED
+    from serving.bundle import kind_of, load_bundle
 
-    bundles = [load_bundle(folder) for folder in sorted((ROOT / "serving" / "starter").glob("*-*"))]
+    folders = sorted((ROOT / "serving" / "starter").glob("*-*"))
+    bundles = [load_bundle(folder) for folder in folders if kind_of(folder) in FUSED]
     models = eager_models(bundles)
     feeds = [inputs_of(bundle) for bundle in bundles]
     found = paired(
