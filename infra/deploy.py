@@ -1,8 +1,9 @@
 """``make deploy STAGE=dev``: `sam deploy` of what `make build` made, then the one thing a template cannot make.
 
 A pair of signing keys is no password that CloudFormation could generate, so the secret comes into being empty, and
-the first deployment writes the first pair. Always true here: keys that exist are never replaced (their rotation is
-the platform's own work), and no private part is printed or leaves this process but to Secrets Manager.
+the first deployment writes the first pair; it also registers the starter bundles, which the image serves. Always true
+here: keys that exist are never replaced (their rotation is the platform's own work), no private part is printed or
+leaves this process but to Secrets Manager, and a model of which a version serves already is left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fusiontrade.accounts.admission.tokens import SigningKeys
 from fusiontrade.cloud.session import client
 from infra import environment
 
-__all__ = ["ensure_signing_keys", "main", "outputs_of"]
+__all__ = ["ensure_signing_keys", "main", "outputs_of", "register_starters"]
 
 ROOT = environment.ROOT
 
@@ -53,6 +54,21 @@ def outputs_of(stack: str) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
 
+def register_starters(bucket: str, table: str) -> list[str]:
+    """Archive the starter bundles and register those of models that the registry does not know; return which."""
+    from fusiontrade.clock import system_clock
+    from fusiontrade.cloud.storage import Storage
+    from fusiontrade.cloud.tables import Table
+    from fusiontrade.registry.bundles import Bundles
+    from fusiontrade.registry.versions import Registry
+    from infra.local.resources import register_served, upload_bundles
+    from serving.settings import STARTER_BUNDLES
+
+    storage, registry = Storage(bucket), Registry(Table(table), system_clock)
+    upload_bundles(storage, STARTER_BUNDLES)
+    return register_served(registry, Bundles(storage), STARTER_BUNDLES, system_clock(), first_alone=True)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Deploy the stage named first (the rest goes to `sam deploy`); return the exit status."""
     stages = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
@@ -69,6 +85,8 @@ def main(arguments: Sequence[str]) -> int:
     outputs = outputs_of(stages[stage]["deploy"]["parameters"]["stack_name"])
     if ensure_signing_keys(outputs["SigningKeysArn"]):
         print("wrote the first signing keys")
+    if made := register_starters(outputs["ArtifactsBucketName"], outputs["ModelsTableName"]):
+        print(f"registered {', '.join(made)}")
     print(f"deployed: {outputs['ApiUrl']}")
     return 0
 

@@ -19,7 +19,7 @@ from fusiontrade.cloud.session import client
 
 __all__ = ["QUEUES", "SCHEDULE", "counts", "fire_again", "main", "redrive", "urls_of"]
 
-QUEUES = ("forecast", "mail", "jobs")
+QUEUES = ("forecast", "mail", "jobs", "training")
 SCHEDULE = "schedule"
 _SCHEDULE = "ScheduleDeadLetters"
 _AT_ONCE = 10

@@ -177,6 +177,7 @@ def get_report(
     if known is None:
         raise NotFound(f"no version of the model {model_id!r} serves; name one")
     report = {"version": known.version, "status": known.status, **bundles.report(model_id, known.version)}
+    report["curves"] = bundles.curves(model_id, known.version)
     return answered(request, json.dumps(report, separators=(",", ":"), allow_nan=False).encode())
 
 
@@ -198,7 +199,7 @@ def cancel_job(job_id: JobId, user: CurrentUser, jobs: KnownJobs, request: Reque
 
 def model_info(registry: KnownRegistry, request: Request) -> Response:
     """Show what serves now, and of which models the forecasts have become worse."""
-    serving = [registry.of(model_id, version) for model_id, version in registry.active().items()]
+    serving = registry.serving()
     warnings = [f"{one.model_id}: {one.reason}" for one in serving if one.status == "DEGRADED"]
     return answered(request, ModelsAnswer(models=serving, warnings=warnings))
 

@@ -183,12 +183,18 @@ def upload_bundles(storage: Storage, folder: Path) -> None:
             storage.put(prefix + file.relative_to(bundle).as_posix(), file.read_bytes())
 
 
-def register_served(registry: Registry, archive: Bundles, folder: Path, now: int) -> None:
-    """Register each archived bundle of ``folder`` that may serve, and call it ACTIVE: it is what serves."""
+def register_served(
+    registry: Registry, archive: Bundles, folder: Path, now: int, *, first_alone: bool = False
+) -> list[str]:
+    """Register each archived bundle of ``folder`` that may serve, call it ACTIVE, and return which were new.
+
+    ``first_alone`` leaves models alone of which a version is ACTIVE: what serves there was promoted since.
+    """
     active = registry.active()
+    made = []
     for bundle, card in _bundles(folder):
         model_id, version = str(card["model_id"]), str(card["version"])
-        if active.get(model_id) == version or not _may_serve(bundle):
+        if active.get(model_id) == version or (first_alone and model_id in active) or not _may_serve(bundle):
             continue
         try:
             taken = archive.take_in(archive.prefix(model_id, version), created_at=now)
@@ -197,6 +203,8 @@ def register_served(registry: Registry, archive: Bundles, folder: Path, now: int
             continue
         registry.register(taken)
         registry.promote(model_id, version)
+        made.append(model_id)
+    return made
 
 
 def _bundles(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -11,6 +11,7 @@ import pytest
 from fusiontrade.cloud.session import client
 from fusiontrade.cloud.storage import Storage
 from fusiontrade.errors import FusionTradeError
+from fusiontrade.registry.degraded import Degraded
 from fusiontrade.registry.turns import CANCELLED
 from tests.support.registry_desk import *  # noqa: F403 - pytest finds fixtures by name in this module
 from tests.support.registry_desk import MODEL, NOW, OWNER, TRAINING, RegistryDesk, bundle_files
@@ -29,7 +30,7 @@ def comparison(*, not_worse: bool, against: str = OLD) -> dict[str, Any]:
 
 def test_a_training_gets_its_candles_as_a_channel_and_ends_as_a_candidate_with_its_report(desk: RegistryDesk) -> None:
     desk.serving(OLD)
-    desk.outcome["comparison"] = comparison(not_worse=True)
+    desk.outcome |= {"comparison": comparison(not_worse=True), "curves": {"heads": {}}}
     order = desk.ask("train", TRAINING)
     desk.step()
     (request,) = [asked for operation, asked in desk.sagemaker.asked if operation == "CreateTrainingJob"]
@@ -51,6 +52,7 @@ def test_a_training_gets_its_candles_as_a_channel_and_ends_as_a_candidate_with_i
     assert kept.comparison == comparison(not_worse=True)
     assert kept.trained_on.model_dump() == {"from": "2025-06-15T15:06:30Z", "to": "2025-06-15T15:06:35Z"}
     assert desk.bundles.report(MODEL, NEW)["data_fingerprint"] == "f"
+    assert (desk.bundles.curves(MODEL, NEW), desk.bundles.curves(MODEL, OLD)) == ({"heads": {}}, None)
 
 
 def test_the_job_shows_how_far_the_training_is(desk: RegistryDesk) -> None:
@@ -273,13 +275,25 @@ def test_at_most_one_version_is_active_whoever_promotes_at_once(desk: RegistryDe
 
 def test_a_degraded_version_is_said_to_be_and_gets_well_again(desk: RegistryDesk) -> None:
     desk.serving(OLD)
+    seconds = [0.0]
+    degraded = Degraded(desk.table, now=lambda: seconds[0])
+    assert degraded.notes([(MODEL, OLD)]) == ()
     assert desk.registry.degrade(MODEL, OLD, "its chances came true less well")
     assert desk.statuses() == {OLD: "DEGRADED"}
+    assert degraded.notes([(MODEL, OLD)]) == ()  # a minute is not over
+    seconds[0] = 60.0
+    told = f"{MODEL} (version {OLD}) is DEGRADED: its chances came true less well"
+    assert degraded.notes([(MODEL, NEW), (MODEL, OLD), (MODEL, OLD)]) == (told,)
     assert desk.registry.of(MODEL, OLD).reason == "its chances came true less well"
     assert not desk.registry.degrade(MODEL, OLD, "again")
     assert desk.registry.restore(MODEL, OLD)
+    assert Degraded(desk.table).notes([(MODEL, OLD)]) == ()
     desk.archived(NEW)
     assert not desk.registry.degrade(MODEL, NEW, "it does not serve")
+    desk.registry.degrade(MODEL, OLD, "again")
+    desk.registry.promote(MODEL, NEW)
+    assert Degraded(desk.table).notes([(MODEL, OLD), (MODEL, NEW)]) == ()
+    assert desk.statuses() == {OLD: "RETIRED", NEW: "ACTIVE"}
 
 
 def test_objects_are_listed_and_copied_within_their_bucket(aws: Any) -> None:

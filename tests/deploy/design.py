@@ -17,6 +17,8 @@ BELOW_ONE_RESOURCE = {
     ("VerifyRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
     ("ForecastWorkerRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
     ("MlRole", "Reports"): "objects under the prefix bundles/ of one bucket",
+    ("MlRole", "Curves"): "objects under the prefix reports/ of one bucket",
+    ("TrainWorkerRole", "Curves"): "objects under the prefix reports/ of one bucket",
     ("TrainWorkerRole", "CandleArchive"): "objects under the prefix candles/ of one bucket",
     ("TrainWorkerRole", "Trainings"): "objects under the prefix training/ of one bucket",
     ("TrainWorkerRole", "Bundles"): "objects under the prefix bundles/ of one bucket",
@@ -54,6 +56,7 @@ READ_CANDLES = {
     "CandleArchiveMisses": ("ArtifactsBucket", "ListBucket"),
 }
 ASK_MODELS = {
+    "DegradedModels": ("ModelsTable", "Query"),
     "CalibrationStates": ("ModelsTable", "GetItem PutItem"),
     "Models": ("endpoint/${EndpointName}", "InvokeEndpoint"),
 }
@@ -112,8 +115,9 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     "Ml": {
         **CALL_THE_GATE, **DERIVE, **ONCE,
         "Jobs": ("ModelsTable", "GetItem PutItem UpdateItem"),
-        "Registry": ("ModelsTable", "GetItem Query"),
+        "Registry": ("ModelsTable", "BatchGetItem GetItem Query"),
         "Reports": ("ArtifactsBucket/bundles/*", "GetObject"),
+        "Curves": ("ArtifactsBucket/reports/*", "GetObject"),
         "ReportMisses": ("ArtifactsBucket", "ListBucket"),
         "AskForForecasts": ("ForecastQueue", "SendMessage"),
         "AskForTrainings": ("TrainingQueue", "SendMessage"),
@@ -121,12 +125,13 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     "TrainWorker": {
         "Turns": ("TrainingQueue", f"{READ} SendMessage"),
         "Jobs": ("ModelsTable", "GetItem PutItem UpdateItem"),
-        "Registry": ("ModelsTable", "GetItem PutItem Query UpdateItem"),
+        "Registry": ("ModelsTable", "DeleteItem GetItem PutItem Query UpdateItem"),
         "Journal": ("JournalTable", "Query"),
         "JournalOfSymbol": ("JournalTable/index/by_symbol", "Query"),
         "CandleArchive": ("ArtifactsBucket/candles/*", "GetObject PutObject"),
         "Trainings": ("ArtifactsBucket/training/*", "GetObject PutObject"),
         "Bundles": ("ArtifactsBucket/bundles/*", "GetObject PutObject"),
+        "Curves": ("ArtifactsBucket/reports/*", "PutObject"),
         "Releases": ("ArtifactsBucket/releases/*", "PutObject"),
         "ObjectNames": ("ArtifactsBucket", "ListBucket"),
         "Train": ("training-job/fusiontrade-*", "CreateTrainingJob DescribeTrainingJob StopTrainingJob"),
@@ -141,6 +146,8 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
 OWN_ITEMS = [
     ("Auth", "Accounts", "ADDRESS#* ATTEMPTS#* EMAIL#* MAILS#* NOBODY#* ONCE#* OUTBOX USER#*"),
     ("Fusion", "Gate", "USER#*"),
+    ("Fusion", "DegradedModels", "REGISTRY"),
+    ("ForecastWorker", "DegradedModels", "REGISTRY"),
     ("Fusion", "CalibrationStates", "CALIBRATION#*"),
     ("Fusion", "Jobs", "JOB#*"),
     ("ForecastWorker", "CalibrationStates", "CALIBRATION#*"),

@@ -25,6 +25,7 @@ from serving.training.config import PURGE_BARS, TrainingConfig
 from serving.training.dataset import Pool, pool_of
 from serving.training.fit import Epoch
 from serving.training.job.contest import contest
+from serving.training.job.curves import curves_of
 from serving.training.job.layout import Layout
 from serving.training.pipeline import train_bundle
 from serving.training.prepared import Prepared, prepare
@@ -41,6 +42,7 @@ _CHOSEN = ("kind", "timeframe", "begin_with_active")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do the job in the folder that the command line names; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m serving.training.job", description=__doc__)
+    parser.add_argument("word", nargs="?", choices=["train"], help="SageMaker's name for this program")
     parser.add_argument("--root", type=Path, default=Path("/opt/ml"), help="the job's folder (default: %(default)s)")
     layout = Layout(parser.parse_args(arguments).root)
     try:
@@ -77,10 +79,9 @@ def _work(layout: Layout) -> None:
 
 
 def _outcome(layout: Layout, prepared: Prepared, placed: Path) -> Mapping[str, Any]:
-    comparison = None
-    if layout.active is not None:
-        comparison = contest(placed, layout.active, prepared.pool, prepared.slices.test)
-    return {"bundle": placed.name, "comparison": comparison}
+    pool, rows = prepared.pool, prepared.slices.test
+    comparison = None if layout.active is None else contest(placed, layout.active, pool, rows)
+    return {"bundle": placed.name, "comparison": comparison, "curves": curves_of(placed, pool, rows)}
 
 
 def _pool(layout: Layout, timeframe: Timeframe) -> Pool:

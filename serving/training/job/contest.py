@@ -24,7 +24,7 @@ from serving.instants import iso_of
 from serving.training.dataset import LstmBatches, PatchTstBatches, Pool, Scaler, volatility_of
 from serving.training.prepared import lstm_batches_as
 
-__all__ = ["MARGIN", "contest"]
+__all__ = ["MARGIN", "answers_of", "came_of", "contest"]
 
 MARGIN = 0.01
 """Share of the older bundle's loss by which the new one may be worse at most, at the end of its 90 % interval."""
@@ -52,7 +52,7 @@ def contest(candidate: Path, active: Path, pool: Pool, rows: Rows) -> dict[str, 
         If one of them must not serve.
     """
     new, old = load_bundle(candidate), load_bundle(active)
-    came, instants = _came(pool, rows), pool.entry[rows]
+    came, instants = came_of(pool, rows), pool.entry[rows]
     mine, theirs = _losses(new, pool, rows, came), _losses(old, pool, rows, came)
     told: dict[str, Any] = {}
     for name, loss in mine.items():
@@ -88,13 +88,19 @@ def _told(
     }
 
 
-def _came(pool: Pool, rows: Rows) -> Mapping[str, NDArray[Any]]:
+def came_of(pool: Pool, rows: Rows) -> Mapping[str, NDArray[Any]]:
+    """Return what came true after ``rows`` (n,) of the pool: labels by name, each with n rows."""
     names = ("touched", "win", "change", "classes")
     return {name: pool.column(lambda one, name=name: getattr(one.labels, name))[rows] for name in names}  # type: ignore[misc]
 
 
+def answers_of(bundle: Bundle, pool: Pool, rows: Rows) -> dict[str, NDArray[np.float32]]:
+    """Return the raw outputs of a bundle for ``rows`` (n,) of a pool, whose inputs are scaled as its training did."""
+    return run_bundle(bundle, _batches(bundle, pool), rows)
+
+
 def _losses(bundle: Bundle, pool: Pool, rows: Rows, came: Mapping[str, NDArray[Any]]) -> Losses:
-    outputs = run_bundle(bundle, _batches(bundle, pool), rows)
+    outputs = answers_of(bundle, pool, rows)
     if not bundle.card.is_sequence:
         said = class_probabilities(bundle.card, outputs)[np.arange(len(rows)), came["classes"].astype(np.intp)]
         return {"classes_log_loss": -np.log(np.maximum(said, _SMALLEST))}

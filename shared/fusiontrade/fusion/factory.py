@@ -32,6 +32,7 @@ def fusion_service(settings: Settings, *, journal: JournalOfForecasts | None = N
     from fusiontrade.fusion.service import FusionService
     from fusiontrade.inference.client import InferenceClient
     from fusiontrade.market.factory import candle_source
+    from fusiontrade.registry.degraded import Degraded
 
     storage = Storage(settings.artifacts_bucket) if settings.artifacts_bucket else None
     models = Table(settings.models_table, read_seconds=1.0, attempts=1) if settings.models_table else None
@@ -40,6 +41,7 @@ def fusion_service(settings: Settings, *, journal: JournalOfForecasts | None = N
         InferenceClient(SageMakerEndpoint(settings.need("endpoint_name"))),
         calibration=TableCalibrationStates(models) if models else None,
         journal=journal,
+        degraded=Degraded(models) if models else None,
         budget_seconds=settings.request_budget_seconds,
     )
 

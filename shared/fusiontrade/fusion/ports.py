@@ -6,6 +6,7 @@ A block that cannot be had is None and comes with a plain reason; it never delay
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -109,6 +110,14 @@ class ForecastJournal(Protocol):
         StateUnavailable
             If the user's own entry cannot be written. The platform's never fails the answer.
         """
+        ...
+
+
+class Degraded(Protocol):
+    """Knows which models' forecasts have become worse."""
+
+    def notes(self, models: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        """Return a warning for each of ``models`` (id, version) that has; never raises."""
         ...
 
 

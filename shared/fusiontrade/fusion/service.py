@@ -28,6 +28,7 @@ from fusiontrade.fusion.gathering import Candles, Market, gather
 from fusiontrade.fusion.ports import (
     Analyst,
     CalibrationStates,
+    Degraded,
     Forecast,
     ForecastJournal,
     NoAnalyst,
@@ -101,6 +102,7 @@ class FusionService:
         analyst: Analyst | None = None,
         calibration: CalibrationStates | None = None,
         journal: ForecastJournal | None = None,
+        degraded: Degraded | None = None,
         clock: Clock = system_clock,
         budget_seconds: float = BUDGET_SECONDS,
     ) -> None:
@@ -110,6 +112,7 @@ class FusionService:
         self._analyst = analyst or NoAnalyst()
         self._calibration = OnlineCalibration(calibration)
         self._journal = journal or NoJournal()
+        self._degraded = degraded
         self._clock = clock
         self._budget_seconds = budget_seconds
 
@@ -226,7 +229,10 @@ class FusionService:
         kept = self._calibration.keep(symbol, learned, items, deadline=deadline)
         market = question.market.of(items)
         warnings = (*market.warnings, *said(told), *learned.warnings, *kept)
-        return Forecast(symbol, composed(symbol, market, items, warnings), market.is_stale(symbol))
+        response = composed(symbol, market, items, warnings)
+        if self._degraded is not None and as_of is None:
+            response = warned(response, self._degraded.notes((model.id, model.version) for model in response.models))
+        return Forecast(symbol, response, market.is_stale(symbol))
 
     def _with_sentiment(self, response: FusionResponse, symbol: Symbol, deadline: Deadline) -> FusionResponse:
         news = self._sentiment.read(symbol, as_of=parse_iso(response.as_of), deadline=deadline)

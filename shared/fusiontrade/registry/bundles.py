@@ -85,6 +85,15 @@ class Bundles:
             raise NotFound(f"there is no report of version {version!r} of the model {model_id!r}")
         return _object(content, REPORT)
 
+    def curves(self, model_id: str, version: str) -> dict[str, Any] | None:
+        """Return what a version's report shows as curves, None where none were kept."""
+        content = self._objects.get(_curves_key(model_id, version))
+        return None if content is None else _object(content, "curves")
+
+    def keep_curves(self, model_id: str, version: str, curves: Mapping[str, Any]) -> None:
+        """Keep what a version's report shows as curves."""
+        self._objects.put(_curves_key(model_id, version), json.dumps(curves, separators=(",", ":")).encode())
+
     def has_weights(self, model_id: str, version: str) -> bool:
         """Tell whether a training could begin with a version."""
         return bool(self._objects.keys(self.prefix(model_id, version) + "weights.safetensors"))
@@ -150,6 +159,10 @@ class Bundles:
             created_at=iso(created_at),
             comparison=None if comparison is None else dict(comparison),
         )
+
+
+def _curves_key(model_id: str, version: str) -> str:
+    return f"reports/{model_id}/{version}.json"
 
 
 def _value(figure: object) -> float | None:

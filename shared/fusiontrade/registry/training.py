@@ -189,6 +189,8 @@ class Training:
         version = self._bundles.take_in(
             f"{output}{outcome['bundle']}/", created_at=self._clock(), comparison=outcome.get("comparison")
         )
+        if curves := outcome.get("curves"):
+            self._bundles.keep_curves(version.model_id, version.version, curves)
         version = self._registry.register(version)
         told: dict[str, Any] = {
             "model_id": version.model_id,

@@ -5,6 +5,7 @@ pk             sk                              attributes
 =============  ==============================  ===========================================================
 ``REGISTRY``   ``VERSION#<model>#<version>``   what a bundle's card and report say, status, comparison, reason
 ``REGISTRY``   ``ACTIVE#<model>``              version, the one that serves; previous, the one before it
+``REGISTRY``   ``DEGRADED#<model>``            version, the one that serves and is DEGRADED; reason
 =============  ==============================  ===========================================================
 
 Always true here: a version is registered once and never changes but for its status, which is moved by conditional
@@ -21,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fusiontrade.clock import Clock, iso
-from fusiontrade.cloud.tables import Condition, ConditionFailed, Key, Put, Table, Update, Write
+from fusiontrade.cloud.tables import Condition, ConditionFailed, Delete, Key, Put, Table, Update, Write
 from fusiontrade.cloud.values import Item
 from fusiontrade.errors import NotFound
 
@@ -153,6 +154,11 @@ class Registry:
         found = self._table.query(asked, limit=200).items
         return {str(item["sk"]).partition("#")[2]: str(item["version"]) for item in found}
 
+    def serving(self) -> list[ModelVersion]:
+        """Return every version that serves, by model; two round trips."""
+        keys = [_key(model_id, version) for model_id, version in self.active().items()]
+        return sorted(map(_version, self._table.get_many(keys)), key=lambda one: one.model_id)
+
     def active_version(self, model_id: str) -> ModelVersion | None:
         """Return the version of a model that serves, None where there is none."""
         item = self._table.get(_active_key(model_id))
@@ -186,6 +192,7 @@ class Registry:
         if before is not None:
             retired = {"status": "RETIRED"}
             writes.append(Update(_key(model_id, before), assign=retired, condition=_in("ACTIVE", "DEGRADED")))
+            writes.append(Delete(_degraded_key(model_id)))
         self._table.transact(*writes)
         return self.of(model_id, version)
 
@@ -196,19 +203,24 @@ class Registry:
 
     def degrade(self, model_id: str, version: str, reason: str) -> bool:
         """Mark the version that serves as DEGRADED; False where it is not ACTIVE (any more)."""
-        return self._moved(model_id, version, {"status": "DEGRADED", "reason": reason[:_MOST_REASON]}, _in("ACTIVE"))
+        reason = reason[:_MOST_REASON]
+        mark = Put({**_degraded_key(model_id), "version": version, "reason": reason})
+        return self._moved(model_id, version, {"status": "DEGRADED", "reason": reason}, _in("ACTIVE"), mark)
 
     def restore(self, model_id: str, version: str) -> bool:
         """Mark a version as ACTIVE whose drift has passed; False where it is not DEGRADED."""
-        return self._moved(model_id, version, {"status": "ACTIVE", "reason": None}, _in("DEGRADED"))
+        unmark = Delete(_degraded_key(model_id))
+        return self._moved(model_id, version, {"status": "ACTIVE", "reason": None}, _in("DEGRADED"), unmark)
 
     def note(self, model_id: str, version: str, reason: str) -> None:
         """Write down why a candidate was not promoted."""
         self._moved(model_id, version, {"reason": reason[:_MOST_REASON]}, _in("CANDIDATE", "RETIRED"))
 
-    def _moved(self, model_id: str, version: str, changed: Mapping[str, Any], condition: Condition) -> bool:
+    def _moved(
+        self, model_id: str, version: str, changed: Mapping[str, Any], condition: Condition, *beside: Write
+    ) -> bool:
         try:
-            self._table.update(Update(_key(model_id, version), assign=changed, condition=condition))
+            self._table.transact(Update(_key(model_id, version), assign=changed, condition=condition), *beside)
         except ConditionFailed:
             return False
         return True
@@ -225,6 +237,10 @@ def _key(model_id: str, version: str) -> Key:
 
 def _active_key(model_id: str) -> Key:
     return {"pk": _PARTITION, "sk": f"ACTIVE#{model_id}"}
+
+
+def _degraded_key(model_id: str) -> Key:
+    return {"pk": _PARTITION, "sk": f"DEGRADED#{model_id}"}
 
 
 def _item(version: ModelVersion) -> Item:
