@@ -23,6 +23,7 @@ CONFIG = SwingConfig(
     trees=VetoConfig(rounds=5, patience=5, fewest=10, leaves=4),
     judged_from="2023-05-01T00:00:00Z",
     stride=2,
+    held_stride=2,
     judged_stride=2,
     fewest=3,
 )

@@ -71,7 +71,9 @@ def study_swing(
         series = [_until(one, until) for one in read_daily(data, tuple(bundle.card.universes))]
         begin = bundle.card.windows.test[0]
         beginning = f"{np.datetime64(begin - 1, 'ms')}+00:00"
-        config = SwingConfig(judged_from=beginning, judged_stride=stride, stride=10**6, fewest=_FEWEST)
+        config = SwingConfig(
+            judged_from=beginning, judged_stride=stride, stride=10**6, held_stride=10**6, fewest=_FEWEST
+        )
         table = table_of(series, config, encoder, told, unknown=True)
         return {name: _of_universe(name, place, bundle, table, series) for place, name in enumerate(table.universes)}
 

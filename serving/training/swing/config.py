@@ -39,8 +39,8 @@ class SwingConfig:
         veto; the rest calibrates the veto.
     judged_from
         ISO instant at which the untouched slice begins; empty: two years before the last bar.
-    stride, judged_stride
-        Every k-th session is learned from, and judged.
+    stride, held_stride, judged_stride
+        Every k-th session is fitted; stopped by, calibrated and proven on; and judged.
     cost
         What entering and leaving cost together, as a fraction.
     fewest
@@ -55,12 +55,13 @@ class SwingConfig:
     stack: float = 0.16
     judged_from: str = ""
     stride: int = 3
+    held_stride: int = 2
     judged_stride: int = 1
     cost: float = 0.001
     fewest: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("stride", "judged_stride", "fewest"):
+        for name in ("stride", "held_stride", "judged_stride", "fewest"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         shares = (self.train, self.validation, self.stack)

@@ -206,7 +206,7 @@ class _Judge:
         ahead, found = self._returns(rows).ensemble, {}
         for place, name in enumerate(self._table.universes):
             own = np.flatnonzero(self._table.universe[rows] == place)
-            found[name] = rank_skill(ahead[own], self._table, rows[own], self._config.stride)
+            found[name] = rank_skill(ahead[own], self._table, rows[own], self._config.held_stride)
         return found
 
     def answers(self, rows: Rows, graph: bytes, card: SwingCard) -> tuple[Returns, Floats]:

@@ -118,13 +118,14 @@ def table_of(
         If no day has enough stocks.
     """
     universes = tuple(sorted({one.universe for one in series}))
-    judged = judged_from(series, config)
+    cuts = _cuts(series, config)
     parts: list[tuple[Any, ...]] = []
     for stock, one in enumerate(series):
         place = universes.index(one.universe)
         calendar = _calendar([other for other in series if other.universe == one.universe])
         session = np.searchsorted(calendar, one.frame.close_time)
-        stride = np.where(one.frame.close_time >= judged, config.judged_stride, config.stride)
+        held = np.where(one.frame.close_time >= cuts[-1], config.judged_stride, config.held_stride)
+        stride = np.where(one.frame.close_time < cuts[0], config.stride, held)
         returns = returns_ahead(one)
         chosen = (session % stride == 0) & (unknown | np.isfinite(returns).all(axis=1))
         chosen[: _WARM - 1] = False
@@ -207,12 +208,7 @@ def judged_from(series: Sequence[DailySeries], config: SwingConfig) -> int:
 
 def split(table: SwingTable, series: Sequence[DailySeries], config: SwingConfig) -> SwingSlices:
     """Return the slices of a table, purged by sessions before each cut; raises ValueError where one would be empty."""
-    judged = judged_from(series, config)
-    days = np.unique(table.day[table.day < judged])
-    if not len(days):
-        raise ValueError(f"no day lies before the untouched slice, which begins at {judged}")
-    shares = np.cumsum([config.train, config.validation, config.stack])
-    cuts = (*(int(days[int(share * len(days))]) for share in shares), judged)
+    cuts = _cuts(series, config)
     edges = (-(2**62), *cuts, 2**62)
     parts: list[list[Rows]] = [[] for _ in edges[1:]]
     for place, name in enumerate(table.universes):
@@ -228,6 +224,18 @@ def split(table: SwingTable, series: Sequence[DailySeries], config: SwingConfig)
             raise ValueError(f"no rows for the {name} slice: give more history")
     train, validation, stack, calibration, test = found
     return SwingSlices(train, validation, stack, calibration, test, cuts)
+
+
+def _cuts(series: Sequence[DailySeries], config: SwingConfig) -> tuple[int, ...]:
+    """Return the four instants between the slices, shares counted over the sessions on which a stock is warm."""
+    judged = judged_from(series, config)
+    warm = [one.frame.close_time[_WARM - 1 :] for one in series if len(one.frame) >= _WARM]
+    days = np.unique(np.concatenate(warm)) if warm else np.empty(0, np.int64)
+    days = days[days < judged]
+    if not len(days):
+        raise ValueError(f"no stock has {_WARM} daily bars before the untouched slice, which begins at {judged}")
+    shares = np.cumsum([config.train, config.validation, config.stack])
+    return (*(int(days[int(share * len(days))]) for share in shares), judged)
 
 
 def _calendar(series: Sequence[DailySeries]) -> NDArray[np.int64]:
