@@ -32,7 +32,8 @@ from infra.local.gateway import local_template, overrides
 from infra.local.log import NOTICE, emit
 from infra.local.options import Options
 from infra.local.template import QUEUE, Template
-from serving.bundle import CARD, MANIFEST, load_bundle
+from serving.bringing.placing import verified
+from serving.bundle import CARD, MANIFEST
 
 __all__ = ["ensure", "register_served", "upload_bundles"]
 
@@ -218,7 +219,7 @@ def _bundles(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _may_serve(bundle: Path) -> bool:
     try:
-        load_bundle(bundle)
+        verified(bundle)
     except BundleRefused:
         return False
     return True

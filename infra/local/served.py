@@ -167,7 +167,7 @@ class Served:
         begun = time.monotonic()
         while (passed := time.monotonic() - begun) < self._seconds:
             told = self._told()
-            serves = {one["id"]: one["version"] for one in told.get("models", [])}
+            serves = {one.get("id"): one.get("version") for one in told.get("models", [])}
             if all(serves.get(model_id) == wanted[model_id] for model_id in changed):
                 return ""
             refused = [*told.get("not_exchanged", []), *told.get("refused", [])]

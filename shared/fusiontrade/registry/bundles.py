@@ -145,11 +145,11 @@ class Bundles:
             model_id=card["model_id"],
             symbol=universe[0] if len(universe) == 1 else None,
             symbols=universe,
-            interval=str(card.get("timeframe", "")),
+            interval=card.get("timeframe"),
             model_type=str(card["kind"]),
             version=card["version"],
             status="CANDIDATE",
-            repo_id=card.get("repo_id"),
+            repo_id=_repository(card, files.get(_OUTSIDE)),
             artifact_uri=self.uri(card["model_id"], card["version"]),
             sha256=hashlib.sha256(files[MANIFEST]).hexdigest(),
             win_rate=_value(pooled.get("win_rate")),
@@ -159,6 +159,13 @@ class Bundles:
             created_at=iso(created_at),
             comparison=None if comparison is None else dict(comparison),
         )
+
+
+def _repository(card: Mapping[str, Any], run: bytes | None) -> str | None:
+    """Return the hub repository that a bundle was pulled from, or its weights; None where it was trained here."""
+    pulled = (_object(run, _OUTSIDE) if run is not None else {}).get("pulled") or card.get("source")
+    name = pulled.get("repository") if isinstance(pulled, Mapping) else None
+    return str(name) if name else None
 
 
 def _curves_key(model_id: str, version: str) -> str:

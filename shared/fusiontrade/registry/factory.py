@@ -105,14 +105,17 @@ def worker(settings: Settings) -> TurnWorker:
     )
 
     def retrain(version: ModelVersion, identity: str) -> str:
-        if not version.symbols:
+        try:
+            wanted = TrainingWanted.model_validate(
+                {
+                    "symbol": next(iter(version.symbols), ""),
+                    "symbols": version.symbols[1:],
+                    "interval": version.interval,
+                    "model_type": version.model_type,
+                }
+            )
+        except ValueError:  # a kind that no job trains: an encoder, the daily models
             return ""
-        wanted = TrainingWanted(
-            symbol=version.symbols[0],
-            symbols=version.symbols[1:],
-            interval=version.interval,
-            model_type=version.model_type,
-        )
         following = jobs.order(drift.PLATFORM, TRAIN, wanted.request(), identity=identity)
         queue.send(following.message())
         jobs.create(following)

@@ -81,7 +81,7 @@ class ModelVersion(BaseModel):
     model_id: str
     symbol: Annotated[str | None, Field(description="The one symbol it learned from; null where there are several.")]
     symbols: Annotated[list[str], Field(description="Every symbol it learned from.")]
-    interval: str
+    interval: Annotated[str | None, Field(description="Its timeframe; null where it serves several.")] = None
     model_type: str
     version: str
     status: Status

@@ -1,0 +1,104 @@
+"""Bundles in the archive: what the registry says of one, and which it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from fusiontrade.errors import BundleRefused, NotFound
+from fusiontrade.registry.bundles import Bundles
+
+
+class Objects(dict[str, bytes]):
+    """A bucket in memory that counts its copies."""
+
+    copies = 0
+
+    def put(self, key: str, body: bytes) -> None:
+        self[key] = body
+
+    def keys(self, prefix: str = "") -> list[str]:  # type: ignore[override]
+        return sorted(key for key in self if key.startswith(prefix))
+
+    def copy(self, source: str, target: str) -> None:  # type: ignore[override]
+        self.copies += 1
+        self[target] = self[source]
+
+    def uri(self, prefix: str) -> str:
+        return f"s3://bucket/{prefix}"
+
+
+def laid(objects: Objects, prefix: str, card: dict[str, Any], run: dict[str, Any] | None = None) -> None:
+    files = {"model.json": json.dumps(card).encode(), "report.json": b"{}"}
+    named = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    files["manifest.json"] = json.dumps({"files": named}).encode()
+    if run is not None:
+        files["run.json"] = json.dumps(run).encode()
+    for name, content in files.items():
+        objects[prefix + name] = content
+
+
+CARD = {
+    "model_id": "kronos-compact",
+    "version": "aaaaaaaaaaaa",
+    "kind": "kronos",
+    "metrics": {"x": {"value": 1, "n": 2}},
+}
+
+
+def test_a_bundle_of_another_kind_is_described_as_far_as_its_card_goes() -> None:
+    objects = Objects()
+    laid(objects, "made/", CARD)
+    found = Bundles(objects).take_in("made/", created_at=1_000)
+    assert (found.interval, found.symbols, found.symbol, found.repo_id) == (None, [], None, None)
+    assert found.trained_on.model_dump() == {"from": None, "to": None}
+    assert found.sha256 == hashlib.sha256(objects["made/manifest.json"]).hexdigest()
+    assert objects.keys("bundles/") == [
+        f"bundles/kronos-compact/aaaaaaaaaaaa/{name}" for name in ("manifest.json", "model.json", "report.json")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("card", "run"),
+    [
+        (CARD, {"pulled": {"repository": "owner/name", "revision": "r"}}),
+        (CARD | {"source": {"repository": "owner/name", "revision": "r"}}, None),
+    ],
+)
+def test_a_bundle_from_a_hub_keeps_its_repository(card: dict[str, Any], run: dict[str, Any] | None) -> None:
+    objects = Objects()
+    laid(objects, "made/", card, run)
+    assert Bundles(objects).take_in("made/", created_at=1_000).repo_id == "owner/name"
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "why"),
+    [
+        ("made/model.json", b"{}", "model.json is not the file"),
+        ("made/manifest.json", b"[]", "no JSON object"),
+        ("made/manifest.json", b'{"files": {}}', "does not name"),
+    ],
+)
+def test_a_bundle_that_is_not_whole_is_refused_and_not_archived(key: str, content: bytes, why: str) -> None:
+    objects = Objects()
+    laid(objects, "made/", CARD)
+    objects[key] = content
+    with pytest.raises(BundleRefused, match=why):
+        Bundles(objects).take_in("made/", created_at=1_000)
+    assert objects.keys("bundles/") == []
+
+
+def test_a_set_is_made_once_and_only_of_what_is_archived() -> None:
+    objects = Objects()
+    bundles = Bundles(objects)
+    laid(objects, "bundles/kronos-compact/aaaaaaaaaaaa/", CARD)
+    uri = bundles.assemble("set-1", {"kronos-compact": "aaaaaaaaaaaa"})
+    assert uri == "s3://bucket/releases/set-1/"
+    assert objects["releases/set-1/kronos-compact/model.json"] == json.dumps(CARD).encode()
+    made = objects.copies
+    assert (bundles.assemble("set-1", {"kronos-compact": "aaaaaaaaaaaa"}), objects.copies) == (uri, made)
+    with pytest.raises(NotFound):
+        bundles.assemble("set-2", {"kronos-compact": "bbbbbbbbbbbb"})
