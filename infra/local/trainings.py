@@ -141,6 +141,10 @@ class Trainings:
                 name = self._waiting.get(timeout=_LOOK_SECONDS)
                 try:
                     self._work(name)
+                except environment.EnvironmentFailure as failure:
+                    self._say(str(failure))
+                    told = "torch could not be installed on this machine; the log says why"
+                    self._set(name, "Failed", "Failed", f"AlgorithmError: {told}")
                 except Exception as error:  # a job's end is told, whatever it is: this thread serves the next one
                     self._say(f"training {name} failed: {error}")
                     self._set(name, "Failed", "Failed", f"InternalServerError: {error}")

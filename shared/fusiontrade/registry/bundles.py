@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ __all__ = ["Bundles", "Objects"]
 CARD, REPORT, MANIFEST = "model.json", "report.json", "manifest.json"
 _OUTSIDE = "run.json"
 _COMPLETE = "complete"
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Objects(Protocol):
@@ -72,6 +74,9 @@ class Bundles:
         """
         files = self._verified(source)
         card = _object(files[CARD], CARD)
+        for name in ("model_id", "version", "kind"):
+            if not _PLAIN.fullmatch(str(card.get(name, ""))):
+                raise BundleRefused(f"{CARD} has the {name} {card.get(name)!r}")
         target = self.prefix(str(card["model_id"]), str(card["version"]))
         if target != source:
             for name in sorted(files, key=lambda name: name == MANIFEST):
@@ -121,6 +126,8 @@ class Bundles:
             raise BundleRefused(f"{MANIFEST} does not name {CARD} and {REPORT}")
         files = {MANIFEST: manifest}
         for name, checksum in named.items():
+            if not _PLAIN.fullmatch(name):
+                raise BundleRefused(f"{MANIFEST} names {name!r}, which is no plain file")
             content = self._objects.get(source + name)
             if content is None or hashlib.sha256(content).hexdigest() != checksum:
                 raise BundleRefused(f"{name} is not the file that {MANIFEST} names")

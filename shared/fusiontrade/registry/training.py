@@ -184,7 +184,7 @@ class Training:
     def _finished(self, order: JobOrder, artifacts: str, kept: Mapping[str, Any]) -> Done:
         output = _key_of(artifacts)
         outcome = json.loads(self._objects.get(f"{output}outcome.json") or b"{}")
-        if "bundle" not in outcome:
+        if not isinstance(outcome, dict) or "bundle" not in outcome:
             raise FusionTradeError("the training ended without a bundle")
         version = self._bundles.take_in(
             f"{output}{outcome['bundle']}/", created_at=self._clock(), comparison=outcome.get("comparison")

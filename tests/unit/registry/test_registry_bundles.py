@@ -80,6 +80,7 @@ def test_a_bundle_from_a_hub_keeps_its_repository(card: dict[str, Any], run: dic
         ("made/model.json", b"{}", "model.json is not the file"),
         ("made/manifest.json", b"[]", "no JSON object"),
         ("made/manifest.json", b'{"files": {}}', "does not name"),
+        ("made/manifest.json", b'{"files": {"../x": "0", "model.json": "0", "report.json": "0"}}', "no plain file"),
     ],
 )
 def test_a_bundle_that_is_not_whole_is_refused_and_not_archived(key: str, content: bytes, why: str) -> None:
@@ -87,6 +88,15 @@ def test_a_bundle_that_is_not_whole_is_refused_and_not_archived(key: str, conten
     laid(objects, "made/", CARD)
     objects[key] = content
     with pytest.raises(BundleRefused, match=why):
+        Bundles(objects).take_in("made/", created_at=1_000)
+    assert objects.keys("bundles/") == []
+
+
+@pytest.mark.parametrize("changed", [{"model_id": "../other"}, {"version": ""}, {"kind": None}])
+def test_a_card_that_names_no_plain_place_is_refused(changed: dict[str, Any]) -> None:
+    objects = Objects()
+    laid(objects, "made/", CARD | changed)
+    with pytest.raises(BundleRefused, match=next(iter(changed))):
         Bundles(objects).take_in("made/", created_at=1_000)
     assert objects.keys("bundles/") == []
 
