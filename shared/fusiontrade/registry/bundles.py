@@ -75,7 +75,7 @@ class Bundles:
         files = self._verified(source)
         card = _object(files[CARD], CARD)
         for name in ("model_id", "version", "kind"):
-            if not _PLAIN.fullmatch(str(card.get(name, ""))):
+            if not isinstance(card.get(name), str) or not _PLAIN.fullmatch(card[name]):
                 raise BundleRefused(f"{CARD} has the {name} {card.get(name)!r}")
         target = self.prefix(str(card["model_id"]), str(card["version"]))
         if target != source:
