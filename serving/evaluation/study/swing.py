@@ -45,7 +45,13 @@ def swing_folder(folder: Path) -> Path | None:
 
 
 def study_swing(
-    folder: Path, data: Path, *, stride: int = 1, until: int | None = None, told: Callable[[str], None] = lambda _: None
+    folder: Path,
+    data: Path,
+    *,
+    stride: int = 1,
+    until: int | None = None,
+    kept: Path | None = None,
+    told: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Json]:
     """Return by universe what `study_cross_section` says of the swing bundle in ``folder``, on one thread.
 
@@ -57,6 +63,8 @@ def study_swing(
         Every k-th session is judged.
     until
         Bars closed after this instant (ms UTC) are not used.
+    kept
+        Folder of embeddings that earlier runs made, read and added to.
     told
         Called with each stock that was read.
 
@@ -74,7 +82,7 @@ def study_swing(
         config = SwingConfig(
             judged_from=beginning, judged_stride=stride, stride=10**6, held_stride=10**6, fewest=_FEWEST
         )
-        table = table_of(series, config, encoder, told, unknown=True)
+        table = table_of(series, config, encoder, told, unknown=True, kept=kept)
         return {name: _of_universe(name, place, bundle, table, series) for place, name in enumerate(table.universes)}
 
 

@@ -67,6 +67,8 @@ class Plan:
         How LightGBM, the baseline, is grown.
     swing
         Folder of the daily bundle; None: none is judged.
+    embeddings
+        Folder that keeps the embeddings its study makes; None: they are made anew.
     """
 
     data: Path
@@ -76,6 +78,7 @@ class Plan:
     resamples: int
     seed: int
     swing: Path | None = None
+    embeddings: Path | None = None
     boosting: BoostingSettings = field(default_factory=partial(BoostingSettings, threads=1))
 
     @property

@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             encoder=_encoder(chosen.encoder),
             keep_weights=not chosen.without_weights,
             told=lambda line: print(line, flush=True),
+            kept=chosen.embeddings,
         )
     except (FusionTradeError, ValueError) as error:
         print(f"training stopped: {error}", file=sys.stderr)
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder with instruments.toml and daily tables")
     parser.add_argument("--out", type=Path, required=True, help="folder the bundle goes to")
     parser.add_argument("--encoder", type=Path, help="bundle folder of the encoder; without: no embeddings")
+    parser.add_argument("--embeddings", type=Path, help="folder that keeps embeddings between runs")
     parser.add_argument("--universes", default="", help="tables to learn from, default: all of the folder")
     parser.add_argument("--symbols", default="", help="codes to learn from, default: all")
     parser.add_argument("--preset", choices=("full", "small"), default="small", help="sizes, default: %(default)s")

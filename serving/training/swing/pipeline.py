@@ -80,6 +80,7 @@ def train_swing(
     model_id: str = "swing-1d",
     keep_weights: bool = True,
     told: Told = lambda _: None,
+    kept: Path | None = None,
 ) -> Path:
     """Train StockFormer, TFT and veto, write their bundle to ``out/<model_id>`` and return that folder.
 
@@ -94,11 +95,13 @@ def train_swing(
         Put the torch weights into the bundle as well.
     told
         Called with a line for each step.
+    kept
+        Folder of embeddings that earlier runs made, read and added to; None: nothing is kept.
     """
     started = time.time()
     checkpoints = {name: out / _CHECKPOINTS / f"{model_id}.{name}.safetensors" for name in _MODELS}
     with deterministic(config.fitting.threads):
-        table = table_of(series, config, encoder, told)
+        table = table_of(series, config, encoder, told, kept=kept)
         slices = split(table, series, config)
         told(", ".join(f"{name}: {len(getattr(slices, name))} rows" for name in _SLICES))
         tabled = time.time()

@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata  # type: ignore[import-untyped]
 
-from serving.features.swing import EMBEDDING_NAMES, context, price_windows
+from serving.features.swing import context, price_windows
 from serving.instants import instant_of
-from serving.kronos.windows import windows_of
 from serving.swing import Encoding
 from serving.training.swing.config import PURGE_SESSIONS, SwingConfig
 from serving.training.swing.daily import DailySeries, returns_ahead
+from serving.training.swing.embedding import embedded
 
 __all__ = ["SwingBatches", "SwingSlices", "SwingTable", "scores_of", "split", "table_of"]
 
@@ -29,7 +30,6 @@ Rows = NDArray[np.intp]
 Array = NDArray[np.float32]
 _WARM = 600
 _YEAR_MS = 31_556_952_000
-_CHUNK = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,7 @@ def table_of(
     told: Callable[[str], None] = lambda _: None,
     *,
     unknown: bool = False,
+    kept: Path | None = None,
 ) -> SwingTable:
     """Return the rows of all stocks on every k-th session, as ``config`` says, before and in the untouched slice.
 
@@ -111,6 +112,8 @@ def table_of(
     ----------
     unknown
         Keep rows whose returns are not all known, too; they have no scores.
+    kept
+        Folder of embeddings that earlier runs made; None: nothing is kept.
 
     Raises
     ------
@@ -137,7 +140,7 @@ def table_of(
         rows, contexts = rows[sound], contexts[sound]
         count = len(rows)
         numbers = (np.full(count, place, np.intp), np.full(count, stock, np.intp), session[rows].astype(np.intp))
-        inputs = (price_windows(one.frame, rows), embedded(one, rows, encoder), contexts)
+        inputs = (price_windows(one.frame, rows), embedded(one.frame, rows, encoder, kept), contexts)
         parts.append((one.frame.close_time[rows], *numbers, *inputs, returns[rows]))
         told(f"{one.symbol}: {count} rows")
     if not parts:
@@ -185,18 +188,6 @@ def scores_of(returns: NDArray[np.float64], group: NDArray[np.intp]) -> Array:
         ranks = rankdata(returns[first:last], axis=0)
         found[first:last] = norm.ppf((ranks - 0.5) / (last - first))
     return found
-
-
-def embedded(series: DailySeries, rows: Rows, encoder: Encoding | None) -> Array:
-    """Return (k, 512) embeddings of the windows that end at ``rows``; zeros without an encoder."""
-    if encoder is None:
-        return np.zeros((len(rows), len(EMBEDDING_NAMES)), np.float32)
-    length = encoder.card.sequence
-    parts = [
-        encoder.embed(*windows_of(series.frame, length, rows[start : start + _CHUNK]))
-        for start in range(0, len(rows), _CHUNK)
-    ]
-    return np.concatenate(parts)
 
 
 def judged_from(series: Sequence[DailySeries], config: SwingConfig) -> int:

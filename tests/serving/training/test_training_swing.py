@@ -19,12 +19,14 @@ from fusiontrade.errors import BundleRefused, InvalidInput
 from serving.bundle import kind_of
 from serving.engine import folders_of
 from serving.evaluation.study import swing as study
+from serving.kronos.windows import windows_of
 from serving.models import stockformer, tft
 from serving.swing import SwingBundle, load_swing
 from serving.training.__main__ import main as command
 from serving.training.swing import DailySeries, SwingConfig, read_daily, train_swing
 from serving.training.swing.config import PURGE_SESSIONS
 from serving.training.swing.daily import returns_ahead
+from serving.training.swing.embedding import embedded
 from serving.training.swing.table import SwingSlices, SwingTable, scores_of, split, table_of
 
 
@@ -268,6 +270,30 @@ class Plain:
         assert bars.shape[1:] == (32, 6)
         assert stamps.shape[1:] == (32, 5)
         return np.tile(bars[:, -1], (1, 86))[:, :512].astype(np.float32)
+
+
+def test_embeddings_are_kept_by_encoder_stock_and_bar_and_made_anew_where_they_cannot_be_read(tmp_path: Path) -> None:
+    frame, encoder, asked = stock("S0", 1).frame, Plain(), []
+    plain = encoder.embed
+
+    def counted(bars: np.ndarray, stamps: np.ndarray) -> np.ndarray:
+        asked.append(len(bars))
+        return plain(bars, stamps)
+
+    encoder.embed = counted  # type: ignore[method-assign]
+    first = embedded(frame, np.array([700, 702]), encoder, tmp_path)
+    both = embedded(frame, np.array([701, 700, 702, 700]), encoder, tmp_path)
+    assert asked == [2, 1]
+    assert np.array_equal(both[[1, 2]], first)
+    assert np.array_equal(both, plain(*windows_of(frame, 32, [701, 700, 702, 700])))
+    embedded(frame.rows(slice(0, 800)), np.array([700]), encoder, tmp_path)
+    encoder.card.version = "other"
+    embedded(frame, np.array([700]), encoder, tmp_path)
+    assert asked == [2, 1, 1, 1]
+    for path in tmp_path.rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:99])
+    assert np.array_equal(embedded(frame, np.array([700]), encoder, tmp_path), first[:1])
+    assert asked == [2, 1, 1, 1, 1]
 
 
 def test_the_embeddings_of_an_encoder_are_learned_from_and_asked_for_again(
