@@ -83,7 +83,7 @@ def test_a_worker_that_died_before_it_wrote_down_the_turn_does_it_again(desk: Re
     order = desk.ask("train", TRAINING)
     first = dict(desk.messages.waiting[0])
     desk.step()
-    desk.table.put({"pk": f"JOB#{order.id}", "sk": "JOB", **_document(desk, order.id), "turn": 0, "kept": {}})
+    desk.table.put({**_document(desk, order.id), "turn": 0, "kept": {}})
     desk.deliver(first)
     assert desk.work(order).status == "SUCCEEDED"
     assert len(desk.sagemaker.jobs) == 1
@@ -236,9 +236,23 @@ def test_a_worker_that_died_after_the_exchange_promotes_at_the_next_delivery(des
     order = desk.ask("load", LOAD)
     first = dict(desk.messages.waiting[0])
     desk.step()
+    desk.table.put({**_document(desk, order.id), "turn": 0, "kept": {}})
+    desk.messages.waiting.clear()
     desk.deliver(first)
     job = desk.work(order)
     assert (job.status, desk.statuses()) == ("SUCCEEDED", {OLD: "RETIRED", NEW: "ACTIVE"})
+    assert [operation for operation, _ in desk.sagemaker.asked].count("UpdateEndpoint") == 1
+
+
+def test_an_endpoint_that_changes_for_another_reason_is_waited_for(desk: RegistryDesk) -> None:
+    desk.serving(OLD)
+    desk.archived(NEW, comparison=comparison(not_worse=True))
+    desk.sagemaker.endpoint |= {"waiting": "a-deployment"}
+    order = desk.ask("load", LOAD)
+    desk.step()
+    assert desk.sagemaker.models == {}
+    assert desk.work(order).status == "SUCCEEDED"
+    assert desk.statuses() == {OLD: "RETIRED", NEW: "ACTIVE"}
 
 
 def test_of_two_exchanges_one_waits_for_the_other(desk: RegistryDesk) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fusiontrade.cloud.tables import Table, Update
-from fusiontrade.errors import FusionTradeError, InvalidInput
+from fusiontrade.errors import FusionTradeError, InvalidInput, Unavailable
 from fusiontrade.forecasts.jobs import JobOrder
 from fusiontrade.registry.turns import CANCELLED, Again, Done
 
@@ -137,6 +137,7 @@ class Backtest:
         goes_on: Callable[[], bool],
     ) -> None:
         symbol, interval = of
+        before = len(signals)
         journaled = {entry.opened_at: entry for entry in self._entries(symbol, *span) if entry.interval == interval}
         for at in frame.close_time[len(signals) :].tolist():
             if signals and not goes_on():
@@ -144,6 +145,10 @@ class Backtest:
             entry = journaled.get(at)
             try:
                 found = self._forecasts(symbol, at) if entry is None else entry
+            except Unavailable:
+                if len(signals) == before:
+                    raise
+                return  # what was found is kept; the rest is asked for in the next turn
             except InvalidInput:  # bars that lie too far back, or whose forecast cannot be an entry: no signal
                 signals.append(Signal(at, 0, None, None, journaled=False))
                 continue

@@ -63,8 +63,9 @@ class Rollout:
     def turn(self, order: JobOrder, kept: Mapping[str, Any], *, cancelled: bool) -> Again | Done:
         """Begin the exchange, or look how far it is."""
         model_id, version = str(order.request["model_id"]), str(order.request["version"])
-        if "configuration" in kept:
-            return self._looked(order, kept, model_id, version)
+        name = f"{self._endpoint}-{order.id[:16]}"
+        if kept.get("begun"):
+            return self._looked(order, name, str(kept.get("reason", "")))
         if cancelled:
             raise FusionTradeError(CANCELLED)
         chosen = self._registry.of(model_id, version)
@@ -76,10 +77,15 @@ class Rollout:
             raise NotPromoted(f"version {version} of {model_id} was not promoted: {standing.reason}")
         if not self._claim(order.id):
             return Again(self._seconds)
-        name = f"{self._endpoint}-{order.id[:16]}"
+        begun = Again(self._seconds, 0.5, {"reason": standing.reason, "begun": True})
+        state = self._sagemaker.endpoint(self._endpoint)
+        if state is not None and state.configuration == name:  # begun by a worker that died before it said so
+            return begun
+        if state is not None and state.status in _CHANGING:  # by whoever else changes it: a scaling, a deployment
+            return Again(self._seconds)
         uri = self._bundles.assemble(name, {**self._registry.active(), model_id: version})
         self._sagemaker.roll_out(self._endpoint, name, uri)
-        return Again(self._seconds, 0.5, {"configuration": name, "reason": standing.reason, "begun": True})
+        return begun
 
     def abandon(self, order: JobOrder, kept: Mapping[str, Any]) -> None:  # noqa: ARG002 - as every work
         """Let others exchange."""
@@ -97,18 +103,19 @@ class Rollout:
                 theirs = None
         return standing_of(candidate, active, mine, theirs)
 
-    def _looked(self, order: JobOrder, kept: Mapping[str, Any], model_id: str, version: str) -> Again | Done:
+    def _looked(self, order: JobOrder, name: str, reason: str) -> Again | Done:
+        model_id, version = str(order.request["model_id"]), str(order.request["version"])
         state = self._sagemaker.endpoint(self._endpoint)
         if state is not None and state.status in _CHANGING:
             return Again(self._seconds, 0.75)
-        if state is None or state.status != "InService" or state.configuration != kept["configuration"]:
+        if state is None or state.status != "InService" or state.configuration != name:
             said = "" if state is None else state.failure
-            reason = said or "the program that serves did not take it; the old one still serves"
-            self._registry.note(model_id, version, reason)
-            raise NotPromoted(f"version {version} of {model_id} was not promoted: {reason}")
+            failure = said or "the program that serves did not take it; the old one still serves"
+            self._registry.note(model_id, version, failure)
+            raise NotPromoted(f"version {version} of {model_id} was not promoted: {failure}")
         promoted = self._registry.promote(model_id, version)
         self._let_go(order.id)
-        return Done(self._told(promoted, str(kept.get("reason", ""))))
+        return Done(self._told(promoted, reason))
 
     def _told(self, version: ModelVersion, reason: str) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusiontrade.errors import InvalidInput
+from fusiontrade.errors import InferenceUnavailable, InvalidInput
 from fusiontrade.forecasts.jobs import JobOrder
 from fusiontrade.journal.entries import HOLD, PLATFORM, Entry
 from fusiontrade.market.candles import CandleFrame
@@ -63,9 +63,13 @@ class Desk:
         self.frame, self.journaled, self.steps = frame, list(journaled), steps
         self.asked: list[int] = []
         self.signal = "BUY"
+        self.fails_at = -1
         self.objects, self.trials = Objects(), Trials()
 
     def forecast(self, symbol: str, at: int) -> Entry:
+        if len(self.asked) == self.fails_at:
+            self.fails_at = -1
+            raise InferenceUnavailable("busy")
         self.asked.append(at)
         if self.signal == "none":
             raise InvalidInput("as_of", "no history")
@@ -137,6 +141,13 @@ def test_a_long_span_is_done_in_turns_and_each_bar_is_asked_once() -> None:
     again, turns = parts.run()
     assert turns > 3
     assert (again, parts.asked) == (once, whole.asked)
+
+
+def test_models_that_are_busy_cost_a_turn_and_no_signal() -> None:
+    desk = Desk(rising())
+    desk.fails_at = 12
+    found, turns = desk.run()
+    assert (turns, len(desk.asked), found["signals"]["made_now"]) == (2, 40, 40)
 
 
 def test_a_span_of_too_many_bars_is_refused_in_words() -> None:
