@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from training_data import candles
 
+from fusiontrade.inference import wire
 from fusiontrade.inference.contract import CandleColumns, ForecastItem, ForecastRequest, ItemForecast, ModelKind
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import load_bundle
@@ -94,6 +95,12 @@ def test_every_kind_that_is_asked_answers_beside_the_fused_ones(engine: Engine) 
     assert answer.warnings == ["no lstm model is loaded for 1h"]
     assert {kind: one.model.id for kind, one in answer.beside.items()} == {kind: f"{kind}-1h" for kind in TINY}
     assert all(0 < one.interval_90[0] < one.interval_90[1] for one in answer.beside.values())
+
+
+def test_the_kinds_that_are_asked_travel_in_both_forms_of_a_request() -> None:
+    request = ForecastRequest(items=[item("BTC-USD", 5, "gru", "transformer"), item("BTC-USD", 6)])
+    for told in (wire.decode(wire.encode(request)), ForecastRequest.model_validate_json(request.model_dump_json())):
+        assert [one.models for one in told.items] == [("gru", "transformer"), ("lstm", "patchtst")]
 
 
 def test_who_asks_for_nothing_else_gets_the_fused_kinds_alone(engine: Engine) -> None:
