@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             resamples=chosen.resamples,
             seed=chosen.seed,
             embeddings=chosen.embeddings,
+            daily_stride=chosen.daily_stride,
             swing=swing_folder(chosen.bundles) if not timeframes or Timeframe.D1 in timeframes else None,
         )
         with shown(list(plan.bundles), STEPS, sys.stderr) as told:
@@ -72,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--left-out", type=Path, action="append", default=[], help=unseen)
     kept = "folder that keeps embeddings of daily bars between runs (making them takes longest)"
     parser.add_argument("--embeddings", type=Path, help=kept)
+    every = "every k-th session of daily bars is judged (default: %(default)s)"
+    parser.add_argument("--daily-stride", type=_positive, default=1, help=every)
     parser.add_argument("--until", help="use no bar that closed after this ISO instant, e.g. 2025-03-01T00:00:00Z")
     parser.add_argument("--resamples", type=_positive, default=500, help="behind each interval (default: %(default)s)")
     parser.add_argument("--seed", type=_seed, default=20240, help="of the bootstrap (default: %(default)s)")

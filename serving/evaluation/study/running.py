@@ -128,7 +128,8 @@ def _cross_sections(plan: Plan) -> Json:
     """Return what is said of the daily bundle, nothing where there is none or nothing to judge it on."""
     if plan.swing is None or not has_daily(plan.data):
         return {}
-    return {"cross_sections": study_swing(plan.swing, plan.data, until=plan.until, kept=plan.embeddings)}
+    choices: Json = {"stride": plan.daily_stride, "until": plan.until, "kept": plan.embeddings}
+    return {"cross_sections": study_swing(plan.swing, plan.data, **choices)}
 
 
 def _without_daily(plan: Plan) -> Iterator[str]:

@@ -83,7 +83,10 @@ def study_swing(
             judged_from=beginning, judged_stride=stride, stride=10**6, held_stride=10**6, fewest=_FEWEST
         )
         table = table_of(series, config, encoder, told, unknown=True, kept=kept)
-        return {name: _of_universe(name, place, bundle, table, series) for place, name in enumerate(table.universes)}
+        return {
+            name: _of_universe(name, place, bundle, table, series) | {"stride": stride}
+            for place, name in enumerate(table.universes)
+        }
 
 
 def _of_universe(name: str, place: int, bundle: SwingBundle, table: SwingTable, series: Sequence[DailySeries]) -> Json:

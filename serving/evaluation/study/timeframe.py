@@ -69,6 +69,8 @@ class Plan:
         Folder of the daily bundle; None: none is judged.
     embeddings
         Folder that keeps the embeddings its study makes; None: they are made anew.
+    daily_stride
+        Every k-th session of daily bars is judged.
     """
 
     data: Path
@@ -79,6 +81,7 @@ class Plan:
     seed: int
     swing: Path | None = None
     embeddings: Path | None = None
+    daily_stride: int = 1
     boosting: BoostingSettings = field(default_factory=partial(BoostingSettings, threads=1))
 
     @property
