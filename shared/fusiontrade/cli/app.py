@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 import fusiontrade
-from fusiontrade.cli import accounts, mail
+from fusiontrade.cli import accounts, mail, training
 from fusiontrade.cli import journal as journal_commands
 from fusiontrade.cli.api import Api
 from fusiontrade.cli.common import (
@@ -122,3 +122,5 @@ def _proven(stack: Api, token: str) -> str:
 app.add_typer(journal_commands.app, name="journal")
 app.add_typer(accounts.app, name="accounts")
 app.command("mail")(mail.mail)
+for command in (training.train, training.backtest, training.registry, training.promote):
+    app.command()(command)
