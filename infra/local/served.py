@@ -201,5 +201,6 @@ def _version(bundle: Path) -> str:
 
 
 def _fingerprint(bundles: Path) -> dict[str, str]:
-    found = {path.parent.name: path for path in sorted(bundles.glob("*/manifest.json"))}
+    paths = [*bundles.glob("manifest.json"), *bundles.glob("*/manifest.json")]  # one bundle, or a folder of them
+    found = {path.parent.name: path for path in sorted(paths)}
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}

@@ -123,6 +123,13 @@ def test_other_bundles_that_are_chosen_take_the_place_of_what_was_exchanged(
     assert Served(tmp_path / "serving", Bucket(), 1).describe({"EndpointName": "x"})["EndpointConfigName"] == "starter"
 
 
+def test_a_folder_that_is_one_bundle_is_known_by_its_manifest(tmp_path: Path) -> None:
+    first, second = (bundle(tmp_path / name, name) / MODEL for name in ("first", "second"))
+    for folder in (first, second):
+        served = filled(tmp_path / "serving", folder)
+    assert json.loads((served / "model.json").read_text())["version"] == "second"
+
+
 def test_a_configuration_that_there_is_not_is_refused(endpoint: Served) -> None:
     with pytest.raises(Refusal, match="Could not find"):
         endpoint.update({"EndpointName": "fusiontrade", "EndpointConfigName": "none"})
