@@ -21,20 +21,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusiontrade.inference.contract import ItemError, ItemForecast
+from fusiontrade.inference.contract import ItemForecast
 from serving.asked import Asked
-from serving.bundle import Bundle
 from serving.engine import Engine, run
 from serving.graph import Stop
 from serving.preparing import opened
-from serving.windows import Inputs, ModelFault, Window, failure, told
+from serving.tickets import Installed, Lane, Seat, Ticket, answer_of
+from serving.windows import Inputs, ModelFault
 
 if TYPE_CHECKING:
     from serving.measuring import Metrics
@@ -63,63 +62,6 @@ class Overloaded(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(eq=False, repr=False)
-class _Lane:
-    """What waits for one bundle; at most one worker drives it."""
-
-    bundle: Bundle
-    waiting: deque[_Seat] = field(default_factory=deque)
-    driven: bool = False
-    stop: Stop | None = None
-    since: float = 0.0
-
-
-@dataclass(eq=False, repr=False)
-class _Installed:
-    """An engine and the lanes of its bundles."""
-
-    engine: Engine
-    lanes: Mapping[Bundle, _Lane]
-
-
-@dataclass(eq=False, repr=False, slots=True)
-class _Seat:
-    """One item of a request: its place in the queue, then in the lanes of the models it waits for."""
-
-    asked: Asked
-    ticket: Ticket
-    window: Window | None = None
-    awaited: int = 0
-    answer: ItemForecast | None = None
-
-
-@dataclass(eq=False, repr=False)
-class Ticket:
-    """One admitted request; ``done`` is resolved on ``loop`` when every item has been answered, or time is up."""
-
-    installed: _Installed
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
-    begun: float
-    seats: list[_Seat] = field(default_factory=list)
-    queued: deque[_Seat] = field(default_factory=deque)
-    unanswered: int = 0
-    closed: bool = False
-
-    def wake(self) -> None:
-        """Let whoever awaits ``done`` go on; called on ``loop``."""
-        if not self.done.done():
-            self.done.set_result(None)
-
-    def answers(self, missing: str) -> list[ItemForecast]:
-        """Return one answer per item; an item that has none says what is ``missing`` instead."""
-        return [seat.answer or _cut_off(seat, failure("timed_out", missing)) for seat in self.seats]
-
-    def release(self) -> None:
-        """Let go of the items: a seat knows its ticket, and a circle of megabytes would wait for the collector."""
-        self.seats = []
-
-
 class Batcher:
     """Worker threads that answer the items of all requests together.
 
@@ -146,13 +88,13 @@ class Batcher:
         self._changed = threading.Condition(threading.Lock())
         self._open: set[Ticket] = set()
         self._queue: deque[Ticket] = deque()
-        self._ready: deque[_Lane] = deque()
+        self._ready: deque[Lane] = deque()
         self._taken = 0
         self._forming: asyncio.AbstractEventLoop | None = None
         self._arrived = 0  # requests since the last look at them
         self._usual = 0.005  # seconds an item
         self._ending = threading.Event()
-        self._lanes: WeakSet[_Lane] = WeakSet()
+        self._lanes: WeakSet[Lane] = WeakSet()
         self._installed = self._with_lanes(engine)
         self._threads = [threading.Thread(target=self._watch, name="watch", daemon=True)]
         self._threads += [threading.Thread(target=self._work, name=f"answer-{n}", daemon=True) for n in range(workers)]
@@ -183,7 +125,7 @@ class Batcher:
     def submit(self, asked: Sequence[Asked], loop: asyncio.AbstractEventLoop) -> Ticket:
         """Admit a request of one item or more, or raise `Overloaded`; called on ``loop``'s thread."""
         ticket = Ticket(self._installed, loop, loop.create_future(), time.perf_counter(), unanswered=len(asked))
-        ticket.seats = [_Seat(one, ticket) for one in asked]
+        ticket.seats = [Seat(one, ticket) for one in asked]
         ticket.queued.extend(ticket.seats)
         with self._changed:
             self.admit(len(asked))
@@ -229,11 +171,11 @@ class Batcher:
         for thread in self._threads:
             thread.join(_JOIN_SECONDS)
 
-    def _with_lanes(self, engine: Engine) -> _Installed:
+    def _with_lanes(self, engine: Engine) -> Installed:
         known = {lane.bundle: lane for lane in self._lanes}
-        lanes = {bundle: known.get(bundle) or _Lane(bundle) for bundle in engine.bundles.values()}
+        lanes = {bundle: known.get(bundle) or Lane(bundle) for bundle in engine.bundles.values()}
         self._lanes.update(lanes.values())
-        return _Installed(engine, lanes)
+        return Installed(engine, lanes)
 
     def _form(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
         """Compute the features of the next batch once ``turns`` of the loop brought nothing new; called on it."""
@@ -250,7 +192,7 @@ class Batcher:
         if self._queue:
             loop.call_soon(self._form, loop, _TURNS)
 
-    def _prepare(self, seats: Sequence[_Seat]) -> None:
+    def _prepare(self, seats: Sequence[Seat]) -> None:
         begun = time.perf_counter()
         try:
             self._serve(seats)
@@ -271,7 +213,7 @@ class Batcher:
             self._drive(lane)
         return lane is not None
 
-    def _next(self) -> _Lane | None:
+    def _next(self) -> Lane | None:
         """Return a lane that nobody drives; None when the program ends."""
         with self._changed:
             while not self._ending.is_set():
@@ -284,9 +226,9 @@ class Batcher:
                 self._changed.wait()
         return None
 
-    def _taken_in_turn(self) -> list[_Seat]:
+    def _taken_in_turn(self) -> list[Seat]:
         """Return the next items, in turn from every request that waits."""
-        taken: list[_Seat] = []
+        taken: list[Seat] = []
         while self._queue and len(taken) < self._batch:
             ticket = self._queue.popleft()
             share = max(1, (self._batch - len(taken)) // (len(self._queue) + 1))
@@ -295,8 +237,8 @@ class Batcher:
                 self._queue.append(ticket)
         return taken
 
-    def _serve(self, seats: Sequence[_Seat]) -> None:
-        by_engine: dict[_Installed, list[_Seat]] = {}
+    def _serve(self, seats: Sequence[Seat]) -> None:
+        by_engine: dict[Installed, list[Seat]] = {}
         for seat in seats:
             by_engine.setdefault(seat.ticket.installed, []).append(seat)
         for installed, own in by_engine.items():
@@ -319,7 +261,7 @@ class Batcher:
                 done = [seat for seat in own if not seat.awaited]
             self._finish(done)
 
-    def _drive(self, lane: _Lane) -> None:
+    def _drive(self, lane: Lane) -> None:
         """Run one batch of what waits in ``lane``, unless another worker is at it."""
         with self._changed:
             if lane.driven or not lane.waiting:
@@ -342,7 +284,7 @@ class Batcher:
             done = [seat for seat in riding if not seat.awaited]
         self._finish(done)
 
-    def _watched(self, lane: _Lane, inputs: Inputs) -> Mapping[str, NDArray[np.float32]]:
+    def _watched(self, lane: Lane, inputs: Inputs) -> Mapping[str, NDArray[np.float32]]:
         """Run the lane's graph, ended by `_watch` where it takes too long."""
         stop, begun = Stop(), time.perf_counter()
         lane.since, lane.stop = begun, stop
@@ -364,9 +306,9 @@ class Batcher:
                 if stop is not None and time.perf_counter() - lane.since > self._model_seconds:
                     stop.now()
 
-    def _finish(self, seats: Iterable[_Seat]) -> None:
+    def _finish(self, seats: Iterable[Seat]) -> None:
         """Tell the answers of ``seats`` that have none yet, and wake the requests that wait for nothing else."""
-        answers = [(seat, _answer(seat)) for seat in seats if seat.answer is None and not seat.ticket.closed]
+        answers = [(seat, answer_of(seat)) for seat in seats if seat.answer is None and not seat.ticket.closed]
         told_now: list[ItemForecast] = []
         done: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
         with self._changed:
@@ -389,19 +331,3 @@ class Batcher:
 def _resolve(tickets: Sequence[Ticket]) -> None:
     for ticket in tickets:
         ticket.wake()
-
-
-def _answer(seat: _Seat) -> ItemForecast:
-    try:
-        if seat.window is not None and (seat.window.error or seat.window.answers or seat.window.failures):
-            return told(seat.window)
-    except Exception:  # an answer that cannot be told is this item's error alone
-        _log.exception("an answer could not be told", extra={"symbol": seat.asked.symbol})
-    return _cut_off(seat, failure("model_failed", "something went wrong inside; the log has the reason"))
-
-
-def _cut_off(seat: _Seat, missing: ItemError) -> ItemForecast:
-    """Return what there is of an answer that is not complete."""
-    window = seat.window or Window(seat.asked)
-    window.late = missing
-    return told(window)

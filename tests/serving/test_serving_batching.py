@@ -354,8 +354,8 @@ def test_an_answer_that_cannot_be_told_is_its_items_error(engine: Running, monke
             raise ZeroDivisionError
         return told(window)
 
-    monkeypatch.setattr("serving.batching.told", told_unless_second)
-    monkeypatch.setattr("serving.batching._cut_off", lambda seat, missing: told_error(seat.asked, missing))
+    monkeypatch.setattr("serving.tickets.told", told_unless_second)
+    monkeypatch.setattr("serving.tickets.cut_off", lambda seat, missing: told_error(seat.asked, missing))
     fine, broken = together(engine, [[asked()], [asked("BTC-USD")]])
     assert fully_answered(fine.items[0])
     assert broken.items[0].error.detail.startswith("something went wrong inside")
