@@ -62,14 +62,12 @@ def _work(layout: Layout) -> None:
     kind = _kind(parameters.get("kind", ""))
     timeframe = Timeframe.parse(parameters.get("timeframe", ""))
     config = _config(parameters)
-    prepared = prepare(_pool(layout, timeframe), config)
+    begin_with = layout.active if parameters.get("begin_with_active") == "true" else None
+    if begin_with is None and "begin_with_active" in parameters:
+        raise ValueError(f"there is no bundle of {kind} {timeframe} to begin with")
     told = _teller(layout, f"{kind}-{timeframe}", config.epochs)
-    begun: dict[str, Any] = {}
-    if parameters.get("begin_with_active") == "true":
-        if layout.active is None:
-            raise ValueError(f"there is no bundle of {kind} {timeframe} to begin with")
-        begun["begin_with"] = layout.active
-    made = train_bundle(prepared, kind, config, layout.checkpoints, progress=told, **begun)
+    prepared = prepare(_pool(layout, timeframe), config)
+    made = train_bundle(prepared, kind, config, layout.checkpoints, progress=told, begin_with=begin_with)
     layout.model.mkdir(parents=True, exist_ok=True)
     placed = layout.model / made.name
     shutil.rmtree(placed, ignore_errors=True)

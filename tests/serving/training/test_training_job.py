@@ -72,7 +72,7 @@ def test_a_job_leaves_a_bundle_that_may_serve_with_its_curves_and_says_that_it_i
     assert (progress["progress"], progress["step"]) == (1.0, "done")
 
 
-def test_a_bundle_beside_itself_is_not_worse_and_one_that_knows_less_is_told_so(done: Path, tmp_path: Path) -> None:
+def test_a_bundle_is_not_worse_than_itself_and_the_same_job_makes_the_same_manifest(done: Path, tmp_path: Path) -> None:
     active = done / "model" / "lstm-1h"
     root = lay_out(tmp_path / "ml", candles("BTC-USD", 2600, 2), active=active)
     assert main(["--root", str(root)]) == 0
