@@ -54,6 +54,13 @@ def starts() -> Iterable[rows.Row]:
     return measured.rows()
 
 
+def runs() -> Iterable[rows.Row]:
+    """The daily run of a hundred symbols, from its schedule to its end."""
+    from infra.bench import runs as measured
+
+    return measured.rows()
+
+
 def serving() -> Iterable[rows.Row]:
     """The serving program under load, against LitServe and against itself without batching."""
     from infra.bench import serving as measured
@@ -68,6 +75,7 @@ GROUPS: dict[str, Callable[[], Iterable[rows.Row]]] = {
     "inference": inference,
     "ensemble": ensemble,
     "starts": starts,
+    "runs": runs,
     "serving": serving,
 }
 
