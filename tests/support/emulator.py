@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from infra.environment import interpreter
+
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / ".venv" / "emulator" / "bin" / "python"
+PYTHON = interpreter("emulator")
 SECONDS_TO_START = 30.0
 
 
