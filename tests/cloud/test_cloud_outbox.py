@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from fusiontrade.accounts.admission.sign_ins import SignedIn
+from fusiontrade.accounts.by_mail import outbox
 from fusiontrade.accounts.by_mail.outbox import LEFT_SECONDS
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.service import Accounts
 from fusiontrade.cloud.tables import ConditionFailed, Table
 from fusiontrade.derivation import Derivation
 from fusiontrade.errors import Conflict, InvalidInput, StateUnavailable, Unauthenticated
+from fusiontrade.mails.outbound import Mail
 from tests.support.account_parts import (
     LAPTOP,
     PASSWORD,
@@ -111,6 +113,22 @@ def test_what_a_request_may_still_send_itself_is_left_to_it(
     mails.away = False
     clock.wait(LEFT_SECONDS - 1)
     assert (accounts.outbox.relay(), mails.all) == (0, [])
+
+
+@pytest.mark.parametrize("parts", [{"kind": "a_later_releases"}, {"later": "part"}, {"at": "noon"}])
+def test_an_owed_mail_that_cannot_be_read_keeps_no_later_one_from_going_out(
+    accounts: Accounts, accounts_table: Table, mails: KeptMails, clock: StandingClock, parts: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(outbox, "AT_ONCE", 1)
+    mail = Mail("password_changed", ADA, "Ada", None, clock.now)
+    strange = accounts.outbox.owed(mail).item
+    accounts_table.put({**strange, "mail": {**strange["mail"], **parts}})
+    clock.wait(1)
+    accounts_table.put(accounts.outbox.owed(mail).item)
+    clock.wait(LEFT_SECONDS + 1)
+    assert (accounts.outbox.relay(), mails.kinds) == (1, ["password_changed"])
+    assert [item["sk"] for item in accounts_table.scan().items if item["pk"] == "OUTBOX"] == [strange["sk"]]
 
 
 def test_a_sign_in_from_an_unknown_device_is_told_although_the_queue_was_away(

@@ -17,7 +17,7 @@ from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, Put, Table
 from fusiontrade.cloud.values import Item
 from fusiontrade.errors import Unavailable
-from fusiontrade.mails.outbound import Mail, Outbound
+from fusiontrade.mails.outbound import BadMail, Mail, Outbound
 
 __all__ = ["AT_ONCE", "LEFT_SECONDS", "Outbox"]
 
@@ -52,15 +52,32 @@ class Outbox:
             logger.exception("a mail is owed and was not queued; the schedule sends it")
 
     def relay(self) -> int:
-        """Send what was left behind, `AT_ONCE` mails at most, and return how many; raises `StateUnavailable`."""
+        """Send what was left behind, `AT_ONCE` mails at most, and return how many; raises `StateUnavailable`.
+
+        What this release cannot read (a later one wrote it and was rolled back) stays and keeps no other from going.
+        """
         left = Condition(
             "pk = :pk AND sk < :before",
             {"pk": _PARTITION, "before": f"{self._clock() - LEFT_SECONDS * 1000:013d}"},
         )
-        items = self._table.query(left, limit=AT_ONCE).items
-        for item in items:
+        sent, start = 0, None
+        while True:
+            page = self._table.query(left, limit=AT_ONCE, start=start)
+            for item in page.items:
+                sent += self._sent(item)
+                if sent == AT_ONCE:
+                    return sent
+            start = page.next_key
+            if start is None:
+                return sent
+
+    def _sent(self, item: Item) -> bool:
+        try:
             self._send(item)
-        return len(items)
+        except (BadMail, KeyError, TypeError):
+            logger.exception("the owed mail %s cannot be read and stays", item["sk"])
+            return False
+        return True
 
     def _send(self, item: Item) -> None:
         mail = Mail.from_body({"code": None, **item["mail"]})
