@@ -213,6 +213,15 @@ def test_of_more_living_sessions_than_the_item_holds_the_newest_stay(gate: Gate,
     assert (accounts_table.get(gate_key("u1")) or {})["kept"] == set(alive[2:])
 
 
+def test_a_living_session_is_spared_however_many_ended_ones_are_newer(gate: Gate, accounts_table: Table) -> None:
+    opened(accounts_table, MINE, *(session(n, START - 500) for n in range(2, MOST_KEPT + 3)))
+    accounts_table.update(gate.revocation_of_all("u1", keep=MINE))
+    for number in range(MOST_REVOKED + 1):
+        accounts_table.update(gate.revocation("u1", session(1000 + number)))
+    gate.admit("u1", "read", session_id=MINE)
+    gate.admit("u1", "read", session_id=MINE)
+
+
 def test_who_ends_all_sessions_meanwhile_is_not_overruled_by_what_keeps_the_item_small(
     gate: Gate, accounts_table: Table, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,8 @@ MOST_REVOKED = 64
 MOST_KEPT = 64
 """Of the sessions that live, the newest so many are spared where too many others were ended singly."""
 
+_READ_AT_ONCE = 1000  # sessions of one query, with these attributes
+_LISTED = ("sk", "expires_at")
 _NAME = re.compile(r"\w{1,64}", re.ASCII)
 _DATED = re.compile(r"s([0-9a-f]{12})[0-9a-f]{20}")
 _COUNT, _REVOKED, _SESSION = "count_", "revoked_", "SESSION#"
@@ -191,9 +193,16 @@ class Gate:
     def _living(self, user_id: str, gate: Item, now: int) -> list[str]:
         """Return the sessions of a user that live, the newest `MOST_KEPT`."""
         mine = Condition("pk = :pk AND begins_with(sk, :session)", {"pk": f"USER#{user_id}", "session": _SESSION})
-        items = self._table.query(mine, limit=MOST_KEPT, newest_first=True, names=["sk", "expires_at"]).items
-        names = [str(item["sk"]).removeprefix(_SESSION) for item in items if int(item["expires_at"]) > now // 1000]
-        return [name for name in names if self.lives(gate, name)]
+        living: list[str] = []
+        start = None
+        while True:  # sessions that all ended at once are still on the table, and may be newer than one that was kept
+            page = self._table.query(mine, limit=_READ_AT_ONCE, newest_first=True, names=_LISTED, start=start)
+            unexpired = [item for item in page.items if int(item["expires_at"]) > now // 1000]
+            names = (str(item["sk"]).removeprefix(_SESSION) for item in unexpired)
+            living += [name for name in names if self.lives(gate, name)]
+            start = page.next_key
+            if start is None or len(living) >= MOST_KEPT:
+                return living[:MOST_KEPT]
 
 
 def _spared(user_id: str, item: Item, gone: Sequence[str], ended_at: int, living: Sequence[str]) -> Update:
