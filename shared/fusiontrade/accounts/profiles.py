@@ -9,6 +9,7 @@ Layout (``pk``, ``sk``):
 ``USER#<id>``                 KEY#<key id>          an API key: hash, name, scopes, last use
 ``EMAIL#<normal form>``       EMAIL                 user_id, mail_to, password_hash, attempts, attempted_at (ms),
                                                     the same of known devices (``attempts_0``, …), devices,
+                                                    signed_in_at (ms, of the newest session),
                                                     is_disputed (registered with two passwords), and a copy of the
                                                     profile: signing in reads one item
 ``ATTEMPTS#<normal form>``    ATTEMPTS              attempts, attempted_at (ms): addresses without an account
@@ -35,6 +36,7 @@ from fusiontrade.cloud.values import Item
 from fusiontrade.errors import InvalidInput
 
 __all__ = [
+    "SIGNED_IN_AT",
     "Profile",
     "Segment",
     "copy_of",
@@ -49,6 +51,8 @@ __all__ = [
 ]
 
 Segment = Literal["short_term_trader", "investor", "manager", "quant"]
+SIGNED_IN_AT = "signed_in_at"
+"""Says on the e-mail item that a session was opened, to whoever ends all sessions at that moment."""
 _END = re.compile(r"[\s.]+\Z")
 _MOST_BYTES = 1024  # DynamoDB's keys end at 2,048
 

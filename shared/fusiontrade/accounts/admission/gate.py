@@ -169,12 +169,14 @@ class Gate:
         until = self._clock() // 1000 + REVOKED_SECONDS
         return Update(gate_key(user_id), assign={_REVOKED + _usable(session_id): until})
 
-    def revocation_of_all(self, user_id: str, *, keep: str | None = None, keys: bool = False) -> Update:
+    def revocation_of_all(self, user_id: str, *, keep: str | None = None, keys: bool = False, seen: int = 0) -> Update:
         """Return the write that ends every session opened up to now, but for ``keep``; with ``keys`` API keys too.
+
+        ``seen`` is the newest session that is known (ms): the clock that opened it may be ahead of this one.
 
         A session that ended before stays ended, also where it was one of those kept the last time.
         """
-        now = self._clock()
+        now = max(self._clock(), seen)
         change = {"valid_after": now, "keys_valid_after": now} if keys else {"valid_after": now}
         if keep is None:
             return Update(gate_key(user_id), assign=change, remove=["kept"])

@@ -171,9 +171,14 @@ class Sessions:
         """Return the writes that end a session, whether it is still there or not: what a sign-out does."""
         return [Delete(_key(user_id, session_id)), self._gate.revocation(user_id, session_id)]
 
-    def writes_to_close_all(self, user_id: str, keep: str | None = None, *, keys: bool = False) -> list[Write]:
-        """Return the writes that end every session opened up to now, but for ``keep``; with ``keys`` API keys too."""
-        return [self._gate.revocation_of_all(user_id, keep=keep, keys=keys)]
+    def writes_to_close_all(
+        self, user_id: str, keep: str | None = None, *, keys: bool = False, seen: int = 0
+    ) -> list[Write]:
+        """Return the writes that end every session opened up to now or up to ``seen`` (ms), but for ``keep``.
+
+        With ``keys`` they end the API keys too.
+        """
+        return [self._gate.revocation_of_all(user_id, keep=keep, keys=keys, seen=seen)]
 
     def _presented(self, text: str) -> _Presented:
         parts = _TOKEN.fullmatch(text)

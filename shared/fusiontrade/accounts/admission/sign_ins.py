@@ -17,7 +17,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fusiontrade.accounts.admission.gate import LimitReached
+from fusiontrade.accounts.admission.gate import LimitReached, session_began
 from fusiontrade.accounts.admission.limits import Allowance, Limit
 from fusiontrade.accounts.admission.sessions import Device, Opened, Sessions
 from fusiontrade.accounts.by_mail.outbox import Outbox
@@ -25,7 +25,14 @@ from fusiontrade.accounts.credentials.attempts import PER_ADDRESS, Patience, att
 from fusiontrade.accounts.credentials.known_devices import KnownDevices
 from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.profiles import Profile, email_key, mail_address, normal_email, profile_of_entry
+from fusiontrade.accounts.profiles import (
+    SIGNED_IN_AT,
+    Profile,
+    email_key,
+    mail_address,
+    normal_email,
+    profile_of_entry,
+)
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Table, Update, Write
 from fusiontrade.cloud.values import Item
@@ -174,7 +181,8 @@ class SignIns:
         devices = [*(each for each in known if each != name), name][-_MOST_DEVICES:]
         opened, writes = self._sessions.writes_to_open(profile.id, device)
         counter = counter_of(self._known_devices.known(profile.email, device.token))
-        assign = {f"attempts{counter}": 0, "devices": devices}
+        began = max(session_began(opened.session_id, 0), int(entry.get(SIGNED_IN_AT, 0)))
+        assign = {f"attempts{counter}": 0, "devices": devices, SIGNED_IN_AT: began}
         if self._passwords.is_outdated(stored):
             assign["password_hash"] = self._passwords.hash(password)
         same = Condition("#password_hash = :stored", {"stored": stored})

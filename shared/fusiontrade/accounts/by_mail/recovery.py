@@ -8,7 +8,7 @@ changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from fusiontrade.accounts.admission.sessions import Sessions
@@ -22,10 +22,11 @@ from fusiontrade.accounts.credentials.codes import Codes, bad_code
 from fusiontrade.accounts.credentials.password_rules import check_password
 from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.identity import Identity
-from fusiontrade.accounts.profiles import email_key, mail_address, profile_key, profile_of_entry
+from fusiontrade.accounts.profiles import SIGNED_IN_AT, email_key, mail_address, profile_key, profile_of_entry
 from fusiontrade.accounts.users import Users
 from fusiontrade.clock import Clock
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Put, Table, Update, Write
+from fusiontrade.cloud.values import Item
 from fusiontrade.errors import Conflict, InvalidInput
 from fusiontrade.mails.outbound import Mail
 
@@ -35,7 +36,9 @@ Done = TypeVar("Done")
 Commit = Callable[[Sequence[Write]], Done]
 """Does all of the writes or none, with what else belongs into their transaction."""
 
-_IS_THERE = Condition("attribute_exists(pk)")
+_NO_MORE_KEYS = "attribute_exists(pk) AND (attribute_not_exists(#api_keys) OR #api_keys <= :listed)"
+_TRIES = 5
+_BUSY = "somebody signs in to this account at this moment; try again"
 
 
 class Recovery:
@@ -100,23 +103,34 @@ class Recovery:
         check_password(new_password, field="body/new_password")
         redeemed = self._codes.check(code, "reset")
         user_id, address = redeemed.user_id, redeemed.address
-        told = self._told(address, request_id)
         assign = {"password_hash": self._passwords.hash(new_password), "attempts": 0, "is_verified": True}
-        writes = [
-            redeemed.spend,
-            Update(email_key(address), assign=assign, remove=OF_THE_KNOWN, condition=_IS_THERE),
-            Update(profile_key(user_id), assign={"is_verified": True}, remove=["api_keys"], condition=_IS_THERE),
-            self._codes.forget(user_id, "verification"),
-            *self._sessions.writes_to_close_all(user_id, keys=True),
-            *self._api_keys.writes_to_delete_all(user_id),
-            told,
-        ]
-        try:
-            done = commit(writes)
-        except ConditionFailed:
-            raise bad_code() from None
-        self._outbox.send(told)
-        return done
+        for _ in range(_TRIES):
+            entry = self._users.entry(address) or {}
+            told, seen = self._told(address, entry, request_id), int(entry.get(SIGNED_IN_AT, 0))
+            keys = self._api_keys.writes_to_delete_all(user_id)
+            writes = [
+                redeemed.spend,
+                Update(email_key(address), assign=assign, remove=OF_THE_KNOWN, condition=_unused_since(seen)),
+                Update(
+                    profile_key(user_id),
+                    assign={"is_verified": True},
+                    remove=["api_keys"],
+                    condition=Condition(_NO_MORE_KEYS, {"listed": len(keys)}),
+                ),
+                self._codes.forget(user_id, "verification"),
+                *self._sessions.writes_to_close_all(user_id, keys=True, seen=seen),
+                *keys,
+                told,
+            ]
+            try:
+                done = commit(writes)
+            except ConditionFailed as refused:
+                if refused.index == 0 or refused.item is None:
+                    raise bad_code() from None
+                continue  # somebody signed in or made a key: that has to end too
+            self._outbox.send(told)
+            return done
+        raise Conflict(_BUSY)
 
     def change(
         self,
@@ -146,23 +160,38 @@ class Recovery:
         stored = self._sign_ins.check_password(user, current_password)
         if self._passwords.verify(new_password, stored):
             raise InvalidInput("body/new_password", "this is the current password; choose another")
-        told = self._told(user.email, request_id)
         assign = {"password_hash": self._passwords.hash(new_password), f"attempts{counter_of(user.session_id)}": 0}
-        same = Condition("#password_hash = :stored", {"stored": stored})
-        writes = [
-            Update(email_key(user.email), assign=assign, condition=same),
-            self._codes.forget(user.user_id, "reset"),
-            *self._sessions.writes_to_close_all(user.user_id, keep=user.session_id),
-            told,
-        ]
-        try:
-            done = commit(writes)
-        except ConditionFailed:
-            raise Conflict("the password was changed by another request") from None
-        self._outbox.send(told)
-        return done
+        for _ in range(_TRIES):
+            entry = self._users.entry(user.email) or {}
+            told, seen = self._told(user.email, entry, request_id), int(entry.get(SIGNED_IN_AT, 0))
+            same = _unused_since(seen, "#password_hash = :stored", {"stored": stored})
+            writes = [
+                Update(email_key(user.email), assign=assign, condition=same),
+                self._codes.forget(user.user_id, "reset"),
+                *self._sessions.writes_to_close_all(user.user_id, keep=user.session_id, seen=seen),
+                told,
+            ]
+            try:
+                done = commit(writes)
+            except ConditionFailed as refused:
+                if refused.item is None or refused.item.get("password_hash") != stored:
+                    raise Conflict("the password was changed by another request") from None
+                continue  # somebody signed in: that session has to end too
+            self._outbox.send(told)
+            return done
+        raise Conflict(_BUSY)
 
-    def _told(self, address: str, request_id: str | None) -> Put:
-        entry = self._users.entry(address) or {"email": address, "full_name": ""}
-        mail = Mail("password_changed", mail_address(entry), entry["full_name"], None, self._clock())
+    def _told(self, address: str, entry: Item, request_id: str | None) -> Put:
+        to = mail_address({"email": address, **entry})
+        mail = Mail("password_changed", to, entry.get("full_name", ""), None, self._clock())
         return self._outbox.owed(mail, request_id=request_id)
+
+
+def _unused_since(seen: int, text: str = "attribute_exists(pk)", values: Mapping[str, str] | None = None) -> Condition:
+    """Return the condition that nobody signed in since the e-mail item with ``signed_in_at`` ``seen`` was read.
+
+    A session that opens between the instant up to which all are ended and the write that ends them would live on.
+    """
+    if seen:
+        return Condition(f"{text} AND #{SIGNED_IN_AT} = :seen", {**(values or {}), "seen": seen})
+    return Condition(f"{text} AND attribute_not_exists(#{SIGNED_IN_AT})", values or {})
