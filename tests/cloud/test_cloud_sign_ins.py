@@ -26,9 +26,13 @@ from tests.support.account_parts import (
     StandingClock,
     accounts_on,
     cheap_passwords,
+    forgot,
     lives,
+    reset,
     round_trips,
 )
+
+NEW = "another horse battery"
 
 
 @pytest.fixture
@@ -302,3 +306,20 @@ def test_two_right_sign_ins_at_once_both_count_when_the_hash_is_renewed(
     monkeypatch.setattr(Passwords, "verify", verify_while_another_signs_in)
     signed = sign_in(stronger, "ada@example.com")
     assert len(stronger.sessions.of_user(signed.profile.id)) == 2
+
+
+def test_a_reset_makes_strangers_of_the_devices_that_signed_in_before(
+    accounts: Accounts, mails: KeptMails, clock: StandingClock
+) -> None:
+    thief, laptop = known(accounts, PHONE), known(accounts)
+    forgot(accounts)
+    reset(accounts, mails.code("reset"), NEW)
+    owner = replace(LAPTOP, token=accounts.sign_ins.sign_in("ada@example.com", NEW, laptop).device_token)
+    for _ in range(FREE_ATTEMPTS):
+        assert isinstance(guess(accounts, "ada@example.com", device=thief), Unauthenticated)
+    for device in (PHONE, thief):
+        assert isinstance(guess(accounts, "ada@example.com", NEW, device), TooManyRequests)
+    for _ in range(FREE_ATTEMPTS):
+        assert isinstance(guess(accounts, "ada@example.com", device=owner), Unauthenticated)
+    clock.wait(2)
+    assert guess(accounts, "ada@example.com", NEW, owner) is None

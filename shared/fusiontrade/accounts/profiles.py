@@ -9,6 +9,7 @@ Layout (``pk``, ``sk``):
 ``USER#<id>``                 KEY#<key id>          an API key: hash, name, scopes, last use
 ``EMAIL#<normal form>``       EMAIL                 user_id, mail_to, password_hash, attempts, attempted_at (ms),
                                                     the same of known devices (``attempts_0``, …), devices,
+                                                    devices_valid_after (s: devices known up to then are strangers),
                                                     signed_in_at (ms, of the newest session),
                                                     is_disputed (registered with two passwords), and a copy of the
                                                     profile: signing in reads one item

@@ -21,7 +21,15 @@ from fusiontrade.accounts.admission.gate import LimitReached, session_began
 from fusiontrade.accounts.admission.limits import Allowance, Limit
 from fusiontrade.accounts.admission.sessions import Device, Opened, Sessions
 from fusiontrade.accounts.by_mail.outbox import Outbox
-from fusiontrade.accounts.credentials.attempts import PER_ADDRESS, Patience, attempt, counter_of, slow_down
+from fusiontrade.accounts.credentials.attempts import (
+    DEVICES_AFTER,
+    PER_ADDRESS,
+    STRANGERS,
+    Patience,
+    attempt,
+    counter_of,
+    slow_down,
+)
 from fusiontrade.accounts.credentials.known_devices import KnownDevices
 from fusiontrade.accounts.credentials.passwords import Passwords
 from fusiontrade.accounts.identity import Identity
@@ -122,8 +130,7 @@ class SignIns:
             If the database or the derivation secret does not answer.
         """
         address = normal_email(email)
-        counter = counter_of(self._known_devices.known(address, device.token))
-        entry = self._count_for(address, counter)
+        entry = self._count_by(address, device)
         if entry is None:
             self._count_for_nobody(address)
         if not self._passwords.verify(password, None if entry is None else entry["password_hash"]):
@@ -149,14 +156,31 @@ class SignIns:
             raise InvalidInput("body/current_password", "the current password is wrong")
         return str(entry["password_hash"])
 
-    def _count_for(self, address: str, counter: str) -> Item | None:
-        """Count one attempt and return the e-mail item, None for an address without account; may raise the 429."""
+    def _count_by(self, address: str, device: Device) -> Item | None:
+        """Count one attempt of a device, as a stranger's where the account knows it no more: a round trip more."""
+        known = self._known_devices.known(address, device.token)
+        if known is None:
+            return self._count_for(address, STRANGERS)
+        try:
+            return self._count_for(address, counter_of(known), self._known_devices.made_at(device.token))
+        except _NoMoreKnown:
+            return self._count_for(address, STRANGERS)
+
+    def _count_for(self, address: str, counter: str, made_at: int | None = None) -> Item | None:
+        """Count one attempt and return the e-mail item, None for an address without account; may raise the 429.
+
+        Raises `_NoMoreKnown` where tokens of devices that were made at ``made_at`` are no good any more.
+        """
         now = self._clock()
         try:
-            return self._table.update(attempt(email_key(address), now, counter=counter, of_account=True))
+            return self._table.update(
+                attempt(email_key(address), now, counter=counter, of_account=True, made_at=made_at)
+            )
         except ConditionFailed as refused:
             if refused.item is None:
                 return None
+            if made_at is not None and int(refused.item.get(DEVICES_AFTER, -1)) >= made_at:
+                raise _NoMoreKnown from None
             self._as_for_nobody(address)
             raise slow_down(refused.item, now, counter=counter) from None
 
@@ -180,7 +204,10 @@ class SignIns:
         name = self._derivation.mac("device", profile.id, device.fingerprint).hex()[:32]
         devices = [*(each for each in known if each != name), name][-_MOST_DEVICES:]
         opened, writes = self._sessions.writes_to_open(profile.id, device)
-        counter = counter_of(self._known_devices.known(profile.email, device.token))
+        after = int(entry.get(DEVICES_AFTER, -1))
+        device_known = self._known_devices.known(profile.email, device.token)
+        is_good = device_known is not None and self._known_devices.made_at(device.token) > after
+        counter = counter_of(device_known) if is_good else STRANGERS
         began = max(session_began(opened.session_id, 0), int(entry.get(SIGNED_IN_AT, 0)))
         assign = {f"attempts{counter}": 0, "devices": devices, SIGNED_IN_AT: began}
         if self._passwords.is_outdated(stored):
@@ -194,7 +221,7 @@ class SignIns:
             if changed.item is None or not self._passwords.verify(password, changed.item["password_hash"]):
                 raise _wrong() from None
             return self._signed_in(changed.item, password, device, request_id)  # it was only hashed anew
-        return SignedIn(profile, opened, self._known_devices.token(profile.email, device.token))
+        return SignedIn(profile, opened, self._known_devices.token(profile.email, device.token, after=after))
 
     def _tell(self, entry: Item, device: Device, request_id: str | None) -> list[Write]:
         """Tell the owner before the session is there; where the queue is away, return the write that owes the mail.
@@ -209,6 +236,10 @@ class SignIns:
             logger.warning("the mail about a new sign-in was not queued; it is owed", exc_info=True)
             return [self._outbox.owed(mail, request_id=request_id)]
         return []
+
+
+class _NoMoreKnown(Exception):
+    """The account knew the device that tries, until its password was reset."""
 
 
 def _wrong() -> Unauthenticated:

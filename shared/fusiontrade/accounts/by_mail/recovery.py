@@ -1,7 +1,8 @@
 """Choosing another password: with a mailed code, or with the present one.
 
 Always true here: a new password ends sessions in the transaction that stores it (all of them after a reset, all but
-the one that asked after a change) and makes codes that were mailed before worthless; a reset ends the API keys too.
+the one that asked after a change) and makes codes that were mailed before worthless; a reset ends the API keys too
+and makes strangers of the devices that signed in before.
 The same transaction owes its owner a mail (`fusiontrade.accounts.by_mail.outbox`): who is told is whose password
 changed.
 """
@@ -17,7 +18,7 @@ from fusiontrade.accounts.by_mail.mailings import Mailings
 from fusiontrade.accounts.by_mail.outbox import Outbox
 from fusiontrade.accounts.by_mail.registration import Asked
 from fusiontrade.accounts.credentials.api_keys import ApiKeys
-from fusiontrade.accounts.credentials.attempts import OF_THE_KNOWN, counter_of
+from fusiontrade.accounts.credentials.attempts import DEVICES_AFTER, OF_THE_KNOWN, counter_of
 from fusiontrade.accounts.credentials.codes import Codes, bad_code
 from fusiontrade.accounts.credentials.password_rules import check_password
 from fusiontrade.accounts.credentials.passwords import Passwords
@@ -103,7 +104,9 @@ class Recovery:
         check_password(new_password, field="body/new_password")
         redeemed = self._codes.check(code, "reset")
         user_id, address = redeemed.user_id, redeemed.address
-        assign = {"password_hash": self._passwords.hash(new_password), "attempts": 0, "is_verified": True}
+        hashed = self._passwords.hash(new_password)
+        assign: dict[str, object] = {"password_hash": hashed, "attempts": 0, "is_verified": True}
+        assign[DEVICES_AFTER] = self._clock() // 1000
         for _ in range(_TRIES):
             entry = self._users.entry(address) or {}
             told, seen = self._told(address, entry, request_id), int(entry.get(SIGNED_IN_AT, 0))

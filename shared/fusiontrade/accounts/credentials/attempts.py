@@ -19,6 +19,7 @@ from fusiontrade.cloud.tables import Condition, Key, Update
 from fusiontrade.errors import TooManyRequests
 
 __all__ = [
+    "DEVICES_AFTER",
     "FREE_ATTEMPTS",
     "OF_THE_KNOWN",
     "PER_ACCOUNT",
@@ -47,6 +48,9 @@ PER_ACCOUNT = Patience(FREE_ATTEMPTS, (2, 5, 15, 30, 60, 120, 300))
 PER_ADDRESS = Patience(100, (1, 2, 5, 10, 20, 30))
 """Of one network address in a window: offices share one, so right passwords count and many are free."""
 
+
+DEVICES_AFTER = "devices_valid_after"
+"""The attribute that says up to which second tokens of known devices are no good any more."""
 
 STRANGERS = ""
 """The counter of whoever comes."""
@@ -91,6 +95,7 @@ def attempt(
     counter: str = STRANGERS,
     patience: Patience = PER_ACCOUNT,
     of_account: bool = False,
+    made_at: int | None = None,
     expires_at: int | None = None,
 ) -> Update:
     """Return the update that counts an attempt if one is allowed now; the waits are spelled out as one condition.
@@ -107,6 +112,8 @@ def attempt(
         What is allowed.
     of_account : bool
         Count only where an account is.
+    made_at : int, optional
+        Count only where tokens of devices are good that were made at this second.
     expires_at : int, optional
         Second at which the item may be forgotten.
     """
@@ -120,6 +127,9 @@ def attempt(
     text = f"({' OR '.join(allowed)})"
     if of_account:
         text = f"attribute_exists(#user_id) AND {text}"
+    if made_at is not None:
+        text = f"(attribute_not_exists(#{DEVICES_AFTER}) OR #{DEVICES_AFTER} < :made) AND {text}"
+        values["made"] = made_at
     assign = {attempted_at: now} if expires_at is None else {attempted_at: now, "expires_at": expires_at}
     return Update(key, assign=assign, add={attempts: 1}, condition=Condition(text, values))
 
