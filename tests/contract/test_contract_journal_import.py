@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,28 @@ def test_an_import_that_runs_out_of_time_is_gone_on_with_by_the_same_file(journa
     assert len(list(journal.records(ALICE, Asked()))) == 80
     told = import_log(journal, ALICE, log(120).encode(), now)
     assert (told["imported"], told["skipped"]) == (40, 80)
+
+
+def test_an_import_is_taken_back_no_longer_than_there_is_time_and_the_same_file_adds_the_rest(
+    journal: Journal, journal_table_name: str
+) -> None:
+    class Breaking(Journal):
+        batches = 0
+
+        def add_many(self, entries: Iterable[Entry]) -> list[Entry]:
+            self.batches += 1
+            if self.batches == 3:
+                raise StateUnavailable("the database does not answer")
+            return super().add_many(entries)
+
+    looks = iter([1.0, 2.0, 3.0, 4.0, 9.0])  # before each forty rows, and before each forty that are taken back
+    now = NOON + 10 * 86_400_000
+    breaking = Breaking(patient(journal_table_name), lambda: NOON)
+    with pytest.raises(StateUnavailable):
+        import_log(breaking, ALICE, log(120).encode(), now, deadline=Deadline(10.0, lambda: next(looks)))
+    assert len(list(journal.records(ALICE, Asked()))) == 40
+    told = import_log(journal, ALICE, log(120).encode(), now)
+    assert (told["imported"], told["skipped"]) == (80, 40)
 
 
 DYING = """

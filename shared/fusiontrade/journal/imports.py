@@ -133,10 +133,17 @@ def _added(journal: Journal, entries: Sequence[Entry], deadline: Deadline) -> li
                 raise StateUnavailable(told, retry_after=1)
             added += journal.add_many(entries[start : start + _MOST_AT_ONCE])
     except (InvalidInput, StateUnavailable):
-        if deadline.remaining() >= _TO_SPARE:  # taking back takes as long as adding: never into the function's end
-            journal.remove(added)
+        _take_back(journal, added, deadline)
         raise
     return added
+
+
+def _take_back(journal: Journal, added: Sequence[Entry], deadline: Deadline) -> None:
+    """Remove what was added, as far as there is time: it takes as long as adding, never into the function's end."""
+    for start in range(0, len(added), _MOST_AT_ONCE):
+        if deadline.remaining() < _TO_SPARE:
+            return
+        journal.remove(added[start : start + _MOST_AT_ONCE])
 
 
 def read_log(body: bytes, owner: str, now: int) -> tuple[list[Entry], list[Fault]]:
