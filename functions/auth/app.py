@@ -42,6 +42,7 @@ _RESET = documents.Message(
     message="the password is changed, every device signed out and every API key ended; sign in with the new one"
 )
 _CHANGED = documents.Message(message="the password is changed and every other device signed out; API keys stay")
+_OVER = "this session is over; sign in again"
 _GONE = "this account is no more; sign in again"
 
 
@@ -246,11 +247,19 @@ def end_session(session_id: Annotated[str, Path(max_length=64)], user: CurrentUs
     response_model=documents.ShownApiKey,
     responses=problems(401, 403, 404, 409, 429, 503),
 )
-def create_api_key(given: documents.NewApiKey, user: VerifiedUser, accounts: Here, once: Once) -> Response:
+def create_api_key(
+    given: documents.NewApiKey, user: VerifiedUser, request: Request, accounts: Here, once: Once
+) -> Response:
     """Make a key for a program; its text is shown this once."""
     made, writes = accounts.api_keys.new(user.user_id, given.name, given.scopes, once.id("api-key"))
     shown = documents.ShownApiKey(**documents.shown_key(made.key), key=made.text)
-    return once.done(shown, status=201, writes=writes)
+    alive = gate_of(request).key_made(user.user_id, user.session_id, user.issued_at)  # a reset may have come since
+    try:
+        return once.done(shown, status=201, writes=[*writes, alive])
+    except ConditionFailed as refused:
+        if refused.index == len(writes):
+            raise Unauthenticated(_OVER) from None
+        raise
 
 
 @auth.get("/api-keys", operation_id="listApiKeys", responses=problems(401, 429, 503))

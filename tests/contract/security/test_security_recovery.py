@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 
+from fusiontrade.accounts.admission.gate import Gate
+from fusiontrade.accounts.credentials.api_keys import ApiKeys
+from fusiontrade.clock import system_clock
+from fusiontrade.cloud.tables import Table
 from fusiontrade.mails.outbound import Mail
 from fusiontrade.mails.rendering import Letterhead, render
 from fusiontrade.settings import Settings
@@ -112,6 +119,24 @@ def test_thief_with_a_stolen_key_is_out_after_a_reset(
     assert ada.login(ADA, NEW).status == 200
     assert ada("GET", "/api-keys").json()["items"] == []
     assert opens(ada("POST", "/api-keys", {"name": "c", "scopes": ["predict"]}).json()["key"]) == 200
+
+
+def test_thief_whose_request_for_a_key_is_under_way_while_all_sessions_end_gets_none(
+    ada: Client, auth_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = Table(auth_settings.need("accounts_table"))
+    real = ApiKeys.new
+
+    def new(keys: ApiKeys, user_id: str, *more: Any) -> Any:
+        accounts.update(Gate(accounts, system_clock).revocation_of_all(user_id, keys=True))  # as a reset does
+        time.sleep(0.002)  # instants have a millisecond: the key is younger than the end of all
+        return real(keys, user_id, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ApiKeys, "new", new)
+        assert ada("POST", "/api-keys", {"name": "thief's", "scopes": ["read"]}).status == 401
+    assert ada.login().status == 200
+    assert ada("GET", "/api-keys").json()["items"] == []
 
 
 def test_thief_with_a_stolen_session_is_out_after_a_change_and_its_owner_is_not(ada: Client, inbox: Inbox) -> None:

@@ -8,6 +8,7 @@ Attributes of (``USER#<id>``, ``GATE``):
 ``valid_after``               ms; every session opened up to then has ended
 ``kept``                      the sessions that ``valid_after`` spares
 ``keys_valid_after``          ms; every API key made up to then is worthless
+``key_made_at``               ms; when the newest API key was made
 ``tier``                      the user's tier, where it ever changed: what a token says of it is older
 ============================  ====================================================================================
 
@@ -156,6 +157,10 @@ class Gate:
             raise StateUnavailable("the gate item was held by other requests for too long", retry_after=1) from error
         self._tidy(user_id, item, now)
         return Admission(allowance_after(int(item[name]), group, limit, now), cast("Tier | None", item.get("tier")))
+
+    def key_made(self, user_id: str, session_id: str, issued_at: int) -> Update:
+        """Return the write that lets an API key be made only while the session lives that asks; as of `admit`."""
+        return Update(gate_key(user_id), assign={"key_made_at": self._clock()}, condition=_alive(session_id, issued_at))
 
     @staticmethod
     def lives(item: Item, session_id: str) -> bool:
