@@ -160,7 +160,7 @@ def _network(folder: Path) -> Any:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        network, read = AutoModelForSequenceClassification.from_pretrained(
+        network, read = AutoModelForSequenceClassification.from_pretrained(  # nosec B615 - a local folder alone
             folder,
             local_files_only=True,
             use_safetensors=True,
@@ -200,7 +200,9 @@ def _tokenizer(folder: Path) -> tuple[bytes, int]:
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise InvalidInput(folder.name, f"{folder.name} holds neither {' nor '.join(_TOKENIZER_FILES)}")
     try:
-        made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_fast=True)
+        made = AutoTokenizer.from_pretrained(  # nosec B615 - a local folder alone
+            folder, local_files_only=True, trust_remote_code=False, use_fast=True
+        )
         backend = made.backend_tokenizer
     except Exception as error:  # the tokenizers library raises nothing more precise
         told = str(error).splitlines()[0][:300]

@@ -204,7 +204,7 @@ def test_a_patchtst_whose_bundle_abstains_votes_hold_and_shows_its_probabilities
 def test_what_is_missing_is_said_in_the_containers_words_where_it_gave_any() -> None:
     told = b'"warnings":["patchtst-1h could not be loaded"]'
     endpoint = FakeEndpoint({**dict.fromkeys(INTRADAY, (1, 1)), Timeframe.H1: (1, None)})
-    endpoint.change = lambda body: body.replace(b'"patchtst":null,"warnings":[]', b'"patchtst":null,' + told)
+    endpoint.change = lambda body: body.replace(b'"warnings":[]', told)
     warnings = service(endpoint=endpoint).fused("EURUSD=X").warnings
     assert "1h: patchtst-1h could not be loaded" in warnings
     assert not [text for text in warnings if "no PatchTST model answered" in text]
