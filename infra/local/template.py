@@ -210,7 +210,7 @@ class Template:
             handler=setting("Handler"),
             timeout=int(setting("Timeout", 3)),
             memory=int(setting("MemorySize", 128)),
-            environment={k: str(self.resolve(v, f"{logical_id} variable {k}")) for k, v in variables.items()},
+            environment={k: str(v) for k, v in self.resolve(variables, f"{logical_id} variables").items()},
             layers=tuple(layer["Ref"] for layer in layers if isinstance(layer, dict) and "Ref" in layer),
             routes=tuple(self._route(logical_id, event.get("Properties", {})) for event in http),
             other_events=tuple((name, event) for name, event in others.items()),

@@ -116,7 +116,7 @@ FUNCTION = """
           CodeUri: functions/work
           MemorySize: 512
           Layers: [!Ref Layer]
-          Environment: {Variables: {WHO: !Ref Work}}
+          Environment: {Variables: {WHO: !Ref Work, NOT_HERE: !Ref "AWS::NoValue"}}
           Events:
             One: {Type: HttpApi, Properties: {Path: "/a/{id}", Method: get, TimeoutInMillis: 5000}}
             Rest: {Type: HttpApi}
