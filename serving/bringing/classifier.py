@@ -7,7 +7,6 @@ is positive, negative or neutral by the name that the folder's configuration giv
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import nn
 import fusiontrade
 from fusiontrade.errors import InvalidInput
 from fusiontrade.inference.texts import MOODS
+from serving.bringing.folders import json_object
 from serving.bringing.placing import sha256_of
 from serving.bundle import GRAPH
 from serving.models.protocol import Exporter
@@ -99,14 +99,7 @@ def import_classifier(
 def labels_of(folder: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return the moods in the order of the classifier's columns, and its configuration; raises `InvalidInput`."""
     where = f"{folder.name}/{CONFIG}"
-    try:
-        config = json.loads((folder / CONFIG).read_text("utf-8"))
-    except OSError as error:
-        raise InvalidInput(where, f"{where} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InvalidInput(where, f"{where} is no JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise InvalidInput(where, f"{where} is no JSON object")
+    config = json_object(folder, CONFIG)
     if (family := config.get("model_type")) not in _FAMILIES:
         raise InvalidInput(where, f"{where} has model_type {family!r}; known are {', '.join(_FAMILIES)}")
     named = config.get("id2label")

@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,22 +149,22 @@ def _bundle(source: _Source, model_id: str, files: Mapping[str, str], out: Path)
     return placed(fresh, out, overwrite=True, model_id=model_id)
 
 
-class _Source:
+class _Source(ABC):
     """Where the manifest lies; paths are beside it, the empty one is itself."""
 
     def __enter__(self) -> _Source:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:  # noqa: B027 - a folder holds nothing open
         """Let go of what is open."""
 
+    @abstractmethod
     def whole(self, path: str, limit: int) -> bytes:
         """Return a small file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def append(self, path: str, part: Path) -> None:
         """Write what ``part`` lacks of a file to its end, or all of it."""
-        raise NotImplementedError
 
     def fetch(self, path: str, checksum: str, folder: Path) -> Path:
         """Return a file of ``folder`` with the content that has ``checksum``."""

@@ -10,6 +10,7 @@ timeframe. Quantiles are sorted and probabilities calibrated after the graph, ne
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,7 +43,7 @@ class SequenceConfig:
     week_harmonics: int = 3
 
 
-class SequenceModel(nn.Module):  # type: ignore[misc]  # torch carries no types here
+class SequenceModel(nn.Module, ABC):  # type: ignore[misc]  # torch carries no types here
     """A subclass makes its layers, calls `add_heads` with the width of its summary, and gives `summary`."""
 
     takes: ClassVar[Takes] = "indicators"
@@ -63,9 +64,9 @@ class SequenceModel(nn.Module):  # type: ignore[misc]  # torch carries no types 
         self.heads = nn.ModuleDict({name: nn.Linear(second, size) for name, size in HEAD_SIZES.items()})
         self.direct = nn.ModuleDict({name: nn.Linear(now, HEAD_SIZES[name], bias=False) for name in _OF_VOLATILITY})
 
+    @abstractmethod
     def summary(self, features: torch.Tensor, calendar: torch.Tensor) -> torch.Tensor:
         """Return (N, width) what the bars come to; inputs as for `forward`."""
-        raise NotImplementedError
 
     def forward(
         self, features: torch.Tensor, calendar: torch.Tensor, volatility: torch.Tensor

@@ -9,7 +9,6 @@ import pytest
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.service import Accounts
 from fusiontrade.cloud.tables import Table, Write
-from fusiontrade.derivation import Derivation
 from fusiontrade.errors import Conflict
 from tests.support.account_parts import (
     LAPTOP,
@@ -17,7 +16,6 @@ from tests.support.account_parts import (
     PHONE,
     KeptMails,
     StandingClock,
-    accounts_on,
     forgot,
     lives,
 )
@@ -27,20 +25,9 @@ Meanwhile = Callable[[], object]
 
 
 @pytest.fixture
-def clock() -> StandingClock:
-    return StandingClock()
-
-
-@pytest.fixture
-def mails() -> KeptMails:
-    return KeptMails()
-
-
-@pytest.fixture
-def accounts(accounts_table: Table, derivation: Derivation, mails: KeptMails, clock: StandingClock) -> Accounts:
-    made = accounts_on(accounts_table, derivation, mails, clock)
-    made.users.create(ADA, PASSWORD, "Ada", verified=True)
-    return made
+def accounts(accounts: Accounts) -> Accounts:
+    accounts.users.create(ADA, PASSWORD, "Ada", verified=True)
+    return accounts
 
 
 def owner(accounts: Accounts) -> Identity:

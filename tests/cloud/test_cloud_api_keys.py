@@ -17,11 +17,6 @@ from tests.support.account_parts import PASSWORD, StandingClock, cheap_passwords
 
 
 @pytest.fixture
-def clock() -> StandingClock:
-    return StandingClock()
-
-
-@pytest.fixture
 def ada(accounts_table: Table, clock: StandingClock) -> Profile:
     users = Users(accounts_table, cheap_passwords(), clock)
     return users.create("ada@example.com", PASSWORD, "Ada", tier="pro", verified=True)

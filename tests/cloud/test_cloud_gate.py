@@ -32,11 +32,6 @@ def session(number: int, opened_at: int = START - 1000) -> str:
 
 
 @pytest.fixture
-def clock() -> StandingClock:
-    return StandingClock()
-
-
-@pytest.fixture
 def gate(accounts_table: Table, clock: StandingClock) -> Gate:
     return Gate(accounts_table, clock, LIMITS)
 

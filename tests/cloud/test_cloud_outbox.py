@@ -10,7 +10,6 @@ from fusiontrade.accounts.by_mail.outbox import LEFT_SECONDS
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.service import Accounts
 from fusiontrade.cloud.tables import ConditionFailed, Table
-from fusiontrade.derivation import Derivation
 from fusiontrade.errors import Conflict, InvalidInput, StateUnavailable, Unauthenticated
 from fusiontrade.mails.outbound import Mail
 from tests.support.account_parts import (
@@ -19,7 +18,6 @@ from tests.support.account_parts import (
     PHONE,
     KeptMails,
     StandingClock,
-    accounts_on,
     change,
     forgot,
     reset,
@@ -30,20 +28,9 @@ ADA, NEW = "ada@example.com", "another horse battery"
 
 
 @pytest.fixture
-def clock() -> StandingClock:
-    return StandingClock()
-
-
-@pytest.fixture
-def mails() -> KeptMails:
-    return KeptMails()
-
-
-@pytest.fixture
-def accounts(accounts_table: Table, derivation: Derivation, mails: KeptMails, clock: StandingClock) -> Accounts:
-    made = accounts_on(accounts_table, derivation, mails, clock)
-    made.users.create(ADA, PASSWORD, "Ada", verified=True)
-    return made
+def accounts(accounts: Accounts) -> Accounts:
+    accounts.users.create(ADA, PASSWORD, "Ada", verified=True)
+    return accounts
 
 
 def signed_in(accounts: Accounts) -> Identity:

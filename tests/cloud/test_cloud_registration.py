@@ -14,7 +14,6 @@ from fusiontrade.accounts.identity import Identity
 from fusiontrade.accounts.service import Accounts
 from fusiontrade.cloud.session import client
 from fusiontrade.cloud.tables import ConditionFailed, Table
-from fusiontrade.derivation import Derivation
 from fusiontrade.errors import InvalidInput, Unauthenticated
 from tests.support.account_parts import (
     LAPTOP,
@@ -22,7 +21,6 @@ from tests.support.account_parts import (
     PHONE,
     KeptMails,
     StandingClock,
-    accounts_on,
     asked,
     change,
     forgot,
@@ -35,21 +33,6 @@ from tests.support.account_parts import (
 
 ADA = "ada@example.com"
 NEW = "another horse battery"
-
-
-@pytest.fixture
-def clock() -> StandingClock:
-    return StandingClock()
-
-
-@pytest.fixture
-def mails() -> KeptMails:
-    return KeptMails()
-
-
-@pytest.fixture
-def accounts(accounts_table: Table, derivation: Derivation, mails: KeptMails, clock: StandingClock) -> Accounts:
-    return accounts_on(accounts_table, derivation, mails, clock)
 
 
 def sign_in(accounts: Accounts, password: str = PASSWORD) -> SignedIn:

@@ -36,20 +36,9 @@ NEW = "another horse battery"
 
 
 @pytest.fixture
-def clock() -> StandingClock:
-    return StandingClock()
-
-
-@pytest.fixture
-def mails() -> KeptMails:
-    return KeptMails()
-
-
-@pytest.fixture
-def accounts(accounts_table: Table, derivation: Derivation, mails: KeptMails, clock: StandingClock) -> Accounts:
-    made = accounts_on(accounts_table, derivation, mails, clock)
-    made.users.create("ada@example.com", PASSWORD, "Ada")
-    return made
+def accounts(accounts: Accounts) -> Accounts:
+    accounts.users.create("ada@example.com", PASSWORD, "Ada")
+    return accounts
 
 
 def sign_in(accounts: Accounts, email: str, password: str = PASSWORD, device: Device = LAPTOP) -> SignedIn:

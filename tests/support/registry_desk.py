@@ -175,7 +175,7 @@ class RegistryDesk:
         return self.jobs.of(order.id, OWNER)
 
     def statuses(self) -> dict[str, str]:
-        return {one.version: one.status for one in self.registry.versions_of(MODEL)}
+        return {one.version: one.status for one in self.registry.page(1000)[0] if one.model_id == MODEL}
 
 
 def candles(symbol: str, interval: str, bars: int) -> CandleFrame:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fusiontrade.errors import InvalidInput
+from serving.bringing.folders import json_object
 from serving.kronos.network.decoder import DecoderConfig, KronosDecoder
 from serving.kronos.network.tokenizer import KronosTokenizer, TokenizerConfig
 
@@ -49,14 +50,7 @@ def write_checkpoint(network: KronosTokenizer | KronosDecoder, folder: Path) -> 
 
 def _config(folder: Path, kind: type[_Config]) -> _Config:
     where = f"{folder.name}/{CONFIG}"
-    try:
-        said = json.loads((folder / CONFIG).read_text("utf-8"))
-    except OSError as error:
-        raise InvalidInput(where, f"{where} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InvalidInput(where, f"{where} is no JSON: {error}") from None
-    if not isinstance(said, dict):
-        raise InvalidInput(where, f"{where} is no JSON object")
+    said = json_object(folder, CONFIG)
     known = {field.name: field for field in fields(kind)}
     if missing := [name for name in known if name not in said]:
         raise InvalidInput(where, f"{where} lacks {', '.join(missing)}")

@@ -8,7 +8,6 @@ none of them. Its id sorts by the bar's time and names symbol, interval and bund
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -35,7 +34,6 @@ __all__ = [
     "entry_id",
     "first_id",
     "item_of",
-    "opened_at_of",
     "pips_of",
     "shard_of",
 ]
@@ -52,7 +50,6 @@ Signal = Literal["BUY", "SELL", "HOLD"]
 ModelSignal = Literal["BUY", "SELL", "HOLD", "N/A"]
 Source = Literal["manual", "daily", "agent", "webhook"]
 
-_ID = re.compile(r"([0-9]{13})-[0-9a-f]{16}")
 _LAST_INSTANT = 10**13 - 1  # ms; in the year 2286
 _LEAST_PRICE, _MOST_PRICE = Decimal("1e-12"), Decimal("1e12")
 _PIP_PLACES = Decimal("0.01")
@@ -104,14 +101,6 @@ def entry_id(opened_at: int, symbol: str, interval: str, bundle: str) -> str:
 def first_id(instant: int) -> str:
     """Return what sorts before every id of ``instant`` (ms) or later and after every earlier one."""
     return f"{min(max(instant, 0), _LAST_INSTANT):013d}"
-
-
-def opened_at_of(identity: str) -> int:
-    """Return the bar time (ms) in an id; raises ValueError for what is none."""
-    found = _ID.fullmatch(identity)
-    if found is None:
-        raise ValueError(f"{identity!r} is not the id of a journal entry")
-    return int(found[1])
 
 
 def shard_of(symbol: str) -> str:

@@ -107,10 +107,6 @@ class Journal:
         different = {(entry.owner, entry.id): entry for entry in entries}
         return self._commit([_addition(entry) for entry in different.values()])
 
-    def writes_to_add(self, entry: Entry) -> list[Write]:
-        """Return what adds an entry, for a transaction with other writes; the first has to find it new."""
-        return _writes([_addition(entry)])
-
     def remove(self, entries: Iterable[Entry]) -> int:
         """Take back entries that were just added; those settled since stay. Return how many went."""
         changes = [_Change(Delete(_key(each), _as_written(each)), each) for each in entries]

@@ -137,17 +137,6 @@ class Registry:
         found = self._table.query(asked, limit=limit, start=None if start is None else dict(start))
         return [_version(item) for item in found.items], found.next_key
 
-    def versions_of(self, model_id: str) -> list[ModelVersion]:
-        """Return every version of a model, newest first."""
-        asked = Condition("#pk = :pk AND begins_with(#sk, :kind)", {"pk": _PARTITION, "kind": f"VERSION#{model_id}#"})
-        found: list[ModelVersion] = []
-        start: Item | None = None
-        while True:
-            page = self._table.query(asked, limit=200, start=start)
-            found += [_version(item) for item in page.items]
-            if (start := page.next_key) is None:
-                return sorted(found, key=lambda one: one.created_at, reverse=True)
-
     def active(self) -> dict[str, str]:
         """Return the version that serves by model."""
         asked = Condition("#pk = :pk AND begins_with(#sk, :kind)", {"pk": _PARTITION, "kind": "ACTIVE#"})

@@ -38,11 +38,6 @@ class Costs:
             if not (math.isfinite(value) and value >= 0.0):
                 raise ValueError(f"{name} must be in bps, 0 or more, got {value}")
 
-    @property
-    def per_fill(self) -> float:
-        """Everything one fill costs, as a fraction of the value traded, to first order."""
-        return (self.spread / 2.0 + self.slippage + self.commission) * _BPS
-
     def price(self, level: float, side: int) -> float:
         """Return the price a fill gets where the market shows ``level``: higher for a buy (+1), lower for a sell."""
         return level * (1.0 + side * (self.spread / 2.0 + self.slippage) * _BPS)

@@ -18,7 +18,6 @@ from fusiontrade.journal.entries import (
     entry_id,
     first_id,
     item_of,
-    opened_at_of,
     pips_of,
 )
 from fusiontrade.journal.settlement import Settlement, Status
@@ -30,7 +29,6 @@ def test_ids_sort_by_the_bars_time_and_are_equal_for_equal_forecasts() -> None:
     early, late = buy(opened_at=NOON - 1), buy(opened_at=NOON)
     assert early.id < first_id(NOON) < late.id < first_id(NOON + 1)
     assert buy().id == buy(owner="somebody", fusion_score=Decimal(70), models=tuple(reversed(MODELS))).id
-    assert opened_at_of(late.id) == NOON
 
 
 @given(
@@ -43,14 +41,6 @@ def test_different_forecasts_have_different_ids(keys: list[tuple[int, str, str, 
 def test_a_bundle_is_every_model_with_its_version() -> None:
     assert bundle_of(MODELS) == "1h:lstm-1h@7f3a,1h:patchtst-1h@91bc"
     assert bundle_of([Model("1h", "lstm-1h", "other"), MODELS[1]]) != bundle_of(MODELS)
-
-
-@pytest.mark.parametrize(
-    "identity", ["", "1", "1753963200000", "1753963200000-", "x" * 30, "1753963200000-g" + "0" * 15]
-)
-def test_what_is_no_id_is_told_as_none(identity: str) -> None:
-    with pytest.raises(ValueError, match="not the id"):
-        opened_at_of(identity)
 
 
 @given(st.floats(min_value=1e-9, max_value=1e9))
