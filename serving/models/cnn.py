@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from serving.models.sequence import SequenceConfig, SequenceModel
+from serving.models.sequence import SequenceConfig, SummingModel
 
 __all__ = ["CnnConfig", "CnnModel"]
 
@@ -27,7 +27,7 @@ class CnnConfig(SequenceConfig):
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16)
 
 
-class CnnModel(SequenceModel):
+class CnnModel(SummingModel):
     """A projection, residual blocks, and the newest bar beside the mean of all as summary."""
 
     config_type: ClassVar[type[CnnConfig]] = CnnConfig

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from serving.models.sequence import SequenceConfig, SequenceModel
+from serving.models.sequence import SequenceConfig, SummingModel
 
 __all__ = ["RecurrentConfig", "RecurrentModel"]
 
@@ -20,7 +20,7 @@ class RecurrentConfig(SequenceConfig):
     hidden: tuple[int, int, int] = (64, 32, 16)
 
 
-class RecurrentModel(SequenceModel):
+class RecurrentModel(SummingModel):
     """The calendar joins at the input and again at the head; ``cell`` is torch's recurrent layer."""
 
     cell: ClassVar[Any]

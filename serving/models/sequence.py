@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from serving.models.protocol import Exporter, Takes, Tensors
 
-__all__ = ["HEAD_SIZES", "QUANTILES", "SequenceConfig", "SequenceModel", "pinball"]
+__all__ = ["HEAD_SIZES", "QUANTILES", "SequenceConfig", "SequenceModel", "SummingModel", "pinball"]
 
 QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95)
 _TOUCHES = 15  # five distances up, five down, five on either side
@@ -43,8 +43,8 @@ class SequenceConfig:
     week_harmonics: int = 3
 
 
-class SequenceModel(nn.Module, ABC):  # type: ignore[misc]  # torch carries no types here
-    """A subclass makes its layers, calls `add_heads` with the width of its summary, and gives `summary`."""
+class SequenceModel(nn.Module):  # type: ignore[misc]  # torch carries no types here
+    """Dense layers, heads and losses; a subclass makes its layers, calls `add_heads`, and runs them."""
 
     takes: ClassVar[Takes] = "indicators"
     inputs: ClassVar[tuple[str, ...]] = ("features", "calendar", "volatility")
@@ -63,36 +63,6 @@ class SequenceModel(nn.Module, ABC):  # type: ignore[misc]  # torch carries no t
         self.dense_2 = nn.Linear(first, second)
         self.heads = nn.ModuleDict({name: nn.Linear(second, size) for name, size in HEAD_SIZES.items()})
         self.direct = nn.ModuleDict({name: nn.Linear(now, HEAD_SIZES[name], bias=False) for name in _OF_VOLATILITY})
-
-    @abstractmethod
-    def summary(self, features: torch.Tensor, calendar: torch.Tensor) -> torch.Tensor:
-        """Return (N, width) what the bars come to; inputs as for `forward`."""
-
-    def forward(
-        self, features: torch.Tensor, calendar: torch.Tensor, volatility: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        """Return the raw outputs, in the order of ``outputs``.
-
-        Parameters
-        ----------
-        features
-            (N, 60, 50) scaled indicators, clipped to the scaler's limits.
-        calendar
-            (N, 60, C) columns of the bar that opens at each row's close.
-        volatility
-            (N, V) scaled season-adjusted volatility of the newest bar.
-
-        Returns
-        -------
-        direction (N) logit of the next close above the last; change (N) in ATR; quantiles (N, 5) of the change in
-        ATR; touch (N, 15) logits; win (N, 2) logits long, short; log_range (N) log of the range over the horizon
-        in ATR.
-        """
-        hidden = self.summary(features, calendar)
-        present = self.present(calendar, volatility)
-        dense = functional.silu(self.dense_1(torch.cat((hidden, features[:, -1], present), dim=1)))
-        dense = functional.silu(self.dense_2(self.dropout(dense)))
-        return self.answers(dense, present)
 
     def present(self, calendar: torch.Tensor, volatility: torch.Tensor) -> torch.Tensor:
         """Return (N, P) what is known of the bar ahead: calendar, volatility, harmonics of its time of day and week."""
@@ -135,6 +105,40 @@ class SequenceModel(nn.Module, ABC):  # type: ignore[misc]  # torch carries no t
             "log_range": functional.smooth_l1_loss(outputs["log_range"], targets["log_range"]),
         }
         return torch.stack([_WEIGHTS[name] * value for name, value in losses.items()]).sum()
+
+
+class SummingModel(SequenceModel, ABC):
+    """A subclass sums the bars up in `summary`; the rest is shared."""
+
+    @abstractmethod
+    def summary(self, features: torch.Tensor, calendar: torch.Tensor) -> torch.Tensor:
+        """Return (N, width) what the bars come to; inputs as for `forward`."""
+
+    def forward(
+        self, features: torch.Tensor, calendar: torch.Tensor, volatility: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the raw outputs, in the order of ``outputs``.
+
+        Parameters
+        ----------
+        features
+            (N, 60, 50) scaled indicators, clipped to the scaler's limits.
+        calendar
+            (N, 60, C) columns of the bar that opens at each row's close.
+        volatility
+            (N, V) scaled season-adjusted volatility of the newest bar.
+
+        Returns
+        -------
+        direction (N) logit of the next close above the last; change (N) in ATR; quantiles (N, 5) of the change in
+        ATR; touch (N, 15) logits; win (N, 2) logits long, short; log_range (N) log of the range over the horizon
+        in ATR.
+        """
+        hidden = self.summary(features, calendar)
+        present = self.present(calendar, volatility)
+        dense = functional.silu(self.dense_1(torch.cat((hidden, features[:, -1], present), dim=1)))
+        dense = functional.silu(self.dense_2(self.dropout(dense)))
+        return self.answers(dense, present)
 
 
 def harmonics(sine: torch.Tensor, cosine: torch.Tensor, count: int) -> list[torch.Tensor]:

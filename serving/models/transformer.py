@@ -59,10 +59,10 @@ class TransformerModel(SequenceModel):
         self.blocks = nn.ModuleList(EncoderBlock(*sizes) for _ in range(config.blocks))
         self.add_heads(config.width)
 
-    def forward(  # type: ignore[override]  # no caller knows the base class
+    def forward(
         self, features: torch.Tensor, calendar: torch.Tensor, volatility: torch.Tensor, masks: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Return the raw outputs of `SequenceModel.forward`, then ``samples`` (N, S, 18) logits of `SAMPLED`.
+        """Return the raw outputs of `SummingModel.forward`, then ``samples`` (N, S, 18) logits of `SAMPLED`.
 
         ``masks``: (N, S, ``config.masked``) factors of the masked columns, 0 or 1 / (1 - dropped share).
         """

@@ -90,7 +90,6 @@ DONE_BY_OTHERS = {
 
 NOT_IN_THIS_WALK = {
     ("Journal", "Journal", "dynamodb:DeleteItem"): "an import that the database fails in the middle is taken back",
-    ("ForecastWorker", "CalibrationStates", "dynamodb:PutItem"): "here the states were written by the fusion function",
     ("Schedule", "DeadLetters", "sqs:SendMessage"): "Lambda sends what was given up, by the function's role",
     ("Verify", "DeadLetters", "sqs:SendMessage"): "Lambda sends what was given up, by the function's role",
 }
@@ -339,7 +338,7 @@ def waiting(template: Template, queue: str = "ForecastQueue") -> int:
 @pytest.fixture(scope="module")
 def walked(emulator_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:  # noqa: F811
     folder = tmp_path_factory.mktemp("walk")
-    template = Template(ROOT / "template.yaml", {"IntradaySymbols": "EURUSD=X,BTC-USD"}, stack="privileges")
+    template = Template(ROOT / "template.yaml", {"IntradaySymbols": "EURUSD=X,BTC-USD,ETH-USD"}, stack="privileges")
     leading = {}
     for name in template.of_type("AWS::DynamoDB::Table"):
         properties, physical = template.properties(name), template.physical_name(name)
