@@ -83,6 +83,19 @@ def test_pages_run_newest_first_through_everything_once(journal: Journal) -> Non
         assert ids(everything_pages(journal, ALICE, Asked(), limit)) == ids(entries)
 
 
+def test_one_entry_that_cannot_be_read_hides_no_other(
+    journal: Journal, journal_table_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = [buy(opened_at=NOON - hour * HOUR) for hour in range(7)]
+    journal.add_many(entries)
+    broken = entries[3]
+    Table(journal_table_name).update(Update({"owner": ALICE, "id": broken.id}, assign={"entry_price": "a lot"}))
+    rest = [entry.id for entry in entries if entry is not broken]
+    assert ids(everything_pages(journal, ALICE, Asked(), 3)) == rest
+    assert ids(everything_pages(journal, ALICE, Asked(symbol="EURUSD=X"), 3)) == rest
+    assert broken.id in caplog.text
+
+
 def test_a_list_is_filtered_by_symbol_interval_status_and_time(journal: Journal) -> None:
     kinds = [("EURUSD=X", "1h"), ("EURUSD=X", "4h"), ("GC=F", "1h")]
     entries = [

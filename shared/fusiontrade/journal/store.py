@@ -145,7 +145,7 @@ class Journal:
             if number and deadline is not None and deadline.remaining() < enough:
                 break
             read = self._query(owner, asked, after, limit + 1, deadline)
-            found += map(entry_from, read.items)
+            found += filter(None, map(_readable, read.items))
             if len(found) > limit:
                 return EntryPage(found[:limit], found[limit - 1].id)
             if read.next_key is None:
@@ -290,7 +290,7 @@ def _parts(changes: Sequence[_Change]) -> Iterator[list[_Change]]:
 
 
 def _readable(item: Item) -> Entry | None:
-    """Return the entry of a document; one that is none must not keep all others from being settled."""
+    """Return the entry of a document; one that is none must not hide the others."""
     try:
         return entry_from(item)
     except (FusionTradeError, ArithmeticError, KeyError, TypeError, ValueError):
