@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +36,7 @@ from fusiontrade.cloud.tables import Table
 from fusiontrade.derivation import Derivation
 from fusiontrade.errors import InvalidInput, TooManyRequests, Unauthenticated
 from tests.support import account_parts as parts
+from tests.support.accounts_model import ModelCode, ModelSession, ModelUser
 from tests.support.aws_fixtures import DERIVATION_SECRET
 from tests.support.emulator import make_table
 
@@ -52,44 +53,6 @@ TOO_LONG = "x" * 129
 emails, passwords, devices = st.sampled_from(EMAILS), st.sampled_from(PASSWORDS), st.sampled_from(DEVICES)
 kinds = st.sampled_from(["verification", "reset"])
 picks = st.integers(0, 1_000_000)
-
-
-@dataclass
-class ModelCode:
-    """A code that was mailed: good until it is used, replaced, too old or tried too often."""
-
-    text: str
-    until: int
-    tries: int = 0
-
-
-@dataclass
-class ModelSession:
-    """A family of refresh tokens, the newest last."""
-
-    id: str
-    opened_at: int
-    used_at: int
-    rotated_by: Device
-    tokens: list[str]
-    is_over: bool = False
-
-
-@dataclass
-class ModelUser:
-    """What the rules say of one address."""
-
-    password: str
-    id: str = ""
-    is_verified: bool = False
-    is_disputed: bool = False
-    attempts: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By counter: how many, and when the last one was, ms."""
-    device_tokens: list[tuple[str, int]] = field(default_factory=list)
-    """What devices are known by, and until when, s."""
-    codes: dict[str, ModelCode] = field(default_factory=dict)
-    dead_codes: list[str] = field(default_factory=list)
-    sessions: list[ModelSession] = field(default_factory=list)
 
 
 class AccountsMachine(RuleBasedStateMachine):
