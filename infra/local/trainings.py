@@ -1,7 +1,9 @@
 """Training jobs as child processes: SageMaker's layout, states and words, one job at a time.
 
 Always true here: a job's request and state are files in its folder, so that a program that was killed takes up its jobs
-again; what is under ``checkpoints/`` is copied to the bucket as it changes; a child does not outlive this process.
+again, and a child that was killed is started again on the same folder, as often as the request allows (SageMaker does
+so with an instance that it loses); what is under ``checkpoints/`` is copied to the bucket as it changes; a child does
+not outlive this process; a bucket that is away for a while costs no job its work.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from fusiontrade.errors import Unavailable
 from infra import environment
 from infra.local import leash
+from infra.local.children import cause_of
 
 __all__ = ["Refusal", "Trainings"]
 
 _LOOK_SECONDS = 0.5
+_SECONDS_FOR_THE_BUCKET = 60.0
+"""It is started again within seconds where it died."""
 _FINAL = ("Completed", "Failed", "Stopped")
 _PROGRAM = "serving.training.job"
 
@@ -72,6 +78,7 @@ class Trainings:
         self._waiting: queue.Queue[str] = queue.Queue()
         self._lock = threading.Lock()
         self._running: dict[str, subprocess.Popen[str]] = {}
+        self._current = ""
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work_forever, daemon=True)
         self._thread.start()
@@ -113,6 +120,9 @@ class Trainings:
         with self._lock:
             if self._state(name)["status"] in _FINAL:
                 raise Refusal("ValidationException", f"The request was rejected because {name} is not running")
+            if name != self._current:  # it waits for another one: there is nothing to end
+                self._set(name, "Stopped", "Stopped")
+                return {}
             self._set(name, "Stopping", "Stopping")
             if (child := self._running.get(name)) is not None:
                 _end(child)
@@ -139,6 +149,10 @@ class Trainings:
         while not self._closed.is_set():
             with contextlib.suppress(queue.Empty):
                 name = self._waiting.get(timeout=_LOOK_SECONDS)
+                with self._lock:
+                    if self._state(name)["status"] in _FINAL:
+                        continue
+                    self._current = name
                 try:
                     self._work(name)
                 except environment.EnvironmentFailure as failure:
@@ -146,39 +160,69 @@ class Trainings:
                     told = "torch could not be installed on this machine; the log says why"
                     self._set(name, "Failed", "Failed", f"AlgorithmError: {told}")
                 except Exception as error:  # a job's end is told, whatever it is: this thread serves the next one
-                    self._say(f"training {name} failed: {error}")
-                    self._set(name, "Failed", "Failed", f"InternalServerError: {error}")
+                    if not self._closed.is_set():
+                        self._say(f"training {name} failed: {error}")
+                        self._set(name, "Failed", "Failed", f"InternalServerError: {error}")
+                self._current = ""
 
     def _work(self, name: str) -> None:
-        if self._state(name)["status"] == "Stopping":
-            self._set(name, "Stopped", "Stopped")
-            return
         request = _read(self._folder / name / "request.json")
         root = self._folder / name / "ml"
-        self._set(name, "InProgress", "Downloading")
-        self._fetch(request, root)
-        python = self._interpreter()
-        self._set(name, "InProgress", "Training")
-        code = self._run(name, python, root, request)
+        code = 0
+        if self._goes_on(name, "Downloading"):
+            self._patiently(lambda: self._fetch(request, root))
+            code = self._run_again(name, self._interpreter(), root, request)
         if self._closed.is_set():
             return  # interrupted by our own end: the next start goes on
-        self._keep_checkpoints(root, request, {})
-        if self._state(name)["status"] == "Stopping":
+        if not self._goes_on(name, "Uploading"):
             self._set(name, "Stopped", "Stopped")
         elif code != 0:
             self._set(name, "Failed", "Failed", f"AlgorithmError: {_failure(root, code)}")
         else:
-            self._set(name, "InProgress", "Uploading")
-            self._upload(root / "model", _output(request))
+            self._patiently(lambda: self._upload(root / "model", _output(request)))
             self._set(name, "Completed", "Completed")
             shutil.rmtree(root, ignore_errors=True)
         self._say(f"training {name}: {self._state(name)['status']}")
+
+    def _goes_on(self, name: str, step: str) -> bool:
+        """Write down that a job is at ``step``; False where it is to stop."""
+        with self._lock:
+            if self._state(name)["status"] == "Stopping":
+                return False
+            self._set(name, "InProgress", step)
+            return True
+
+    def _run_again(self, name: str, python: Path, root: Path, request: Mapping[str, Any]) -> int:
+        """Run the program, again where it was killed; return its exit code."""
+        most = int(request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0))
+        code, attempt = 0, 0
+        while self._goes_on(name, "Training"):
+            code, attempt = self._run(name, python, root, request), attempt + 1
+            if code >= 0 or attempt > most or self._closed.is_set():
+                break
+            told = f"it goes on from its last epoch ({attempt} of {most})"
+            self._say(f"training {name} {cause_of(code)}; {told}")
+        return code
+
+    def _patiently(self, work: Callable[[], object]) -> None:
+        """Do ``work``; where the bucket is away, do it again until it is back, for a minute."""
+        until = time.monotonic() + _SECONDS_FOR_THE_BUCKET
+        while True:
+            try:
+                work()
+            except Unavailable:
+                if self._closed.wait(_LOOK_SECONDS) or time.monotonic() > until:
+                    raise
+            else:
+                return
 
     def _run(self, name: str, python: Path, root: Path, request: Mapping[str, Any]) -> int:
         command = [str(python), "-m", "infra.local.leash", "KILL", _PROGRAM, "--root", str(root)]
         paths = os.pathsep.join([str(environment.ROOT), str(environment.ROOT / "shared")])
         threads = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with self._lock:
+            if self._state(name)["status"] == "Stopping":
+                return 0
             child = subprocess.Popen(
                 command,
                 cwd=environment.ROOT,
@@ -194,11 +238,16 @@ class Trainings:
         reader.start()
         kept: dict[Path, int] = {}
         most = time.monotonic() + int(request["StoppingCondition"]["MaxRuntimeInSeconds"])
-        while child.poll() is None:
-            time.sleep(_LOOK_SECONDS)
+        try:
+            while child.poll() is None:
+                time.sleep(_LOOK_SECONDS)
+                self._keep_checkpoints(root, request, kept)
+                if time.monotonic() > most:
+                    self._set(name, "Stopping", "MaxRuntimeExceeded")
+                    _end(child)
             self._keep_checkpoints(root, request, kept)
-            if time.monotonic() > most:
-                self._set(name, "Stopping", "MaxRuntimeExceeded")
+        finally:
+            if child.poll() is None:
                 _end(child)
         reader.join(2)
         if child.stdout is not None:
@@ -243,7 +292,7 @@ class Trainings:
         """Copy what has changed under ``checkpoints/`` to the bucket: how far it is, and what a resumption needs."""
         target = _key(request["CheckpointConfig"]["S3Uri"])
         for path in sorted((root / "checkpoints").glob("*.json")):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, Unavailable):  # what is not copied now is copied at the next look
                 changed = path.stat().st_mtime_ns
                 if kept.get(path) != changed:
                     self._bucket.put(target + path.name, path.read_bytes())
@@ -276,7 +325,10 @@ def _politely() -> None:
 
 def _failure(root: Path, code: int) -> str:
     path = root / "output" / "failure"
-    return path.read_text("utf-8") if path.exists() else f"the training program ended with {code}"
+    if path.exists():
+        return path.read_text("utf-8")
+    short = "; is this machine's memory too small for it?" if code == -signal.SIGKILL else ""
+    return f"the training program {cause_of(code)}{short}"
 
 
 def _output(request: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from fusiontrade.errors import StateUnavailable
 from infra.local.trainings import Refusal, Trainings
 
 NAME = "fusiontrade-1"
@@ -32,16 +33,25 @@ cp "$root/input/data/candles/EURUSD=X.npz" "$root/model/outcome.json"
 
 
 class Bucket(dict[str, bytes]):
-    """Objects in memory."""
+    """Objects in memory; the next ``away`` calls find nobody there."""
+
+    away = 0
 
     def put(self, key: str, body: bytes) -> None:
+        self._answer()
         self[key] = body
 
     def keys(self, prefix: str = "") -> list[str]:  # type: ignore[override]
+        self._answer()
         return sorted(key for key in self if key.startswith(prefix))
 
+    def _answer(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise StateUnavailable("S3 does not answer")
 
-def request(name: str = NAME, seconds: int = 60) -> dict[str, Any]:
+
+def request(name: str = NAME, seconds: int = 60, retries: int = 0) -> dict[str, Any]:
     prefix = "s3://bucket/training/1"
     source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"{prefix}/candles/"}}
     return {
@@ -52,6 +62,7 @@ def request(name: str = NAME, seconds: int = 60) -> dict[str, Any]:
         "CheckpointConfig": {"S3Uri": f"{prefix}/checkpoints/"},
         "ResourceConfig": {"InstanceType": "ml.c7i.xlarge"},
         "StoppingCondition": {"MaxRuntimeInSeconds": seconds},
+        "RetryStrategy": {"MaximumRetryAttempts": retries},
         "HyperParameters": {"kind": "lstm"},
     }
 
@@ -142,6 +153,53 @@ def test_what_was_interrupted_goes_on_with_its_checkpoints_at_the_next_start(
     second.resume()
     until(second, "Completed")
     assert bucket[f"training/1/output/{NAME}/output/model/lstm-1h/starts"].strip() == b"2"
+
+
+def test_a_program_that_was_killed_goes_on_in_the_same_folder(made: Callable[..., Trainings], bucket: Bucket) -> None:
+    starts = '$(wc -l < "$root/checkpoints/starts")'
+    trainings = made(f'[ {starts} -ge 3 ] || kill -9 $$; echo {starts} > "$root/model/lstm-1h/starts"')
+    trainings.create(request(retries=2))
+    assert until(trainings, "Completed", "Failed")["TrainingJobStatus"] == "Completed"
+    assert bucket[f"training/1/output/{NAME}/output/model/lstm-1h/starts"].strip() == b"3"
+
+
+def test_a_program_that_is_killed_too_often_fails_in_words(made: Callable[..., Trainings]) -> None:
+    trainings = made("kill -9 $$")
+    trainings.create(request(retries=1))
+    why = "the training program was killed by signal SIGKILL; is this machine's memory too small for it?"
+    assert until(trainings, "Failed")["FailureReason"] == f"AlgorithmError: {why}"
+    starts = trainings._folder / NAME / "ml" / "checkpoints" / "starts"
+    assert len(starts.read_text().split()) == 2
+
+
+def test_a_job_that_waits_for_another_is_stopped_at_once_and_never_begun(
+    made: Callable[..., Trainings], tmp_path: Path
+) -> None:
+    trainings = made("sleep 60")
+    trainings.create(request())
+    until(trainings, "InProgress")
+    while not (tmp_path / "jobs" / NAME / "ml" / "checkpoints").exists():
+        time.sleep(0.02)
+    trainings.create(request("fusiontrade-2"))
+    trainings.stop({"TrainingJobName": "fusiontrade-2"})
+    assert trainings.describe({"TrainingJobName": "fusiontrade-2"})["TrainingJobStatus"] == "Stopped"
+    trainings.stop({"TrainingJobName": NAME})
+    until(trainings, "Stopped")
+    trainings.create(request("fusiontrade-3"))
+    while not (tmp_path / "jobs" / "fusiontrade-3" / "ml").exists():
+        time.sleep(0.02)
+    assert not (tmp_path / "jobs" / "fusiontrade-2" / "ml").exists()
+
+
+def test_a_bucket_that_is_away_for_a_while_costs_a_job_nothing(made: Callable[..., Trainings], bucket: Bucket) -> None:
+    bucket.away = 1
+    trainings = made("sleep 0.7")
+    trainings.create(request())
+    while "training/1/checkpoints/progress.json" not in bucket:
+        time.sleep(0.02)
+    bucket.away = 2
+    assert until(trainings, "Completed", "Failed")["TrainingJobStatus"] == "Completed"
+    assert bucket[f"training/1/output/{NAME}/output/model/lstm-1h/model.json"] == b"card"
 
 
 def test_a_job_that_there_is_not_is_told_as_sagemaker_tells_it(made: Callable[..., Trainings]) -> None:

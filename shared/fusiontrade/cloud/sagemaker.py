@@ -19,6 +19,8 @@ __all__ = ["EndpointState", "NoCapacity", "SageMaker", "SageMakerRefused", "Trai
 
 _READ_SECONDS = 10.0
 _GIGABYTES = 30
+_RETRIES = 3
+"""How often a training goes on from its checkpoints where its instance was lost."""
 _MISSING = "could not find"  # what a ValidationException says of a name that there is not
 _LIMITED = frozenset({"ResourceLimitExceeded", "CapacityError"})
 _PASSING = frozenset(
@@ -118,6 +120,7 @@ class SageMaker:
             CheckpointConfig={"S3Uri": plan.checkpoints},
             ResourceConfig={"InstanceType": plan.instance_type, "InstanceCount": 1, "VolumeSizeInGB": _GIGABYTES},
             StoppingCondition={"MaxRuntimeInSeconds": plan.most_seconds},
+            RetryStrategy={"MaximumRetryAttempts": _RETRIES},
             HyperParameters=dict(plan.parameters),
             EnableNetworkIsolation=True,
         )
