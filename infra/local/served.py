@@ -2,7 +2,8 @@
 
 Always true here: the program reads one folder, looks at it by itself, and takes what is new beside what is old; an
 exchange is over when it says that it serves every bundle of the set. Where it refuses one, the folder is put back, the
-old set's configuration stays, and the program's reason is the endpoint's.
+old set's configuration stays, and the program's reason is the endpoint's. An exchange is written down before it begins:
+one that a kill interrupts is put back at the next start, before anything reads the folder, and then made again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.options import HOST
-from infra.local.trainings import Bucket, Refusal
+from infra.local.trainings import Bucket, Refusal, written
 
 __all__ = ["Served", "filled"]
 
@@ -28,24 +29,42 @@ _LOOK_SECONDS = 0.3
 _UNREAD_SECONDS = 2.5
 """What the program says it refused is of an earlier reading until it has looked at its folder twice."""
 
-_STATE, _FROM = "endpoint.json", "from.json"
+_STATE, _FROM, _MANIFEST = "endpoint.json", "from.json", "manifest.json"
+_SERVING, _FRESH, _OLD = "bundles", "fresh", "old"
 _FIRST = "starter"
 
 
 def filled(folder: Path, bundles: Path) -> Path:
-    """Copy ``bundles`` to where the program reads them unless they came from there before; return that folder.
+    """Copy ``bundles`` to where the program reads them, but for those that came from there before; return that folder.
 
-    What was exchanged since stays, until other bundles are chosen.
+    What was exchanged since stays, until that bundle is another one in ``bundles``.
     """
-    serving, stamp = folder / "bundles", folder / _FROM
-    fingerprint = _fingerprint(bundles)
-    if serving.is_dir() and stamp.exists() and json.loads(stamp.read_text("utf-8")) == fingerprint:
+    _put_back(folder)
+    serving, stamp, wanted = folder / _SERVING, folder / _FROM, _fingerprint(bundles)
+    known = json.loads(stamp.read_text("utf-8")) if serving.is_dir() and stamp.exists() else None
+    if known == wanted:
         return serving
-    shutil.rmtree(serving, ignore_errors=True)
     (folder / _STATE).unlink(missing_ok=True)
-    shutil.copytree(bundles, serving)
-    stamp.write_text(json.dumps(fingerprint), encoding="utf-8")
+    if known is None or any((each / _MANIFEST).exists() for each in (serving, bundles)):  # nothing, or one bundle alone
+        shutil.rmtree(serving, ignore_errors=True)
+        shutil.copytree(bundles, serving)
+    else:
+        _exchanged(serving, bundles, known, wanted, folder / _FRESH)
+    stamp.write_text(json.dumps(wanted), encoding="utf-8")
     return serving
+
+
+def _exchanged(serving: Path, bundles: Path, known: Mapping[str, str], wanted: Mapping[str, str], fresh: Path) -> None:
+    """Make ``serving`` hold what is new or other in ``bundles``, and no more what is gone from there."""
+    for name in known.keys() - wanted.keys():
+        shutil.rmtree(serving / name, ignore_errors=True)
+    for name in wanted:
+        if known.get(name) == wanted[name] or (name not in known and (serving / name).exists()):
+            continue
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(bundles / name, fresh)
+        shutil.rmtree(serving / name, ignore_errors=True)
+        fresh.rename(serving / name)
 
 
 class Served:
@@ -63,11 +82,14 @@ class Served:
 
     def __init__(self, folder: Path, bucket: Bucket, port: int, *, seconds: float = _SECONDS_TO_EXCHANGE) -> None:
         self._folder, self._bucket, self._port, self._seconds = folder, bucket, port, seconds
-        self._lock = threading.Lock()
-        self._models: dict[str, Any] = {}
-        self._configurations: dict[str, Any] = {}
-        known = json.loads((folder / _STATE).read_text("utf-8")) if (folder / _STATE).exists() else {}
-        self._state = {"configuration": _FIRST, "failure": "", **known, "status": "InService"}
+        self._lock = threading.RLock()
+        _put_back(folder)
+        known = _known(folder)
+        self._models: dict[str, Any] = dict(known.get("models", {}))
+        self._configurations: dict[str, Any] = dict(known.get("configurations", {}))
+        self._state: dict[str, Any] = {"configuration": _FIRST, "failure": "", **known, "status": "InService"}
+        if name := known.get("exchange"):
+            self._begin(str(name))
 
     def describe(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """``DescribeEndpoint``."""
@@ -104,11 +126,13 @@ class Served:
     def create_model(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """``CreateModel``."""
         self._models[request["ModelName"]] = dict(request)
+        self._keep()
         return {"ModelArn": self.describe_model(request)["ModelArn"]}
 
     def create_configuration(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """``CreateEndpointConfig``."""
         self._configurations[request["EndpointConfigName"]] = request["ProductionVariants"]
+        self._keep()
         return {"EndpointConfigArn": self.describe_configuration(request)["EndpointConfigArn"]}
 
     def update(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,38 +145,44 @@ class Served:
                 return {"EndpointArn": self.describe(request)["EndpointArn"]}
             if self._state["status"] != "InService":
                 raise Refusal("ValidationException", "Cannot update in-progress endpoint.")
-            self._state = {**self._state, "status": "Updating", "failure": ""}
-        threading.Thread(target=self._exchange_or_tell, args=(name,), daemon=True).start()
+            self._begin(name)
         return {"EndpointArn": self.describe(request)["EndpointArn"]}
+
+    def _begin(self, name: str) -> None:
+        self._keep(status="Updating", failure="", exchange=name)
+        threading.Thread(target=self._exchange_or_tell, args=(name,), daemon=True).start()
+
+    def _keep(self, **changed: Any) -> None:
+        with self._lock:
+            kept = {**self._state, **changed, "models": self._models, "configurations": self._configurations}
+            written(self._folder / _STATE, kept)
+            self._state = kept
 
     def _exchange_or_tell(self, name: str) -> None:
         try:
             failure = self._exchange(name)
         except Exception as error:  # whatever it is, the endpoint must not stay in between
             failure = str(error)
+        if failure:
+            _put_back(self._folder)
         kept = self._state["configuration"] if failure else name
-        self._state = {"status": "InService", "configuration": kept, "failure": failure}
-        (self._folder / _STATE).write_text(json.dumps(self._state), encoding="utf-8")
+        self._keep(status="InService", configuration=kept, failure=failure, exchange="", before={})
 
     def _exchange(self, name: str) -> str:
         """Put the set of a configuration where the program reads it; return why it was put back, empty where not."""
         model = self._models[self._configurations[name][0]["ModelName"]]
         uri = model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"]
-        fresh, old, serving = (self._folder / part for part in ("fresh", "old", "bundles"))
+        fresh, old, serving = (self._folder / part for part in (_FRESH, _OLD, _SERVING))
         for folder in (fresh, old):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         wanted = self._fetched(uri, fresh)
-        changed = [model_id for model_id in wanted if _version(serving / model_id) != wanted[model_id]]
+        before = {model_id: _version(serving / model_id) for model_id in wanted}
+        changed = [model_id for model_id in wanted if before[model_id] != wanted[model_id]]
+        self._keep(before={model_id: before[model_id] for model_id in changed})
         for model_id in changed:
             _replaced(serving / model_id, fresh / model_id, old / model_id)
-        failure = self._refusal(wanted, changed)
-        if failure:
-            for model_id in changed:
-                shutil.rmtree(serving / model_id, ignore_errors=True)
-                if (old / model_id).exists():
-                    (old / model_id).rename(serving / model_id)
-        return failure
+        return self._refusal(wanted, changed)
 
     def _fetched(self, uri: str, folder: Path) -> dict[str, str]:
         prefix = uri.removeprefix("s3://").partition("/")[2]
@@ -186,6 +216,24 @@ class Served:
         return {}
 
 
+def _put_back(folder: Path) -> None:
+    """Make the folder that is served what it was before the exchange that is under way; nothing where none is."""
+    serving, old = folder / _SERVING, folder / _OLD
+    for model_id, version in _known(folder).get("before", {}).items():
+        if version and _version(serving / model_id) == version:
+            continue
+        shutil.rmtree(serving / model_id, ignore_errors=True)
+        if (old / model_id).exists():
+            (old / model_id).rename(serving / model_id)
+
+
+def _known(folder: Path) -> dict[str, Any]:
+    """Return what was written of the endpoint in ``folder``."""
+    path = folder / _STATE
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return found
+
+
 def _replaced(serving: Path, fresh: Path, old: Path) -> None:
     """Exchange a bundle's folder in two renames; the program looks twice before it believes that one is gone."""
     if serving.exists():
@@ -201,6 +249,6 @@ def _version(bundle: Path) -> str:
 
 
 def _fingerprint(bundles: Path) -> dict[str, str]:
-    paths = [*bundles.glob("manifest.json"), *bundles.glob("*/manifest.json")]  # one bundle, or a folder of them
+    paths = [*bundles.glob(_MANIFEST), *bundles.glob(f"*/{_MANIFEST}")]  # one bundle, or a folder of them
     found = {path.parent.name: path for path in sorted(paths)}
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}

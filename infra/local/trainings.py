@@ -28,7 +28,7 @@ from infra import environment
 from infra.local import leash
 from infra.local.children import cause_of
 
-__all__ = ["Refusal", "Trainings"]
+__all__ = ["Bucket", "Refusal", "Trainings", "written"]
 
 _LOOK_SECONDS = 0.5
 _SECONDS_FOR_THE_BUCKET = 60.0
@@ -92,8 +92,8 @@ class Trainings:
             if (self._folder / name / "request.json").exists():
                 raise Refusal("ResourceInUse", f"Training job names must be unique; {name} exists")
             (self._folder / name).mkdir(parents=True, exist_ok=True)
-            _write(self._folder / name / "state.json", {"status": "InProgress", "step": "Pending", "reason": ""})
-            _write(self._folder / name / "request.json", request)
+            written(self._folder / name / "state.json", {"status": "InProgress", "step": "Pending", "reason": ""})
+            written(self._folder / name / "request.json", request)
         self._waiting.put(name)
         return {"TrainingJobArn": _arn("training-job", name)}
 
@@ -285,7 +285,7 @@ class Trainings:
                 path.write_bytes(content or b"")
         configuration = root / "input" / "config" / "hyperparameters.json"
         configuration.parent.mkdir(parents=True, exist_ok=True)
-        _write(configuration, request.get("HyperParameters", {}))
+        written(configuration, request.get("HyperParameters", {}))
         done.write_text("")
 
     def _keep_checkpoints(self, root: Path, request: Mapping[str, Any], kept: dict[Path, int]) -> None:
@@ -311,7 +311,7 @@ class Trainings:
 
     def _set(self, name: str, status: str, step: str, reason: str = "") -> None:
         told = {"status": status, "step": step, "reason": reason, "at": round(time.time())}
-        _write(self._folder / name / "state.json", told)
+        written(self._folder / name / "state.json", told)
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -348,7 +348,8 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def written(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON: whole or not at all."""
     fresh = path.with_name(f".{path.name}.fresh")
     fresh.write_text(json.dumps(content), encoding="utf-8")
     fresh.replace(path)

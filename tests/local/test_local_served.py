@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -20,10 +21,10 @@ from tests.local.test_local_trainings import Bucket
 MODEL = "lstm-1h"
 
 
-def bundle(folder: Path, version: str) -> Path:
-    made = folder / MODEL
+def bundle(folder: Path, version: str, name: str = MODEL) -> Path:
+    made = folder / name
     made.mkdir(parents=True, exist_ok=True)
-    (made / "model.json").write_text(json.dumps({"model_id": MODEL, "version": version}))
+    (made / "model.json").write_text(json.dumps({"model_id": name, "version": version}))
     (made / "manifest.json").write_text(version)
     return folder
 
@@ -76,7 +77,7 @@ def endpoint(tmp_path: Path, program: tuple[Program, int], monkeypatch: pytest.M
     return Served(tmp_path / "serving", Bucket(), program[1], seconds=10)
 
 
-def roll_out(endpoint: Served, name: str, version: str) -> dict[str, Any]:
+def prepare(endpoint: Served, name: str, version: str) -> None:
     bucket: Any = endpoint._bucket
     bucket[f"releases/{name}/{MODEL}/model.json"] = json.dumps({"model_id": MODEL, "version": version}).encode()
     bucket[f"releases/{name}/{MODEL}/manifest.json"] = version.encode()
@@ -84,7 +85,19 @@ def roll_out(endpoint: Served, name: str, version: str) -> dict[str, Any]:
     endpoint.create_model({"ModelName": name, "PrimaryContainer": {"ModelDataSource": source}})
     variants = [{"VariantName": "live", "ModelName": name}]
     endpoint.create_configuration({"EndpointConfigName": name, "ProductionVariants": variants})
+
+
+def begin(endpoint: Served, name: str, version: str) -> None:
+    prepare(endpoint, name, version)
     endpoint.update({"EndpointName": "fusiontrade", "EndpointConfigName": name})
+
+
+def roll_out(endpoint: Served, name: str, version: str) -> dict[str, Any]:
+    begin(endpoint, name, version)
+    return over(endpoint)
+
+
+def over(endpoint: Served) -> dict[str, Any]:
     end = time.monotonic() + 20
     while (told := endpoint.describe({"EndpointName": "fusiontrade"}))["EndpointStatus"] != "InService":
         assert time.monotonic() < end
@@ -112,6 +125,63 @@ def test_a_version_that_the_program_refuses_is_put_back_with_its_reason(
     assert json.loads((tmp_path / "serving" / "bundles" / MODEL / "model.json").read_text())["version"] == "old"
     assert program[0].serves == "old"
     assert roll_out(endpoint, "set-2", "new")["EndpointConfigName"] == "set-2"
+
+
+@pytest.mark.parametrize("moved", ["nothing", "the old one", "both"])
+@pytest.mark.parametrize("version", ["new", "bad"])
+def test_an_exchange_that_a_kill_interrupts_is_put_back_and_made_again(
+    endpoint: Served, tmp_path: Path, program: tuple[Program, int], monkeypatch: pytest.MonkeyPatch,
+    moved: str, version: str,
+) -> None:  # fmt: skip
+    folder, killed = tmp_path / "serving", threading.Event()
+
+    def die(serving: Path, fresh: Path, old: Path) -> None:
+        if moved != "nothing":
+            serving.rename(old)
+        if moved == "both":
+            fresh.rename(serving)
+        killed.set()
+        threading.Event().wait()  # what was killed does nothing more
+
+    monkeypatch.setattr(module, "_replaced", die)
+    begin(endpoint, "set-1", version)
+    assert killed.wait(10)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "_UNREAD_SECONDS", 0.0)
+    kept = filled(folder, tmp_path / "starter")  # before the program starts again
+    assert json.loads((kept / MODEL / "model.json").read_text())["version"] == "old"
+    again = Served(folder, endpoint._bucket, program[1], seconds=10)
+    assert again.describe({"EndpointName": "x"})["EndpointStatus"] == "Updating"
+    told = over(again)
+    expected = ("set-1", "new") if version == "new" else ("starter", "old")
+    assert (told["EndpointConfigName"], program[0].serves) == expected
+    assert json.loads((kept / MODEL / "model.json").read_text())["version"] == expected[1]
+
+
+def test_a_configuration_that_was_made_before_a_restart_is_known_after_it(
+    endpoint: Served, tmp_path: Path, program: tuple[Program, int]
+) -> None:
+    roll_out(endpoint, "set-1", "new")
+    prepare(endpoint, "set-2", "newer")
+    again = Served(tmp_path / "serving", endpoint._bucket, program[1], seconds=10)
+    again.update({"EndpointName": "fusiontrade", "EndpointConfigName": "set-2"})
+    assert over(again)["EndpointConfigName"] == "set-2"
+    assert program[0].serves == "newer"
+
+
+def test_what_was_promoted_stays_where_another_bundle_to_begin_with_is_new(tmp_path: Path) -> None:
+    folder, starter = tmp_path / "serving", tmp_path / "starter"
+    for name in ("gru-1h", "cnn-1h"):
+        bundle(starter, "first", name)
+    bundle(filled(folder, starter), "promoted", "gru-1h")
+    bundle(folder / "bundles", "made here", "lstm-1h")
+    for name, version in (("cnn-1h", "second"), ("lstm-1h", "first"), ("patchtst-1h", "first")):
+        bundle(starter, version, name)
+    served = filled(folder, starter)
+    found = {path.parent.name: json.loads(path.read_text())["version"] for path in served.glob("*/model.json")}
+    assert found == {"gru-1h": "promoted", "cnn-1h": "second", "lstm-1h": "made here", "patchtst-1h": "first"}
+    shutil.rmtree(starter / "cnn-1h")
+    assert {path.name for path in filled(folder, starter).iterdir()} == {"gru-1h", "lstm-1h", "patchtst-1h"}
 
 
 def test_other_bundles_that_are_chosen_take_the_place_of_what_was_exchanged(
