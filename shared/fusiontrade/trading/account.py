@@ -3,14 +3,15 @@
 Always true here: cash plus the worth of all positions is the equity; an order fills at the open of a bar that opens at
 or after the instant it was decided at, never inside the bar that made it; a bar that opens beyond a level fills at its
 open, one that touches both levels at the stop (as journal.settlement reads it); every fill pays spread, slippage and
-commission; a limit only ever makes a fill smaller, and is recorded. One position a symbol. No clock: instants come with
-the bars.
+commission; a limit only ever makes a fill smaller, and is recorded. At one instant what is left is left first, then
+orders fill as they were placed, so no result depends on the order of symbols. One position a symbol. Buying never makes
+the cash negative; what a short loses can. No clock: instants come with the bars.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -47,7 +48,8 @@ class Order:
     hold
         Bars of the symbol that the position lives: it is left at the open of the bar ``hold`` bars after its first.
     stop, target
-        Prices, or None. An order whose bar opens at or beyond one of them is not filled.
+        Prices, or None; the stop of a buy lies below its target. An order whose bar opens at or beyond one of them is
+        not filled.
     """
 
     symbol: str
@@ -68,6 +70,9 @@ class Order:
             level = getattr(self, name)
             if level is not None and not (math.isfinite(level) and level > 0.0):
                 raise ValueError(f"{name} must be a finite positive price or None, got {level}")
+        if self.stop is not None and self.target is not None and self.side * self.stop >= self.side * self.target:
+            where = "below" if self.side > 0 else "above"
+            raise ValueError(f"stop must lie {where} the target, got stop {self.stop} and target {self.target}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +204,8 @@ class Account:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.cash) and self.cash > 0.0):
             raise ValueError(f"cash must be an amount above 0, got {self.cash}")
+        if not self.exposure >= 0.0:
+            raise ValueError(f"exposure must be a share of the equity, 0 or more, got {self.exposure}")
 
     @property
     def equity(self) -> float:
@@ -214,29 +221,32 @@ class Account:
         """Take an order that was decided at ``at``; it waits for the first bar that opens then or later, for a week."""
         if isinstance(order, Leave):
             self.leaving[order.symbol] = at
-        elif order.symbol in self.waiting:
-            self.refused.append(Refused(order.symbol, at, "an order waits already"))
-        else:
-            self.waiting[order.symbol] = (order, self.equity, at)
+            return
+        if order.symbol in self.waiting:
+            if at - self.waiting[order.symbol][2] <= _PATIENCE_MS:
+                self.refused.append(Refused(order.symbol, at, "an order waits already"))
+                return
+            self._forget(order.symbol, at)
+        self.waiting[order.symbol] = (order, self.equity, at)
 
-    def open(self, symbol: str, bar: Bar, *, entries: bool = True) -> None:
-        """Let the open of a bar leave what is to be left, and fill what waits.
+    def open(self, bars: Mapping[str, Bar], closed: Collection[str] = ()) -> None:
+        """Let the opens of one instant leave what is to be left, then fill what waits, in the order it was placed.
 
-        ``entries`` False: nothing is opened in this bar, and what waits for it is dropped.
+        In the bars of ``closed`` nothing is opened, and what waits for them is dropped.
         """
-        if self.leaving.get(symbol, bar.opened_at + 1) <= bar.opened_at:
-            del self.leaving[symbol]
+        for symbol, bar in bars.items():
+            asked = self.leaving.get(symbol, bar.opened_at + 1) <= bar.opened_at
             if symbol in self.positions:
-                self._leave(self.positions[symbol], Reason.ASKED, bar.open, bar.opened_at)
-        if symbol in self.positions:
-            self._at_open(self.positions[symbol], bar)
-        order, equity, at = self.waiting.get(symbol, (None, 0.0, 0))
-        if order is not None and bar.opened_at >= at:
-            del self.waiting[symbol]
-            if bar.opened_at - at > _PATIENCE_MS:
-                self.refused.append(Refused(symbol, bar.opened_at, "no bar came for a week after the decision"))
-            else:
-                self._enter(order, equity, bar, entries=entries)
+                self._at_open(self.positions[symbol], bar, asked=asked)
+            if asked:
+                del self.leaving[symbol]
+        for symbol in [one for one in self.waiting if one in bars]:
+            order, equity, at = self.waiting[symbol]
+            if bars[symbol].opened_at - at > _PATIENCE_MS:
+                self._forget(symbol, bars[symbol].opened_at)
+            elif bars[symbol].opened_at >= at:
+                del self.waiting[symbol]
+                self._enter(order, equity, bars[symbol], entries=symbol not in closed)
 
     def close(self, symbol: str, bar: Bar) -> None:
         """Let the rest of a bar touch levels, and mark the position at its close."""
@@ -247,10 +257,15 @@ class Account:
                 self._leave(position, *decided, bar.closed_at)
         self.last[symbol] = bar.close
 
-    def _at_open(self, position: Position, bar: Bar) -> None:
+    def _forget(self, symbol: str, at: int) -> None:
+        del self.waiting[symbol]
+        self.refused.append(Refused(symbol, at, "no bar came for a week after the decision"))
+
+    def _at_open(self, position: Position, bar: Bar, *, asked: bool) -> None:
         position.bars += 1
         over = position.bars >= position.hold
         reason = at_open(position.side, position.stop, position.target, bar.open, over=over)
+        reason = Reason.ASKED if asked else reason
         if reason is not None:
             self._leave(position, reason, bar.open, bar.opened_at)
         else:

@@ -37,6 +37,8 @@ class Costs:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0.0):
                 raise ValueError(f"{name} must be in bps, 0 or more, got {value}")
+        if not (moved := self.spread / 2.0 + self.slippage) * _BPS < 1.0:
+            raise ValueError(f"spread / 2 + slippage must be below 10,000 bps, the whole price, got {moved}")
 
     def price(self, level: float, side: int) -> float:
         """Return the price a fill gets where the market shows ``level``: higher for a buy (+1), lower for a sell."""

@@ -32,13 +32,13 @@ SESSIONS_A_YEAR = 252
 
 _EULER = 0.5772156649015329
 _NORMAL = NormalDist()
+_ROUNDING = 1e-12
 
 
 def sharpe(returns: ArrayLike, periods: float = SESSIONS_A_YEAR) -> float:
     """Return mean over standard deviation (n - 1), times the root of the periods of a year; NaN without variation."""
     values = _known(returns)
-    spread = values.std(ddof=1) if len(values) > 1 else 0.0
-    return float(values.mean() / spread * np.sqrt(periods)) if spread > 0.0 else float("nan")
+    return float(values.mean() / values.std(ddof=1) * np.sqrt(periods)) if _varies(values) else float("nan")
 
 
 def sortino(returns: ArrayLike, periods: float = SESSIONS_A_YEAR) -> float:
@@ -156,6 +156,11 @@ def deflated_sharpe(
     probability = probabilistic_sharpe(ratio, largest, n, skewness, kurtosis)
     year = float(np.sqrt(periods))
     return Deflated(probability, ratio * year, largest * year, trials, n)
+
+
+def _varies(values: Floats) -> bool:
+    """Tell whether values differ by more than rounding: the deviation of equal ones is seldom exactly 0."""
+    return len(values) > 1 and bool(np.ptp(values) > _ROUNDING * np.abs(values).max())
 
 
 def _known(returns: ArrayLike) -> Floats:

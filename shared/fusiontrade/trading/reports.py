@@ -80,9 +80,9 @@ def planned(orders: Mapping[int, Sequence[Order | Leave]]) -> Decide:
 
 def told(found: Simulation, *, capital: float, costs: Mapping[str, Costs], trials: int) -> Json:
     """Return a simulation as JSON values: instants are ISO, fractions are fractions."""
-    returns = np.diff(found.equity, prepend=capital) / np.concatenate(([capital], found.equity[:-1]))
-    years = float((found.at[-1] - found.at[0]) / _YEAR_MS) if len(found.at) else 0.0
-    periods = len(found.at) / years if years > 0.0 else float("nan")
+    returns = _returns(found.equity)
+    years = float((found.at[-1] - found.at[0]) / _YEAR_MS)
+    periods = len(returns) / years if years > 0.0 else float("nan")
     deflated = deflated_sharpe(returns, trials=trials, periods=periods)
     warnings = []
     if years < _FEWEST_YEARS:
@@ -90,6 +90,9 @@ def told(found: Simulation, *, capital: float, costs: Mapping[str, Costs], trial
             f"{years:.1f} years are too few for a Sharpe ratio: its standard error is about "
             f"{1.0 / np.sqrt(max(years, 1e-9)):.1f} a year"
         )
+    if (found.equity <= 0.0).any():
+        ruin = _iso(int(found.at[(found.equity <= 0.0).argmax()]))
+        warnings.append(f"a short lost all there was by {ruin}: returns after that count as 0")
     content = _finite(
         {
             "from": _iso(int(found.at[0])),
@@ -108,6 +111,16 @@ def told(found: Simulation, *, capital: float, costs: Mapping[str, Costs], trial
         }
     )
     return dict(content)
+
+
+def _returns(equity: Floats) -> Floats:
+    """Return (n - 1,) the returns from mark to mark; nothing is traded before the first, which is the capital.
+
+    -1 where nothing is left, and 0 from then on: a debt has no return.
+    """
+    before = np.minimum.accumulate(equity[:-1])
+    moved = np.divide(np.diff(equity), equity[:-1], out=np.zeros(len(equity) - 1), where=before > 0.0)
+    return np.maximum(moved, -1.0)
 
 
 def _of_trades(trades: Sequence[Trade], returns: Floats) -> Json:

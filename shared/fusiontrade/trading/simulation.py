@@ -1,12 +1,14 @@
 """The event loop of backtests and paper trading: bars come in, orders that were decided before fill, then one decides.
 
 Always true here: what decides sees an account and instants, no bar that is not over; its orders reach a bar that opens
-at or after the instant of the decision; changing the bars after a step changes nothing up to it. The same `run` takes
-bars of history and bars that have just closed: only where the steps come from differs. Pure: no I/O, no clock.
+at or after the instant of the decision; changing the bars after a step changes nothing up to it; the order of symbols
+changes nothing. The same `run` takes bars of history and bars that have just closed: only where the steps come from
+differs. Pure: no I/O, no clock.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -104,22 +106,26 @@ def run(steps: Iterable[Step], decide: Decide, account: Account) -> Iterator[Mar
     Raises
     ------
     ValueError
-        If a step does not open after the one before, or a bar opens at another instant than its step.
+        If a step does not open after the one before, or closes before it (bars of several lengths), or a bar opens at
+        another instant than its step.
     """
-    before, equity = None, account.equity
+    opened_at: float = -math.inf
+    closed_at: float = -math.inf
+    equity = account.equity
     for step in steps:
-        if before is not None and step.opened_at <= before:
-            raise ValueError(f"steps must rise in time: one opens at {step.opened_at} after one at {before}")
-        before = step.opened_at
-        for symbol, bar in step.bars.items():
-            if bar.opened_at != step.opened_at:
-                raise ValueError(f"{symbol} has a bar that opens at {bar.opened_at} in the step of {step.opened_at}")
-            account.open(symbol, bar, entries=symbol not in step.closed)
-        for symbol, bar in step.bars.items():
-            account.close(symbol, bar)
+        _check_step(step, opened_at)
+        opened_at = step.opened_at
         if not step.bars:
             continue
         at = max(bar.closed_at for bar in step.bars.values())
+        if at < closed_at:
+            raise ValueError(
+                f"bars must be of one length: those of {opened_at} close at {at}, earlier ones at {closed_at}"
+            )
+        closed_at = at
+        account.open(step.bars, step.closed)
+        for symbol, bar in step.bars.items():
+            account.close(symbol, bar)
         mark = Mark(at, account.equity, account.cash, account.invested)
         moment = Moment(
             at, tuple(step.bars), mark.equity, mark.invested, frozenset(account.positions),
@@ -129,6 +135,14 @@ def run(steps: Iterable[Step], decide: Decide, account: Account) -> Iterator[Mar
         for order in decide(moment):
             account.place(order, at)
         yield mark
+
+
+def _check_step(step: Step, before: float) -> None:
+    if step.opened_at <= before:
+        raise ValueError(f"steps must rise in time: one opens at {step.opened_at} after one at {before}")
+    for symbol, bar in step.bars.items():
+        if bar.opened_at != step.opened_at:
+            raise ValueError(f"{symbol} has a bar that opens at {bar.opened_at} in the step of {step.opened_at}")
 
 
 def simulate(
@@ -145,7 +159,7 @@ def simulate(
     Parameters
     ----------
     frames
-        Checked bars of one timeframe, a symbol each.
+        Bars of one timeframe, a symbol each.
     decide
         Called after each step.
     capital
@@ -156,9 +170,18 @@ def simulate(
         Most that all positions may be worth over the equity.
     entries
         By symbol (n,) whether a position may be opened in a bar; default: in each.
+
+    Raises
+    ------
+    ValueError
+        If frames are of several timeframes, or two of one symbol, or ``entries`` has another length than its frame.
+    BadCandles
+        If bars break a rule of `CandleFrame`.
     """
     account = Account(capital, costs, exposure)
     marks = list(run(steps_of(frames, entries), decide, account))
+    last = marks[-1].at if marks else 0
+    account.refused += [Refused(symbol, last, "no bar came after the decision") for symbol in account.waiting]
     return Simulation(
         np.asarray([mark.at for mark in marks], np.int64),
         np.asarray([mark.equity for mark in marks], np.float64),
@@ -173,10 +196,9 @@ def steps_of(
     frames: Sequence[CandleFrame],
     entries: Mapping[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] | None = None,
 ) -> Iterator[Step]:
-    """Yield the bars of frames step by step; raises `ValueError` where two frames are of one symbol."""
-    if len({frame.symbol for frame in frames}) < len(frames):
-        raise ValueError("each symbol must have one frame")
+    """Yield the bars of frames step by step; raises as `simulate` says."""
     allowed = entries or {}
+    _check(frames, allowed)
     columns = [
         tuple(column.tolist() for column in (one.time, one.close_time, one.open, one.high, one.low, one.close))
         for one in frames
@@ -194,6 +216,19 @@ def steps_of(
                 closed.append(symbol)
             place[number] = row + 1
         yield Step(opened_at, bars, frozenset(closed))
+
+
+def _check(frames: Sequence[CandleFrame], entries: Mapping[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]) -> None:
+    if len({frame.symbol for frame in frames}) < len(frames):
+        raise ValueError("each symbol must have one frame")
+    if len(found := {frame.timeframe for frame in frames}) > 1:
+        raise ValueError(f"frames must be of one timeframe, got {', '.join(sorted(found))}")
+    for frame in frames:
+        frame.checked()
+        if frame.symbol in entries and len(entries[frame.symbol]) != len(frame):
+            raise ValueError(
+                f"entries of {frame.symbol} must have {len(frame)} values, got {len(entries[frame.symbol])}"
+            )
 
 
 def drawdowns(equity: Floats) -> Floats:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from training_data import candles
 
+from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.timeframes import Timeframe
 from fusiontrade.trading.account import Order
 from fusiontrade.trading.costs import STANDARD, Costs
 from fusiontrade.trading.reports import planned
@@ -89,3 +91,33 @@ def test_orders_that_were_made_before_are_traded_as_if_they_were_decided_now(fou
 
     backtest(FRAMES, remembering, capital=10_000.0)
     assert backtest(FRAMES, planned(made), capital=10_000.0, trials=12) == found
+
+
+def days(opens: list[float], symbol: str = "BTC-USD") -> CandleFrame:
+    price = np.asarray(opens, np.float64)
+    return CandleFrame(symbol, Timeframe.D1, 86_400_000 * np.arange(len(price)), price, price, price, price)
+
+
+def test_a_year_has_as_many_returns_as_bars_follow_each_other_in_it() -> None:
+    frame = days(100 * 1.001 ** np.arange(366) + np.arange(366) % 2)
+    found = backtest([frame], lambda moment: [Order("BTC-USD", 1, 1.0, 999)] if moment.at == 86_400_000 else [])
+    equity = np.asarray([one["equity"] for one in found["equity"]])
+    returns = equity[1:] / equity[:-1] - 1
+    told = found["performance"]
+    assert told["n"] == 365
+    assert told["mean_a_year"] == pytest.approx(returns.mean() * 365.25)
+    assert told["sharpe"] == pytest.approx(returns.mean() / returns.std(ddof=1) * np.sqrt(365.25))
+    assert found["deflated_sharpe"]["sharpe"] == pytest.approx(told["sharpe"])
+
+
+def test_a_short_that_loses_everything_ends_the_returns_and_is_told() -> None:
+    found = backtest(
+        [days([10, 10, 35, 40, 30, 30])],
+        planned({86_400_000: [Order("BTC-USD", -1, 1.0, 3)], 4 * 86_400_000: [Order("BTC-USD", 1, 1.0, 1)]}),
+        costs={"BTC-USD": Costs()},
+    )
+    told = found["performance"]
+    assert [one["equity"] for one in found["equity"]][2:] == [-150_000, -200_000, -100_000, -100_000]
+    assert (told["of_trades"]["largest_loss_of_a_bar"], told["max_drawdown"], told["profit_factor"]) == (-1, 1, 0)
+    assert found["warnings"][-1] == "a short lost all there was by 1970-01-04T00:00:00Z: returns after that count as 0"
+    assert found["not_filled"]["newest"][0]["told"] == "there is no equity left"

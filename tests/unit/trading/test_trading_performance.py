@@ -31,6 +31,8 @@ def test_ratios_by_hand() -> None:
 
 def test_what_cannot_be_divided_is_unknown_and_not_infinite() -> None:
     assert np.isnan(sharpe([0.01, 0.01]))
+    assert np.isnan(sharpe([0.1, 0.1, 0.1]))  # whose deviation is 1e-17
+    assert np.isnan(deflated_sharpe([0.1] * 3, trials=5).probability)
     assert np.isnan(sortino([0.01, 0.02]))
     assert np.isnan(profit_factor([0.01, 0.02]))
     assert np.isnan(deflated_sharpe([0.0, 0.0], trials=3).probability)

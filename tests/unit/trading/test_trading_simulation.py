@@ -1,43 +1,20 @@
-"""The event loop: stories with known money, and what holds whatever the market and the orders."""
+"""The event loop: stories with known money."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from trading_markets import DAY, flat, frame, simulated
 
-from fusiontrade.journal.settlement import Bar, Status, settle
+from fusiontrade.errors import BadCandles
+from fusiontrade.journal.settlement import Bar
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
-from fusiontrade.trading.account import Account, Leave, Order, Reason, at_open, within
-from fusiontrade.trading.costs import STANDARD, Costs
-from fusiontrade.trading.outcomes import outcomes
-from fusiontrade.trading.simulation import Moment, Simulation, Step, drawdowns, run, simulate
-
-DAY = 86_400_000
-FREE = Costs()
-
-
-def frame(rows: list[tuple[float, float, float, float]], symbol: str = "A", first: int = 0) -> CandleFrame:
-    opened, high, low, close = np.asarray(rows, np.float64).T
-    return CandleFrame(symbol, Timeframe.D1, DAY * (first + np.arange(len(rows))), opened, high, low, close).checked()
-
-
-def flat(price: float) -> tuple[float, float, float, float]:
-    return (price, price, price, price)
-
-
-def at(orders: dict[int, Iterable[Order | Leave]]):
-    """Decide by the number of the day that has just closed."""
-    return lambda moment: orders.get(moment.at // DAY - 1, ())
-
-
-def simulated(frames, orders, costs: Costs = FREE, **settings) -> Simulation:
-    frames = frames if isinstance(frames, list) else [frames]
-    return simulate(frames, at(orders), capital=1_000.0, costs={one.symbol: costs for one in frames}, **settings)
+from fusiontrade.trading.account import Account, Leave, Order, Reason
+from fusiontrade.trading.costs import Costs
+from fusiontrade.trading.simulation import Step, drawdowns, run, simulate
 
 
 def test_an_order_fills_at_the_next_open_and_leaves_at_the_open_when_its_time_is_over() -> None:
@@ -168,161 +145,67 @@ def test_what_cannot_be_is_refused() -> None:
         lambda: Order("A", 1, 0.0, 1),
         lambda: Order("A", 1, 0.1, 0),
         lambda: Order("A", 1, 0.1, 1, stop=-1),
+        lambda: Order("A", 1, 0.1, 1, stop=9, target=8),
+        lambda: Order("A", -1, 0.1, 1, stop=8, target=8),
         lambda: Costs(spread=-1),
+        lambda: Costs(spread=15_000, slippage=2_500),
         lambda: Account(0, {}),
+        lambda: Account(1, {}, exposure=math.nan),
         lambda: simulate([frame([flat(1)])] * 2, lambda _: (), capital=1, costs={}),
+        lambda: simulated(frame([flat(1)] * 3), {}, entries={"A": np.ones(2, np.bool_)}),
     ):
         with pytest.raises(ValueError, match="must"):
             wrong()
 
 
-@st.composite
-def markets(draw, symbols: str = "AB", days: int = 14) -> list[CandleFrame]:
-    """Bars that jump, gap and touch levels; each symbol misses some days."""
-    frames = []
-    for symbol in symbols:
-        seed = draw(st.integers(0, 2**32 - 1))
-        random = np.random.default_rng(seed)
-        close = 100 * np.exp(np.cumsum(random.normal(0, 0.03, days)))
-        opened = close * np.exp(random.normal(0, 0.02, days))
-        high = np.maximum(opened, close) * (1 + random.uniform(0, 0.03, days))
-        low = np.minimum(opened, close) * (1 - random.uniform(0, 0.03, days))
-        there = random.random(days) < 0.85
-        there[0] = True
-        time = DAY * np.arange(days)
-        frames.append(CandleFrame(symbol, Timeframe.D1, time, opened, high, low, close).rows(there).checked())
-    return frames
+@pytest.mark.parametrize("names", ["AB", "BA"])
+def test_what_leaves_at_an_open_pays_for_what_enters_there(names: str) -> None:
+    frames = [frame([flat(10)] * 6, name) for name in names]
+    found = simulated(frames, {0: [Order("B", 1, 1.0, hold=2)], 2: [Order("A", 1, 1.0, hold=9)]})
+    assert found.invested.tolist() == pytest.approx([0, 1_000, 1_000, 1_000, 1_000, 1_000])
+    assert found.refused == ()
 
 
-def gambler(seed: int):
-    """Decides by the toss of a coin that knows the instant, so that a changed future changes no decision before it."""
-
-    def decide(moment: Moment) -> list[Order | Leave]:
-        random = np.random.default_rng([seed, moment.at // DAY])
-        orders: list[Order | Leave] = [Leave(one) for one in sorted(moment.held) if random.random() < 0.1]
-        for symbol in moment.symbols:
-            side = int(random.integers(-1, 2))
-            if side:
-                stop, target = 100 * (1 - side * random.uniform(0, 0.2)), 100 * (1 + side * random.uniform(0, 0.2))
-                levels = (stop if random.random() < 0.7 else None, target if random.random() < 0.7 else None)
-                orders.append(Order(symbol, side, random.uniform(0.05, 0.9), int(random.integers(1, 5)), *levels))
-        return orders
-
-    return decide
+@pytest.mark.parametrize("names", ["AB", "BA"])
+def test_orders_fill_as_they_were_placed_and_not_as_symbols_are_named(names: str) -> None:
+    frames = [frame([flat(10)] * 3, name) for name in names]
+    found = simulated(frames, {0: [Order("B", 1, 0.8, hold=9), Order("A", 1, 0.8, hold=9)]})
+    assert [(fill.symbol, fill.quantity) for fill in found.account.fills] == [("B", 80), ("A", pytest.approx(20))]
 
 
-costs = st.builds(Costs, st.floats(0, 30), st.floats(0, 30), st.floats(0, 30))
+def test_an_order_that_nobody_fills_does_not_stand_in_the_way_of_a_later_one() -> None:
+    frames = [frame([flat(10)] * 15), frame([flat(5)] * 4, "B", first=11)]
+    orders = {day: [Order("B", 1, 0.5, hold=9)] for day in (0, 7, 10)}
+    found = simulated(frames, orders)
+    assert [fill.at for fill in found.account.fills] == [11 * DAY]
+    told = [(one.at // DAY, one.told) for one in found.refused]
+    assert told == [(8, "an order waits already"), (11, "no bar came for a week after the decision")]
 
 
-def gambled(frames: list[CandleFrame], seed: int, cost: Costs) -> Simulation:
-    return simulate(frames, gambler(seed), capital=1_000.0, costs=dict.fromkeys("AB", cost), exposure=1.5)
+def test_an_order_still_waiting_at_the_end_is_told() -> None:
+    found = simulated(frame([flat(10)] * 3), {0: [Order("Z", 1, 0.5, hold=9)], 2: [Order("A", 1, 0.5, hold=9)]})
+    assert [(one.symbol, one.told) for one in found.refused] == [
+        ("Z", "no bar came after the decision"),
+        ("A", "no bar came after the decision"),
+    ]
 
 
-@settings(max_examples=60, deadline=None)
-@given(markets(), st.integers(0, 999), costs)
-def test_money_is_where_the_fills_say(frames: list[CandleFrame], seed: int, cost: Costs) -> None:
-    found = gambled(frames, seed, cost)
-    account = found.account
-    cash = 1_000.0 - sum(fill.quantity * fill.price + fill.commission for fill in account.fills)
-    held = {name: sum(fill.quantity for fill in account.fills if fill.symbol == name) for name in "AB"}
-    assert account.cash == pytest.approx(cash)
-    for name, quantity in held.items():
-        kept = account.positions[name].quantity if name in account.positions else 0.0
-        assert kept == pytest.approx(quantity, abs=1e-9)
-    worth = sum(quantity * frame.close[-1] for quantity, frame in zip(held.values(), frames, strict=True))
-    assert found.equity[-1] == pytest.approx(cash + worth)
-    open_profit = sum(
-        one.quantity * (account.last[name] - one.price) - one.paid for name, one in account.positions.items()
-    )
-    assert found.equity[-1] - 1_000 == pytest.approx(sum(trade.profit for trade in found.trades) + open_profit)
+def test_a_position_left_on_request_has_lived_as_many_bars_as_one_whose_time_is_over() -> None:
+    asked = simulated(frame([flat(10)] * 4), {0: [Order("A", 1, 0.5, hold=9)], 1: [Leave("A")]}).trades[0]
+    over = simulated(frame([flat(10)] * 4), {0: [Order("A", 1, 0.5, hold=1)]}).trades[0]
+    assert (asked.left_at, asked.bars) == (over.left_at, over.bars) == (2 * DAY, 1)
 
 
-@settings(max_examples=60, deadline=None)
-@given(markets(), st.integers(0, 999), costs)
-def test_fills_are_at_prices_of_a_later_bar_made_worse_by_the_costs(frames, seed: int, cost: Costs) -> None:
-    decided: dict[tuple[str, int], int] = {}
-    decide = gambler(seed)
-
-    def remembering(moment: Moment) -> list[Order | Leave]:
-        orders = decide(moment)
-        for order in orders:
-            decided.setdefault((order.symbol, len(decided)), moment.at)
-        return orders
-
-    found = simulate(frames, remembering, capital=1_000.0, costs=dict.fromkeys("AB", cost), exposure=1.5)
-    bars = {(one.symbol, int(t)): row for one in frames for row, t in enumerate(one.time)}
-    by_symbol = {one.symbol: one for one in frames}
-    for trade in found.trades:
-        assert any(name == trade.symbol and instant <= trade.opened_at for (name, _), instant in decided.items())
-        one, row = by_symbol[trade.symbol], bars[(trade.symbol, trade.opened_at)]
-        assert trade.entry == pytest.approx(cost.price(float(one.open[row]), trade.side))
-        assert trade.left_at > trade.opened_at
-    for first, second in zip(found.trades, found.trades[1:], strict=False):
-        assert first.left_at <= second.left_at or first.symbol != second.symbol
-    assert all(fill.commission >= 0 for fill in found.account.fills)
+def test_bars_out_of_order_are_refused_and_not_left_out() -> None:
+    bars = frame([flat(10), flat(11), flat(12)])
+    with pytest.raises(BadCandles, match="open time out of order"):
+        simulated(bars.rows(np.asarray([0, 2, 1])), {})
 
 
-@settings(max_examples=40, deadline=None)
-@given(markets(), st.integers(0, 999), st.integers(2, 11))
-def test_another_future_changes_nothing_of_the_past(frames: list[CandleFrame], seed: int, cut: int) -> None:
-    known = [one.rows(one.time < cut * DAY) for one in frames]
-    random = np.random.default_rng(seed)
-    other = []
-    for one in frames:
-        factor = np.where(one.time < cut * DAY, 1.0, random.uniform(0.5, 2.0, len(one)))
-        other.append(
-            CandleFrame(
-                one.symbol, one.timeframe, one.time,
-                one.open * factor, one.high * factor, one.low * factor, one.close * factor,
-            )
-        )  # fmt: skip
-    whole, changed, short = (gambled(one, seed, STANDARD["equity"]) for one in (frames, other, known))
-    steps = len(short.at)
-    for one in (whole, changed):
-        np.testing.assert_array_equal(one.equity[:steps], short.equity)
-        assert [t for t in one.trades if t.left_at <= short.at[-1] and t in short.trades] == list(short.trades)
-        assert one.account.fills[: len(short.account.fills)] == short.account.fills
-
-
-@settings(max_examples=60, deadline=None)
-@given(markets("A", 8), st.sampled_from((-1, 1)), st.floats(0.8, 0.99), st.floats(1.01, 1.2), costs)
-def test_many_trades_at_once_are_what_the_account_makes_of_each(frames, side, below, above, cost) -> None:
-    (bars,) = frames
-    hold = 3
-    starts = np.arange(1, len(bars) - hold)
-    if not len(starts):
-        return
-    stop, target = (bars.close[starts - 1] * (one if side > 0 else 2 - one) for one in (below, above))
-    paths = [np.stack([column[one : one + hold + 1] for one in starts]) for column in (bars.open, bars.high, bars.low)]
-    found = outcomes(np.full(len(starts), side), stop, target, paths, cost)
-    for place, start in enumerate(starts.tolist()):
-        order = Order("A", side, 0.1, hold, float(stop[place]), float(target[place]))
-        when = int(bars.time[start - 1]) // DAY
-        alone = simulate([bars], at({when: [order]}), capital=1_000.0, costs={"A": cost})
-        assert found.filled[place] == (len(alone.account.fills) > 0)
-        if alone.trades:
-            (trade,) = alone.trades
-            assert (found.bars[place], found.exit[place]) == (trade.bars, pytest.approx(trade.exit))
-            assert found.part[place] == pytest.approx(trade.part)
-
-
-@given(
-    st.sampled_from((-1, 1)),
-    st.lists(st.tuples(*[st.floats(90, 110)] * 4), min_size=1, max_size=6),
-    st.floats(1, 9),
-    st.floats(1, 9),
-)
-def test_levels_are_settled_as_the_journal_does(side: int, prices, near: float, far: float) -> None:
-    bars = [Bar(day * DAY, (day + 1) * DAY, p[0], max(p), min(p), p[3]) for day, p in enumerate(prices)]
-    stop, target = 100 - side * near, 100 + side * far
-    told = settle("BUY" if side > 0 else "SELL", 100.0, target, stop, bars, expires_at=99 * DAY, closed_by=99 * DAY)
-    found = None
-    for bar in bars:
-        reason = at_open(side, stop, target, bar.open, over=False)
-        found = (reason, bar.open) if reason else within(side, stop, target, bar.high, bar.low)
-        if found:
-            break
-    if found is None:
-        assert told.status is Status.EXPIRED
-    else:
-        assert (told.status, told.price) == (Status.WIN if found[0] is Reason.TARGET else Status.LOSS, found[1])
+def test_bars_of_several_lengths_would_tell_the_future_and_are_refused() -> None:
+    hours = CandleFrame("H", Timeframe.H1, 3_600_000 * np.arange(30), *[np.full(30, 10.0)] * 4)
+    with pytest.raises(ValueError, match="one timeframe, got 1d, 1h"):
+        simulated([frame([flat(10)] * 2), hours], {})
+    steps = [Step(0, {"A": Bar(0, DAY, 1, 1, 1, 1)}), Step(5, {"B": Bar(5, 9, 1, 1, 1, 1)})]
+    with pytest.raises(ValueError, match="one length"):
+        list(run(steps, lambda _: (), Account(1.0, {})))
