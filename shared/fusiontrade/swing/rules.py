@@ -1,7 +1,8 @@
 """Whether a swing prediction is traded: every rule that fails gives its own reason, and all that fail are told.
 
 Always true here: a rule refuses or stays silent, it never turns a refusal into a trade or one direction into another;
-a prediction without a direction (HOLD) is not traded and says so. Pure: no I/O, no clock.
+a prediction without a direction (HOLD) is not traded and says so. What is not a number, or contradicts itself, is an
+error and no HOLD. Pure: no I/O, no clock.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = ["Claim", "Limits", "Refusal", "Rule", "Situation", "refusals", "timeframe_score"]
-
-_TIMEFRAMES = 5
 
 
 class Rule(StrEnum):
@@ -49,7 +48,7 @@ class Limits:
     expected_return
         Least size of the expected 3-day return, a fraction.
     daily_loss
-        Loss of a day, as a fraction of the equity it began with, from which on nothing is opened.
+        Loss of a day, as a fraction of the equity it began with, from which on nothing is opened; 0: any loss.
     exposure
         Most that all positions together may be worth, long and short added, as a fraction of the equity.
     cool_down
@@ -79,7 +78,7 @@ class Claim:
     Parameters
     ----------
     direction
-        +1 to buy, -1 to sell, 0 to do neither.
+        +1 to buy, -1 to sell, 0 to do neither; never against the sign of ``expected_return``.
     confidence
         The veto's probability that the trade wins, 0 to 1.
     expected_return
@@ -87,7 +86,7 @@ class Claim:
     stockformer, tft
         The 3-day returns of both models.
     alignment
-        -1, 0 or +1 of the five timeframes.
+        -1, 0 or +1 of each timeframe.
     """
 
     direction: int
@@ -103,6 +102,14 @@ class Claim:
         for name in ("confidence", "expected_return", "stockformer", "tft"):
             if not math.isfinite(value := getattr(self, name)):
                 raise ValueError(f"{name} must be a finite number, got {value}: an error is no HOLD")
+        if not 0.0 <= self.confidence <= 1.0:
+            raise ValueError(f"confidence must lie between 0 and 1, got {self.confidence}")
+        if self.direction * self.expected_return < 0:
+            raise ValueError(
+                f"direction must be the sign of expected_return, got {self.direction} and {self.expected_return}"
+            )
+        if wrong := [vote for vote in self.alignment if vote not in (-1, 0, 1)]:
+            raise ValueError(f"alignment must be -1, 0 or 1 of each timeframe, got {wrong[0]}: an error is no vote")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,10 @@ class Situation:
         for name in ("day_return", "exposure"):
             if not math.isfinite(value := getattr(self, name)):
                 raise ValueError(f"{name} must be a finite number, got {value}: what is not known permits nothing")
+        if self.exposure < 0.0:
+            raise ValueError(f"exposure must be 0 or more, got {self.exposure}: shorts add to it")
+        if self.sessions_since_stop is not None and self.sessions_since_stop < 0:
+            raise ValueError(f"sessions_since_stop must be 0 or more, or None, got {self.sessions_since_stop}")
 
 
 def timeframe_score(alignment: Sequence[int]) -> float:
@@ -162,7 +173,7 @@ def _of_claim(claim: Claim, limits: Limits) -> Iterator[Refusal]:
 def _of_situation(situation: Situation, limits: Limits) -> Iterator[Refusal]:
     if not situation.market_open:
         yield Refusal(Rule.MARKET_CLOSED, "the market has no session to fill the order in")
-    if situation.day_return <= -limits.daily_loss < 0:
+    if situation.day_return < 0 and situation.day_return <= -limits.daily_loss:
         told = f"the day has lost {-situation.day_return:.2%}, the limit is {limits.daily_loss:.2%}"
         yield Refusal(Rule.DAILY_LOSS, told)
     if situation.exposure >= limits.exposure:

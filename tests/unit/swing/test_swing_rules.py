@@ -20,7 +20,12 @@ votes = st.lists(st.sampled_from((-1, 0, 1)), min_size=5, max_size=5)
 
 
 def claims() -> st.SearchStrategy[Claim]:
-    return st.builds(Claim, st.sampled_from((-1, 0, 1)), st.floats(0, 1), returns, returns, returns, votes)
+    made = st.builds(Claim, st.just(0), st.floats(0, 1), returns, returns, returns, votes)
+    return st.builds(lambda one, held: one if held else replace(one, direction=sign(one)), made, st.booleans())
+
+
+def sign(claim: Claim) -> int:
+    return (claim.expected_return > 0) - (claim.expected_return < 0)
 
 
 def situations() -> st.SearchStrategy[Situation]:
@@ -59,6 +64,18 @@ def test_at_the_limits_a_claim_passes() -> None:
     assert refusals(claim, Situation(day_return=-0.0299, exposure=0.99, sessions_since_stop=3)) == ()
 
 
+def test_a_limit_of_no_loss_lets_nothing_follow_a_loss() -> None:
+    strict = Limits(daily_loss=0.0)
+    assert [one.rule for one in refusals(GOOD, Situation(day_return=-1e-6), strict)] == [Rule.DAILY_LOSS]
+    assert refusals(GOOD, Situation(day_return=0.0), strict) == ()
+
+
+def test_what_is_missing_is_an_error_and_no_hold() -> None:
+    for name in ("confidence", "expected_return", "stockformer", "tft"):
+        with pytest.raises(TypeError):
+            replace(GOOD, **{name: None})
+
+
 def test_every_rule_that_fails_is_told() -> None:
     claim = Claim(1, 0.1, 0.0, -0.01, 0.01, (-1, -1, -1, -1, -1))
     found = [one.rule for one in refusals(claim, Situation(False, -0.5, 3.0, 0))]
@@ -89,8 +106,17 @@ def test_what_is_no_number_permits_nothing() -> None:
     for wrong in (
         lambda: replace(GOOD, confidence=math.nan),
         lambda: replace(GOOD, direction=2),
+        lambda: replace(GOOD, direction=math.nan),
+        lambda: replace(GOOD, direction=-1),
+        lambda: replace(GOOD, confidence=1.01),
+        lambda: replace(GOOD, confidence=-0.01),
+        lambda: replace(GOOD, tft=math.inf),
+        lambda: replace(GOOD, alignment=(1, 1, math.nan, 1, 1)),
+        lambda: replace(GOOD, alignment=(5,)),
         lambda: Situation(day_return=math.nan),
         lambda: Situation(exposure=math.inf),
+        lambda: Situation(exposure=-0.1),
+        lambda: Situation(sessions_since_stop=-1),
         lambda: position_size(0.7, math.nan),
         lambda: position_size(1.2, 0.01),
         lambda: position_size(0.7, 0.01, exposure_left=math.nan),
