@@ -21,6 +21,7 @@ __all__ = ["Overfitting", "overfitting"]
 
 _MOST_SPLITS = 20_000
 _FEWEST = 2  # periods of a block
+_ROUNDING = 1e-12  # of the mean square: a variance below it is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,8 @@ def _ratios(chosen: Floats, sums: Floats, squares: Floats, periods: int) -> tupl
     """Return (splits, N) Sharpe ratios and means over the chosen blocks; 0 for a series that does not vary."""
     mean = chosen @ sums / periods
     variance = np.maximum(chosen @ squares / periods - mean * mean, 0.0)
-    ratio = np.divide(mean, np.sqrt(variance), out=np.zeros(mean.shape), where=variance > 1e-18)
-    return ratio, mean
+    varies = variance > _ROUNDING * (chosen @ squares / periods)
+    return np.divide(mean, np.sqrt(variance), out=np.zeros(mean.shape), where=varies), mean
 
 
 def _check(values: Floats, blocks: int) -> None:

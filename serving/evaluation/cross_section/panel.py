@@ -114,6 +114,8 @@ class Panel:
         return np.nan_to_num(returns, nan=0.0, posinf=0.0, neginf=0.0)
 
     def _real(self, returns: Floats, sessions: int) -> Floats:
+        if sessions < 1:
+            raise ValueError(f"sessions must be counted ahead, 1 or more, got {sessions}")
         unreal = np.zeros(returns.shape, np.bool_)
         for ahead in range(1, sessions + 1):
             unreal[:-ahead] |= self.unreal[ahead:]

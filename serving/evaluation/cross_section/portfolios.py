@@ -37,6 +37,8 @@ class Deciles:
         (n,) of ``long_short`` before costs.
     turnover
         (n,) bought and sold in ``long_short`` over its capital.
+    first
+        Row of the panel that the first of the n sessions is.
     """
 
     mean_by_group: Floats
@@ -44,6 +46,7 @@ class Deciles:
     long_only: Floats
     gross: Floats
     turnover: Floats
+    first: int
 
 
 def deciles(
@@ -65,7 +68,16 @@ def deciles(
         10 for deciles.
     fewest
         Symbols a session needs, and at least two a group.
+
+    Raises
+    ------
+    ValueError
+        If the predictions have another shape than the panel, or a number is none that can be.
     """
+    if horizon < 1 or groups < 2 or not cost_bps >= 0.0:
+        raise ValueError(
+            f"horizon must be 1 or more, groups 2 or more, cost_bps 0 or more, got {horizon}, {groups}, {cost_bps}"
+        )
     if predictions.shape != panel.open.shape:
         raise ValueError(f"predictions must be {panel.open.shape} as the panel, got {predictions.shape}")
     tradable = np.isfinite(predictions) & np.isfinite(_next(panel.open))
@@ -80,7 +92,7 @@ def deciles(
     traded = _traded_sessions(group, horizon)
     net, gross, turnover = (one[traded] for one in long_short)
     by_group = np.asarray([_mean_of(ahead[group == one]) for one in range(groups)])
-    return Deciles(by_group, net, (long_only - market)[traded], gross, turnover)
+    return Deciles(by_group, net, (long_only - market)[traded], gross, turnover, traded.start)
 
 
 def group_weights(members: NDArray[np.bool_]) -> Floats:

@@ -222,11 +222,12 @@ def _contests(correlations: Mapping[str, Floats], horizon: int) -> Json:
 
 def _overfitting(traded: Mapping[str, Deciles], blocks: int = 10) -> Json | None:
     """Return the probability that the best of the models is the best by luck, over sessions all of them trade in."""
-    series = [one.long_short for one in traded.values()]
-    length = min(map(len, series))
-    if len(series) < 2 or length < 2 * blocks:
+    begin = max(one.first for one in traded.values())
+    end = min(one.first + len(one.long_short) for one in traded.values())
+    if len(traded) < 2 or end - begin < 2 * blocks:
         return None
-    found = overfitting(np.stack([one[-length:] for one in series], axis=1), blocks)
+    series = [one.long_short[begin - one.first : end - one.first] for one in traded.values()]
+    found = overfitting(np.stack(series, axis=1), blocks)
     return {
         "probability": found.probability,
         "median_rank": found.median_rank,
@@ -236,9 +237,12 @@ def _overfitting(traded: Mapping[str, Deciles], blocks: int = 10) -> Json | None
     }
 
 
-def _along_paths(values: Floats, panel: Panel, horizon: int, fewest: int) -> Json:
+def _along_paths(values: Floats, panel: Panel, horizon: int, fewest: int) -> Json | None:
     returns = panel.from_open(horizon)
-    means = np.asarray([np.nanmean(rank_correlations(one, returns, fewest)) for one in values])
+    daily = [rank_correlations(one, returns, fewest) for one in values]
+    means = np.asarray([one[np.isfinite(one)].mean() for one in daily if np.isfinite(one).any()])
+    if not len(means):
+        return None
     return {
         "rank_ic": [float(f"{one:.6g}") for one in means.tolist()],
         "lowest": float(means.min()),

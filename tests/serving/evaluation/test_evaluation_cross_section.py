@@ -17,6 +17,7 @@ from serving.evaluation.cross_section import (
     deciles,
     markdown,
     mean_test,
+    overfitting,
     purged_paths,
     purged_splits,
     rank_correlations,
@@ -243,7 +244,35 @@ def test_attempts_that_were_not_kept_count_against_the_kept() -> None:
     assert both[0] < both[1]
 
 
+def test_the_chance_of_a_lucky_best_compares_returns_of_the_same_sessions() -> None:
+    made, random = panel(120, 24), np.random.default_rng(7)
+    tried = {"early": random.normal(size=made.open.shape), "late": random.normal(size=made.open.shape)}
+    tried["early"][70:], tried["late"][:20] = np.nan, np.nan
+    found = study_cross_section({name: {3: values} for name, values in tried.items()}, made)
+    early, late = (deciles(values, made, 3) for values in tried.values())
+    assert (early.first, late.first) == (1, 21)
+    both = slice(21, early.first + len(early.long_short))
+    aligned = [one.long_short[both.start - one.first :][: both.stop - both.start] for one in (early, late)]
+    expected = overfitting(np.stack(aligned, axis=1))
+    told = found["horizons"]["3"]["overfitting"]
+    assert (told["probability"], told["loss"]) == (expected.probability, expected.loss)
+
+
+def test_paths_without_a_single_correlation_are_unknown() -> None:
+    made = panel(40, 12)
+    by = {"ensemble": {3: made.from_open(3)}}
+    empty = {"ensemble": {3: np.full((2, *made.open.shape), np.nan)}}
+    found = study_cross_section(by, made, paths=empty)
+    assert found["horizons"]["3"]["models"]["ensemble"]["paths"] is None
+    assert "purged paths" in markdown("NIFTY", found)
+
+
 def test_what_does_not_fit_the_panel_is_refused() -> None:
+    for numbers in ({"horizon": 0}, {"horizon": 3, "groups": 1}, {"horizon": 3, "cost_bps": math.nan}):
+        with pytest.raises(ValueError, match="must be 1 or more"):
+            deciles(np.zeros((30, 20)), panel(30, 20), **numbers)
+    with pytest.raises(ValueError, match="1 or more, got 0"):
+        panel(30, 20).from_open(0)
     made = panel(30, 20)
     with pytest.raises(ValueError, match=r"must be \(30, 20\)"):
         study_cross_section({"a": {3: np.zeros((29, 20))}}, made)

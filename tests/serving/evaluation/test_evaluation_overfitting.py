@@ -50,6 +50,13 @@ def test_equal_attempts_are_neither_better_nor_worse_than_each_other() -> None:
     assert overfitting(same, 4).median_rank == pytest.approx(0.5)
 
 
+def test_an_attempt_that_never_varies_is_neither_skilled_nor_ruined_by_rounding() -> None:
+    returns = np.random.default_rng(9).normal(0, 0.01, (200, 3))
+    idle = [overfitting(np.insert(returns, 1, level, axis=1)) for level in (0.0, 0.3, -0.3)]
+    assert idle[0].probability == idle[1].probability == idle[2].probability
+    assert idle[0].median_rank == idle[1].median_rank == idle[2].median_rank
+
+
 @pytest.mark.parametrize(
     ("returns", "blocks", "told"),
     [
