@@ -33,7 +33,14 @@ NOW = 1_750_000_000_000
 TRAINING = {"symbol": "EURUSD=X", "symbols": [], "interval": "1h", "model_type": "lstm", "bars": 2000, "epochs": 2}
 
 
-def bundle_files(version: str, *, symbols: tuple[str, ...] = ("EURUSD=X",), weights: bool = True) -> dict[str, bytes]:
+def bundle_files(
+    version: str,
+    *,
+    symbols: tuple[str, ...] = ("EURUSD=X",),
+    weights: bool = True,
+    model_id: str = MODEL,
+    kind: str = "lstm",
+) -> dict[str, bytes]:
     """A bundle as far as the registry looks into one."""
     report = {
         "model_id": MODEL,
@@ -42,9 +49,9 @@ def bundle_files(version: str, *, symbols: tuple[str, ...] = ("EURUSD=X",), weig
         "figures": {"pooled": {"touch_skill_over_climatology": {"value": 0.05, "low": 0.04, "high": 0.06, "n": 9}}},
     }
     card = {
-        "model_id": MODEL,
+        "model_id": model_id,
         "version": version,
-        "kind": "lstm",
+        "kind": kind,
         "timeframe": "1h",
         "universe": list(symbols),
         "windows": {"train": [NOW - 10_000, NOW - 5_000]},

@@ -10,19 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from fusiontrade.clock import iso
 from fusiontrade.errors import BundleRefused, NotFound
 from fusiontrade.registry.versions import ModelVersion, Span
 
-__all__ = ["Bundles", "Objects"]
+__all__ = ["PLAIN", "Bundles", "Objects"]
 
 CARD, REPORT, MANIFEST = "model.json", "report.json", "manifest.json"
 _OUTSIDE = "run.json"
 _COMPLETE = "complete"
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What may be a part of a key: nothing that leads elsewhere."""
 
 
 class Objects(Protocol):
@@ -64,19 +65,37 @@ class Bundles:
         """Return the URI of a version's folder."""
         return self._objects.uri(self.prefix(model_id, version))
 
-    def take_in(self, source: str, *, created_at: int, comparison: Mapping[str, Any] | None = None) -> ModelVersion:
+    def take_in(
+        self,
+        source: str,
+        *,
+        created_at: int,
+        comparison: Mapping[str, Any] | None = None,
+        check: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> ModelVersion:
         """Archive the bundle under the prefix ``source`` and return it as a candidate; nothing is registered yet.
+
+        Parameters
+        ----------
+        created_at
+            When it was made, ms.
+        comparison
+            How it did beside the version that served.
+        check
+            Takes the card before anything is archived; raises `BundleRefused` where it is not what is wanted.
 
         Raises
         ------
         BundleRefused
-            If a file differs from the manifest, or there is one too few.
+            If a file differs from the manifest, there is one too few, or ``check`` refuses the card.
         """
         files = self._verified(source)
         card = _object(files[CARD], CARD)
         for name in ("model_id", "version", "kind"):
-            if not isinstance(card.get(name), str) or not _PLAIN.fullmatch(card[name]):
+            if not isinstance(card.get(name), str) or not PLAIN.fullmatch(card[name]):
                 raise BundleRefused(f"{CARD} has the {name} {card.get(name)!r}")
+        if check is not None:
+            check(card)
         target = self.prefix(str(card["model_id"]), str(card["version"]))
         if target != source:
             for name in sorted(files, key=lambda name: name == MANIFEST):
@@ -126,7 +145,7 @@ class Bundles:
             raise BundleRefused(f"{MANIFEST} does not name {CARD} and {REPORT}")
         files = {MANIFEST: manifest}
         for name, checksum in named.items():
-            if not _PLAIN.fullmatch(name):
+            if not PLAIN.fullmatch(name):
                 raise BundleRefused(f"{MANIFEST} names {name!r}, which is no plain file")
             content = self._objects.get(source + name)
             if content is None or hashlib.sha256(content).hexdigest() != checksum:

@@ -1,9 +1,10 @@
 """The job ``load``: let a version serve, and promote it once the program that serves has taken it.
 
-The order is the guarantee: first the checks, then the endpoint is given the set of bundles with the version in it. The
-program loads it beside the old one, lets it answer its self-test, and only then exchanges them; only when the endpoint
-says that it serves that set does the registry's status move. A set that the program refuses is never served, and the
-registry stays as it was. One exchange at a time: the item ``ROLLOUT`` names the job whose turn it is.
+The order is the guarantee: first it is this job's turn, then come the checks, against the version that serves now, then
+the endpoint is given the set of bundles with the version in it. The program loads it beside the old one, lets it answer
+its self-test, and only then exchanges them; only when the endpoint says that it serves that set does the registry's
+status move. A set that the program refuses is never served, and the registry stays as it was. One exchange at a time:
+the item ``ROLLOUT`` names the job whose turn it is; it is given up only once the job knows that it has promoted.
 """
 
 from __future__ import annotations
@@ -62,21 +63,31 @@ class Rollout:
 
     def turn(self, order: JobOrder, kept: Mapping[str, Any], *, cancelled: bool) -> Again | Done:
         """Begin the exchange, or look how far it is."""
-        model_id, version = str(order.request["model_id"]), str(order.request["version"])
         name = f"{self._endpoint}-{order.id[:16]}"
+        if "promoted" in kept:
+            self._let_go(order.id)
+            return Done(dict(kept["promoted"]))
         if kept.get("begun"):
-            return self._looked(order, name, str(kept.get("reason", "")))
+            return self._looked(order, name, kept)
         if cancelled:
             raise FusionTradeError(CANCELLED)
+        return self._begun(order, name, kept)
+
+    def abandon(self, order: JobOrder, kept: Mapping[str, Any]) -> None:  # noqa: ARG002 - as every work
+        """Let others exchange."""
+        self._let_go(order.id)
+
+    def _begun(self, order: JobOrder, name: str, kept: Mapping[str, Any]) -> Again:
+        model_id, version = str(order.request["model_id"]), str(order.request["version"])
         chosen = self._registry.of(model_id, version)
+        if not self._claim(order.id):
+            return Again(self._seconds)
         if self._registry.active().get(model_id) == version:
-            return Done(self._told(chosen, "it serves already"))
+            return self._promoted(chosen, kept, "it serves already")
         standing = self.standing(chosen)
         if not standing.may_serve and not order.request.get("force"):
             self._registry.note(model_id, version, standing.reason)
             raise NotPromoted(f"version {version} of {model_id} was not promoted: {standing.reason}")
-        if not self._claim(order.id):
-            return Again(self._seconds)
         begun = Again(self._seconds, 0.5, {"reason": standing.reason, "begun": True})
         state = self._sagemaker.endpoint(self._endpoint)
         if state is not None and state.configuration == name:  # begun by a worker that died before it said so
@@ -86,10 +97,6 @@ class Rollout:
         uri = self._bundles.assemble(name, {**self._registry.active(), model_id: version})
         self._sagemaker.roll_out(self._endpoint, name, uri)
         return begun
-
-    def abandon(self, order: JobOrder, kept: Mapping[str, Any]) -> None:  # noqa: ARG002 - as every work
-        """Let others exchange."""
-        self._let_go(order.id)
 
     def standing(self, candidate: ModelVersion) -> Standing:
         """Return whether a version may take the place of the one that serves."""
@@ -103,7 +110,7 @@ class Rollout:
                 theirs = None
         return standing_of(candidate, active, mine, theirs)
 
-    def _looked(self, order: JobOrder, name: str, reason: str) -> Again | Done:
+    def _looked(self, order: JobOrder, name: str, kept: Mapping[str, Any]) -> Again | Done:
         model_id, version = str(order.request["model_id"]), str(order.request["version"])
         state = self._sagemaker.endpoint(self._endpoint)
         if state is not None and state.status in _CHANGING:
@@ -113,18 +120,17 @@ class Rollout:
             failure = said or "the program that serves did not take it; the old one still serves"
             self._registry.note(model_id, version, failure)
             raise NotPromoted(f"version {version} of {model_id} was not promoted: {failure}")
-        promoted = self._registry.promote(model_id, version)
-        self._let_go(order.id)
-        return Done(self._told(promoted, reason))
+        return self._promoted(self._registry.promote(model_id, version), kept, str(kept.get("reason", "")))
 
-    def _told(self, version: ModelVersion, reason: str) -> dict[str, Any]:
-        return {
+    def _promoted(self, version: ModelVersion, kept: Mapping[str, Any], reason: str) -> Again:
+        told = {
             "model_id": version.model_id,
             "version": version.version,
             "status": version.status,
             "previous": self._registry.previous(version.model_id),
             "reason": reason,
         }
+        return Again(0, 0.95, {**kept, "promoted": told})
 
     def _claim(self, job: str) -> bool:
         """Return whether it is this job's turn; one that has held it for an hour has died."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fusiontrade.cloud.sagemaker import SageMaker, TrainingPlan
-from fusiontrade.errors import Conflict, FusionTradeError, NotFound, Unavailable
+from fusiontrade.errors import BundleRefused, Conflict, FusionTradeError, NotFound, Unavailable
 from fusiontrade.forecasts.jobs import JobOrder
-from fusiontrade.registry.bundles import Bundles, Objects
+from fusiontrade.registry.bundles import PLAIN, Bundles, Objects
 from fusiontrade.registry.turns import CANCELLED, Again, Done
 from fusiontrade.registry.versions import ModelVersion, Registry
 
@@ -121,7 +121,7 @@ class Training:
     def _started(self, order: JobOrder, name: str) -> Again:
         if not self._place.image or not self._place.role:
             raise Conflict("no training image is configured: deploy with TrainingImage")
-        model_id = f"{order.request['model_type']}-{order.request['interval']}"
+        model_id = _model_id_of(order.request)
         active = self._registry.active_version(model_id)
         if order.kind == FINETUNE:
             active = self._to_begin_with(model_id, active)
@@ -183,11 +183,12 @@ class Training:
 
     def _finished(self, order: JobOrder, artifacts: str, kept: Mapping[str, Any]) -> Done:
         output = _key_of(artifacts)
-        outcome = json.loads(self._objects.get(f"{output}outcome.json") or b"{}")
-        if not isinstance(outcome, dict) or "bundle" not in outcome:
-            raise FusionTradeError("the training ended without a bundle")
+        outcome = _outcome(self._objects.get(f"{output}outcome.json"))
         version = self._bundles.take_in(
-            f"{output}{outcome['bundle']}/", created_at=self._clock(), comparison=outcome.get("comparison")
+            f"{output}{outcome['bundle']}/",
+            created_at=self._clock(),
+            comparison=outcome.get("comparison"),
+            check=lambda card: _check(card, order, kept),
         )
         if curves := outcome.get("curves"):
             self._bundles.keep_curves(version.model_id, version.version, curves)
@@ -231,6 +232,39 @@ def _symbols(order: JobOrder, active: ModelVersion | None) -> list[str]:
     if order.kind == FINETUNE and active is not None:
         wanted += active.symbols
     return list(dict.fromkeys(wanted))
+
+
+def _outcome(content: bytes | None) -> dict[str, Any]:
+    """Return what a training says that it came to; raises `FusionTradeError` where that cannot be used."""
+    try:
+        found = json.loads(content or b"null", parse_constant=_refused)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or "bundle" not in found:
+        raise FusionTradeError("the training ended without a bundle")
+    if not isinstance(found["bundle"], str) or not PLAIN.fullmatch(found["bundle"]):
+        raise BundleRefused(f"the training names its bundle {found['bundle']!r}, which is no plain name")
+    return found
+
+
+def _refused(constant: str) -> float:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _check(card: Mapping[str, Any], order: JobOrder, kept: Mapping[str, Any]) -> None:
+    """Refuse a bundle that is of something else than what was asked for."""
+    kind, model_id = str(order.request["model_type"]), _model_id_of(order.request)
+    if card["kind"] != kind:
+        raise BundleRefused(f"the bundle that the training left is of the kind {card['kind']}, not {kind}")
+    if card["model_id"] != model_id:
+        raise BundleRefused(f"the bundle that the training left is of {card['model_id']}, and {model_id} was asked for")
+    if foreign := sorted(set(map(str, card.get("universe", ()))) - set(kept.get("symbols", ()))):
+        raise BundleRefused(f"the bundle learned from {', '.join(foreign)}, which it was not given")
+
+
+def _model_id_of(request: Mapping[str, Any]) -> str:
+    """Return the model that a request trains."""
+    return f"{request['model_type']}-{request['interval']}"
 
 
 def _key_of(uri: str) -> str:
