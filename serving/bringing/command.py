@@ -107,7 +107,8 @@ def pull(
 
 @app.command()
 def sync(
-    manifest: Annotated[str, typer.Argument(help="Address or file of the manifest; the bundles lie beside it.")],
+    context: typer.Context,
+    manifest: Annotated[str, typer.Argument(help="https or s3 address, or file; the bundles lie beside it.")],
     out: Out,
     overwrite: Overwrite = False,
 ) -> None:
@@ -115,7 +116,7 @@ def sync(
     with _failures_are_exits():
         from serving.bringing.syncing import sync as synced
 
-        done = synced(manifest, out, overwrite=overwrite, tell=_tell)
+        done = synced(manifest, out, overwrite=overwrite, tell=_tell, buckets=context.obj)
         for folder in done.kept:
             _tell(f"{folder.name} is here already")
         for folder in (*done.fetched, *done.kept):
@@ -154,6 +155,9 @@ def _failures_are_exits() -> Iterator[None]:
             if type(error).__name__ != "ExportFailure":  # its module needs torch
                 raise
             raise FusionTradeError(str(error)) from None
+    except OSError as error:  # a full disk, a folder of somebody else
+        _tell(f"fusiontrade models: {error.filename or 'the folder'} cannot be used: {error.strerror or error}")
+        raise typer.Exit(_UNAVAILABLE) from None
     except FusionTradeError as error:
         _tell(f"fusiontrade models: {error}")
         raise typer.Exit(_code(error)) from None

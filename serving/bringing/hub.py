@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from fusiontrade.errors import BundleRefused, Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
-from serving.bringing.placing import allowed, placed, sha256_of
+from serving.bringing.fetching import LARGEST, LOOPBACK, Answered, Web, plain
+from serving.bringing.placing import allowed, alone, placed, sha256_of
 from serving.bundle import MANIFEST, RUN
 from serving.sealed import put_in_place
 
@@ -31,10 +33,11 @@ __all__ = ["HUB", "Repository", "pull"]
 
 HUB = "https://huggingface.co"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _CHECKPOINT = ("config.json", "model.safetensors")
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-_LARGEST = 8 << 30  # bytes of a file
 _SECONDS = 20.0
 _PARTS = ".parts"
 
@@ -70,6 +73,7 @@ def pull(
     endpoint: str = HUB,
     overwrite: bool = False,
     tell: Callable[[str], None] = lambda _: None,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Path:
     """Fetch a repository, verify it, and return its folder: ``out/<model id>`` of a bundle, ``out/<name>`` else.
 
@@ -83,62 +87,99 @@ def pull(
         Whether another bundle of the same name may be replaced.
     tell
         Given a sentence about what is being done.
+    pause
+        Waits so many seconds between two tries.
 
     Raises
     ------
     NotFound, Unauthenticated, Forbidden
         As the hub says.
     Unavailable
-        If the hub does not answer, or the connection is cut off again and again; a next call goes on from there.
+        If the hub does not answer, or the connection is cut off again and again; a next call goes on from there. Or
+        if another command works in ``out``.
     BundleRefused
-        If a file has another hash than the hub says, or serving would refuse the bundle.
+        If a file has another hash or length than the hub says, the hub names no commit or another than was asked for,
+        or serving would refuse the bundle.
     Conflict
         If something else of the name is there, and ``overwrite`` was not asked for.
     InvalidInput
         If the endpoint cannot be used, or the repository holds neither a bundle nor a checkpoint.
     """
     _check_endpoint(endpoint, token)
-    out.mkdir(parents=True, exist_ok=True)
-    with _spoken(repository):
-        info = _info(repository, token, endpoint)
-    files = _wanted(repository, info)
-    is_bundle = any(file.rfilename == MANIFEST for file in files)
-    if not is_bundle and (out / repository.name).exists() and not overwrite:
-        raise Conflict(f"{out / repository.name} is there already: ask with --overwrite to replace it")
-    skipped = len(info.siblings or ()) - len(files)
-    tell(f"{repository} at {info.sha}: {len(files)} files" + (f", {skipped} others left there" if skipped else ""))
-    fresh = out / f".pull-{repository.owner}--{repository.name}-{str(info.sha)[:12]}"
-    for file in files:
-        tell(f"fetching {file.rfilename}")
+    web = Web(direct=urlsplit(endpoint).hostname in LOOPBACK, tell=tell, pause=pause)
+    with alone(out), web:
         with _spoken(repository):
-            _fetch(repository, str(info.sha), file, fresh, token=token, endpoint=endpoint)
-    try:
-        for file in files:
-            _check(fresh / file.rfilename, file)
-    except BundleRefused:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    shutil.rmtree(fresh / _PARTS, ignore_errors=True)
-    if is_bundle:
-        _note(fresh / RUN, {"repository": str(repository), "revision": info.sha})
-        return placed(fresh, out, overwrite=overwrite)
-    put_in_place(fresh, out / repository.name)
-    return out / repository.name
+            info = _info(repository, token, endpoint)
+        commit, files = _commit(repository, info), _wanted(repository, info)
+        is_bundle = any(file.rfilename == MANIFEST for file in files)
+        if not is_bundle and (out / repository.name).exists() and not overwrite:
+            raise Conflict(f"{out / repository.name} is there already: ask with --overwrite to replace it")
+        skipped = len(info.siblings or ()) - len(files)
+        tell(f"{repository} at {commit}: {len(files)} files" + (f", {skipped} others left there" if skipped else ""))
+        fresh = out / f".pull-{repository.owner}--{repository.name}-{commit[:12]}"
+        hub = _Hub(repository, commit, token, endpoint)
+        try:
+            for file in files:
+                tell(f"fetching {file.rfilename}")
+                with _spoken(repository):
+                    _fetch(hub, file, fresh, web)
+                _check(fresh / file.rfilename, file)
+        except BundleRefused:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        shutil.rmtree(fresh / _PARTS, ignore_errors=True)
+        if is_bundle:
+            _note(fresh / RUN, {"repository": str(repository), "revision": commit})
+            return placed(fresh, out, overwrite=overwrite)
+        put_in_place(fresh, out / repository.name)
+        return out / repository.name
+
+
+@dataclass(frozen=True)
+class _Hub:
+    """A commit of a repository, and how to ask for it."""
+
+    repository: Repository
+    commit: str
+    token: str | None
+    endpoint: str
 
 
 def _check_endpoint(endpoint: str, token: str | None) -> None:
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInput("HF_ENDPOINT", f"{endpoint!r} is no address of a hub, e.g. {HUB}")
-    if parts.scheme == "http" and token and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-        raise InvalidInput("HF_ENDPOINT", f"a token would go to {endpoint} unencrypted: use https")
+        raise InvalidInput("HF_ENDPOINT", f"{plain(endpoint)!r} is no address of a hub, e.g. {HUB}")
+    if parts.scheme == "http" and token and parts.hostname not in LOOPBACK:
+        raise InvalidInput("HF_ENDPOINT", f"a token would go to {plain(endpoint)} unencrypted: use https")
 
 
 def _info(repository: Repository, token: str | None, endpoint: str) -> ModelInfo:
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=endpoint, token=token or False)
-    return api.model_info(str(repository), revision=repository.revision, files_metadata=True, timeout=_SECONDS)
+    try:
+        return api.model_info(str(repository), revision=repository.revision, files_metadata=True, timeout=_SECONDS)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, OSError):  # an answer that says why
+            raise
+        raise Unavailable(f"what {plain(endpoint)} says of {repository} is no listing of a hub") from None
+
+
+def _commit(repository: Repository, info: ModelInfo) -> str:
+    """Return the commit that a listing is of; its hashes are told to be hashes, since they become names of files."""
+    commit, asked = str(info.sha), str(repository.revision)
+    if not _COMMIT.fullmatch(commit):
+        raise BundleRefused(f"the hub names no commit of {repository}")
+    if _COMMIT.fullmatch(asked) and commit != asked:
+        raise BundleRefused(f"the hub answered with commit {commit[:12]}… where {asked[:12]}… was asked for")
+    for file in info.siblings or ():
+        if not _HASH.fullmatch(_hash_of(file)):
+            raise BundleRefused(f"the hub gives no hash of {file.rfilename!r}")
+    return commit
+
+
+def _hash_of(file: RepoSibling) -> str:
+    return str(file.blob_id if file.lfs is None else file.lfs.sha256)
 
 
 def _wanted(repository: Repository, info: ModelInfo) -> list[RepoSibling]:
@@ -150,44 +191,41 @@ def _wanted(repository: Repository, info: ModelInfo) -> list[RepoSibling]:
         names = [name for name in (*_CHECKPOINT, *_BESIDE) if name in found]
     else:
         told = f"{repository} holds neither a bundle ({MANIFEST}) nor a checkpoint ({', '.join(_CHECKPOINT)})"
+        if pickle := next((name for name in sorted(found) if name.endswith((".bin", ".pt", ".pkl", ".ckpt"))), ""):
+            told += f"; {pickle} is a pickle, which is never opened here: name a revision with safetensors"
         raise InvalidInput("repository", told)
     for name in names:
-        if (found[name].size or 0) > _LARGEST:
-            raise InvalidInput("repository", f"{name} has {found[name].size} bytes, more than {_LARGEST}")
+        if (found[name].size or 0) > LARGEST:
+            raise InvalidInput("repository", f"{name} has {found[name].size} bytes, more than {LARGEST}")
     return [found[name] for name in sorted(names)]
 
 
-def _fetch(
-    repository: Repository, commit: str, file: RepoSibling, folder: Path, *, token: str | None, endpoint: str
-) -> None:
-    """Let ``folder`` hold a file of a commit; what an earlier call got of it is gone on from.
+def _fetch(hub: _Hub, file: RepoSibling, folder: Path, web: Web) -> None:
+    """Let ``folder`` hold a file of the commit; what an earlier call got of it is gone on from.
 
-    The library's own `hf_hub_download` begins each file anew in each call.
+    The library's own `hf_hub_download` begins each file anew in each call, and its `http_get` writes as much as comes.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in __all__
 
-    place, part = folder / file.rfilename, folder / _PARTS / str(file.blob_id)
+    place, part = folder / file.rfilename, folder / _PARTS / _hash_of(file)
     if place.is_file():
         return
     part.parent.mkdir(parents=True, exist_ok=True)
-    url = hf_hub_url(str(repository), file.rfilename, revision=commit, endpoint=endpoint)
-    found = get_hf_file_metadata(url, token=token or False, timeout=_SECONDS, endpoint=endpoint)
-    is_hub = urlsplit(found.location).netloc == urlsplit(url).netloc  # else a store, by a signed address
-    known = part.stat().st_size if part.is_file() else 0
-    known = known if found.size is not None and known <= found.size else 0
-    with part.open("r+b" if known else "wb") as content:
-        content.seek(known)
-        http_get(
-            found.location,
-            content,
-            resume_size=known,
-            headers=build_hf_headers(token=(token if is_hub else None) or False),
-            expected_size=found.size,
-            displayed_filename=file.rfilename,
-        )
+    url = hf_hub_url(str(hub.repository), file.rfilename, revision=hub.commit, endpoint=hub.endpoint)
+    found = get_hf_file_metadata(url, token=hub.token or False, timeout=_SECONDS, endpoint=hub.endpoint)
+    token = hub.token if _is_of_the_hub(url, found.location) else None  # else a store, by a signed address
+    headers = build_hf_headers(token=token or False)
+    web.append(found.location, part, limit=LARGEST if file.size is None else file.size, headers=headers)
     part.rename(place)
+
+
+def _is_of_the_hub(url: str, location: str) -> bool:
+    """Whether a file lies where it was asked for; raises `BundleRefused` where it comes in the clear instead."""
+    own, lies = urlsplit(url), urlsplit(location)
+    if lies.scheme not in ("https", own.scheme):
+        raise BundleRefused(f"the hub keeps a file at {plain(location)}, which is not encrypted")
+    return (lies.scheme, lies.netloc) == (own.scheme, own.netloc)
 
 
 def _check(path: Path, file: RepoSibling) -> None:
@@ -195,11 +233,17 @@ def _check(path: Path, file: RepoSibling) -> None:
     if file.lfs is not None:
         kind, wanted, found = "sha256", file.lfs.sha256, sha256_of(path)
     else:
-        content = path.read_bytes()
-        blob = b"blob %d\0" % len(content) + content
-        kind, wanted, found = "git hash", str(file.blob_id), hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+        kind, wanted, found = "git hash", str(file.blob_id), _git_hash_of(path)
     if found != wanted:
         raise BundleRefused(f"{path.name} has {kind} {found[:12]}…, the hub says {str(wanted)[:12]}…")
+
+
+def _git_hash_of(path: Path) -> str:
+    total = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()
 
 
 def _note(path: Path, pulled: dict[str, Any]) -> None:
@@ -225,6 +269,8 @@ def _spoken(repository: Repository) -> Iterator[None]:
         raise Forbidden(f"{where} is gated: ask for access on its page, then set HF_TOKEN") from None
     except errors.HfHubHTTPError as error:
         raise _refused(error, where) from None
+    except Answered as error:  # of the store: the hub itself had let it pass
+        raise Unavailable(f"{error}; what has come stays, run the command again to go on") from None
     except (httpx2.HTTPError, OSError) as error:
         cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
         if isinstance(cause, errors.HfHubHTTPError):

@@ -7,21 +7,42 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from fusiontrade.errors import BundleRefused, Conflict
+from fusiontrade.errors import BundleRefused, Conflict, Unavailable
 from serving.bundle import MANIFEST, kind_of, load_bundle, verified_files
 from serving.sealed import put_in_place
 
-__all__ = ["allowed", "placed", "sha256_of", "verified"]
+__all__ = ["allowed", "alone", "placed", "sha256_of", "verified"]
 
+_LOCK = ".bringing.lock"
 _SUFFIXES = (".json", ".onnx", ".safetensors", ".txt")
 
 
 def allowed(name: str) -> bool:
     """Whether a file of a bundle may have this name: plain, and of a kind that holds data and no code."""
     return name.endswith(_SUFFIXES) and not name.startswith(".") and not set(name) & set("/\\") and len(name) <= 128
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Make the folder ``out`` and hold it for one command; who is killed lets go of it.
+
+    Raises
+    ------
+    Unavailable
+        If another command works there.
+    """
+    from filelock import FileLock, Timeout
+
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / _LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise Unavailable(f"another command brings models to {out} now; run this one when it is done") from None
 
 
 def verified(folder: Path) -> str:

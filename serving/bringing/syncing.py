@@ -1,9 +1,9 @@
 """Bundles from a bucket, by a manifest that names every file with its sha256.
 
-The manifest is JSON, ``{"bundles": {"<model id>": {"<file>": "<sha256>"}}}``, at an address or in a file; each file
-lies beside it at ``<model id>/<file>``. Always true here: a file is used only if it has its hash; a connection that is
-cut off goes on where it stopped, the next time too; a bundle is verified as serving would, then takes its place in one
-step; what is refused leaves nothing behind.
+The manifest is JSON, ``{"bundles": {"<model id>": {"<file>": "<sha256>"}}}``, at an address, in a bucket or a file;
+each file lies beside it at ``<model id>/<file>``. Always true here: a file is used only if it has its hash; a
+connection that is cut off goes on where it stopped, the next time too; a bundle is verified as serving would, then
+takes its place in one step; what is refused leaves nothing behind; two do not work in one folder at once.
 """
 
 from __future__ import annotations
@@ -14,30 +14,37 @@ import re
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import quote, urljoin, urlsplit
 
 from fusiontrade.errors import BundleRefused, Conflict, InvalidInput, Unavailable
-from serving.bringing.placing import allowed, placed, sha256_of
+from serving.bringing.fetching import LARGEST, LOOPBACK, Answered, Web, plain, written
+from serving.bringing.placing import allowed, alone, placed, sha256_of
 from serving.bundle import MANIFEST, verified_files
 
-if TYPE_CHECKING:
-    import httpx
-
-__all__ = ["Synced", "listing_of", "sync"]
+__all__ = ["Bucket", "Buckets", "Synced", "listing_of", "sync"]
 
 Listing = Mapping[str, Mapping[str, str]]
 _MODEL_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LONGEST_LISTING = 4 << 20
-_LARGEST = 8 << 30
-_CHUNK = 1 << 20
-_SECONDS = 30.0
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _TRIES = 5
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Bucket(Protocol):
+    """A bucket of S3; `fusiontrade.cloud.storage.Storage` is one."""
+
+    def stream(self, key: str, first: int) -> Iterator[bytes] | None:
+        """Return an object's bytes from ``first`` on, None where there is no such object; raises `Unavailable`."""
+        ...
+
+
+Buckets = Callable[[str], Bucket]
 
 
 @dataclass
@@ -55,34 +62,36 @@ def sync(
     overwrite: bool = False,
     tell: Callable[[str], None] = lambda _: None,
     pause: Callable[[float], None] = time.sleep,
+    buckets: Buckets | None = None,
 ) -> Synced:
     """Bring every bundle of ``manifest`` into ``out``.
 
     Parameters
     ----------
     manifest
-        An https address, an http one of this machine, or a file.
+        An https address, an http one of this machine, ``s3://BUCKET/KEY``, or a file.
     overwrite
         Whether bundles that are there and differ are replaced.
     tell
         Given a sentence about what is being done.
     pause
         Waits so many seconds between two tries.
+    buckets
+        Reaches a bucket by its name, for ``s3://``.
 
     Raises
     ------
     InvalidInput
         If the manifest cannot be used.
     Unavailable
-        If a file cannot be fetched; a next call goes on from there.
+        If a file cannot be fetched, where a next call goes on from there, or another command works in ``out``.
     BundleRefused
         If a file has another hash, or serving would refuse the bundle.
     Conflict
         If a bundle is there already and differs, and ``overwrite`` was not asked for.
     """
-    with _source(manifest, pause) as source:
+    with alone(out), _source(manifest, pause, tell, buckets) as source:
         listing = _listing(source.whole("", _LONGEST_LISTING))
-        out.mkdir(parents=True, exist_ok=True)
         done = Synced()
         for model_id, files in listing.items():
             folder = out / model_id
@@ -182,15 +191,19 @@ def _has(part: Path, checksum: str) -> bool:
     return part.is_file() and sha256_of(part) == checksum
 
 
-def _source(manifest: str, pause: Callable[[float], None]) -> _Source:
+def _source(
+    manifest: str, pause: Callable[[float], None], tell: Callable[[str], None], buckets: Buckets | None
+) -> _Source:
     if "://" not in manifest:
         return _Folder(Path(manifest))
     parts = urlsplit(manifest)
+    if parts.scheme == "s3":
+        return _Objects(manifest, buckets, pause)
     if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise InvalidInput("manifest", f"{manifest!r} is neither a file nor an https address")
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise InvalidInput("manifest", f"{manifest} is not encrypted: use https")
-    return _Web(manifest, pause)
+        raise InvalidInput("manifest", f"{plain(manifest)!r} is neither a file nor an https or s3 address")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise InvalidInput("manifest", f"{plain(manifest)} is not encrypted: use https")
+    return _Address(manifest, pause, tell)
 
 
 class _Folder(_Source):
@@ -209,74 +222,89 @@ class _Folder(_Source):
             raise InvalidInput("manifest", f"{place} cannot be read: {error.strerror}") from None
 
     def append(self, path: str, part: Path) -> None:
-        part.write_bytes(self.whole(path, _LARGEST))
+        place = self._manifest.parent / path
+        try:
+            file = place.open("rb")
+        except OSError as error:
+            raise InvalidInput("manifest", f"{place} cannot be read: {error.strerror}") from None
+        with file, written(part), part.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
 
 
-class _Web(_Source):
+class _Address(_Source):
     """A manifest at an address."""
 
-    def __init__(self, manifest: str, pause: Callable[[float], None]) -> None:
-        import httpx
-
-        loopback = urlsplit(manifest).hostname in _LOOPBACK
-        self._manifest, self._pause = manifest, pause
-        self._client = httpx.Client(timeout=_SECONDS, follow_redirects=True, trust_env=not loopback)
+    def __init__(self, manifest: str, pause: Callable[[float], None], tell: Callable[[str], None]) -> None:
+        self._manifest = manifest
+        self._web = Web(direct=urlsplit(manifest).hostname in LOOPBACK, pause=pause, tell=tell)
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        self._web.close()
+
+    def whole(self, path: str, limit: int) -> bytes:
+        with _refusals():
+            return self._web.whole(self._place(path), limit)
+
+    def append(self, path: str, part: Path) -> None:
+        with _refusals():
+            self._web.append(self._place(path), part)
+
+    def _place(self, path: str) -> str:
+        return urljoin(self._manifest, quote(path)) if path else self._manifest
+
+
+class _Objects(_Source):
+    """A manifest in a bucket that is reached by its owner's credentials."""
+
+    def __init__(self, manifest: str, buckets: Buckets | None, pause: Callable[[float], None]) -> None:
+        parts = urlsplit(manifest)
+        if not _BUCKET.fullmatch(parts.netloc) or not parts.path.strip("/"):
+            raise InvalidInput("manifest", f"{manifest!r} is no s3://BUCKET/KEY of a manifest")
+        if buckets is None:
+            raise InvalidInput("manifest", f"{manifest} is reached by the command fusiontrade models sync alone")
+        self._bucket, self._pause = buckets(parts.netloc), pause
+        self._place, self._key = f"s3://{parts.netloc}/", parts.path.removeprefix("/")
 
     def whole(self, path: str, limit: int) -> bytes:
         content = bytearray()
-        self._patiently(path, lambda address: self._read(address, content, limit))
+        for chunk in self._chunks(path, 0):
+            content += chunk
+            if len(content) > limit:
+                raise InvalidInput("manifest", f"{self._place}{self._key_of(path)} is longer than {limit} bytes")
         return bytes(content)
 
     def append(self, path: str, part: Path) -> None:
-        self._patiently(path, lambda address: self._go_on(address, part))
-
-    def _patiently(self, path: str, read: Callable[[str], None]) -> None:
-        """Call ``read`` until it comes to its end; a connection that was cut off is made anew."""
-        import httpx
-
-        address = urljoin(self._manifest, quote(path)) if path else self._manifest
-        for turn in range(_TRIES):
+        turn = 0
+        while True:
             try:
-                return read(address)
-            except httpx.HTTPStatusError as error:
-                status = error.response.status_code
-                if status < 500 and status != 429:
-                    raise InvalidInput("manifest", f"{address} answered {status}") from None
-                told = f"{address} answered {status}"
-            except httpx.HTTPError as error:
-                told = f"{address}: {str(error) or type(error).__name__}"
-            if turn + 1 < _TRIES:
-                self._pause(0.25 * 2**turn)
-        raise Unavailable(f"{told}; what has come stays, run the command again to go on")
+                return self._go_on(path, part)
+            except Unavailable as error:
+                turn += 1
+                if turn >= _TRIES:
+                    raise Unavailable(f"{error}; what has come stays, run the command again to go on") from None
+            self._pause(0.25 * 2**turn)
 
-    def _read(self, address: str, content: bytearray, limit: int) -> None:
-        content.clear()
-        with self._client.stream("GET", address) as answer:
-            answer.raise_for_status()
-            for chunk in answer.iter_bytes(_CHUNK):
-                content += chunk
-                if len(content) > limit:
-                    raise InvalidInput("manifest", f"{address} is longer than {limit} bytes")
+    def _go_on(self, path: str, part: Path) -> None:
+        with written(part), part.open("ab") as file:
+            for chunk in self._chunks(path, file.tell()):
+                file.write(chunk)
+                file.flush()
+                if file.tell() > LARGEST:
+                    raise InvalidInput("manifest", f"{self._key_of(path)} is longer than {LARGEST} bytes")
 
-    def _go_on(self, address: str, part: Path) -> None:
-        known = part.stat().st_size if part.is_file() else 0
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={known}-"} if known else {})
-        with self._client.stream("GET", address, headers=headers) as answer:
-            if answer.status_code == 416:  # nothing follows what is there: its hash decides
-                return
-            answer.raise_for_status()
-            at = known if _goes_on(answer, known) else 0
-            with part.open("r+b" if at else "wb") as file:
-                file.seek(at)
-                for chunk in answer.iter_raw():  # as it comes: what waits for more would be lost with the connection
-                    file.write(chunk)
-                    if file.tell() > _LARGEST:
-                        raise InvalidInput("manifest", f"{address} is longer than {_LARGEST} bytes")
+    def _chunks(self, path: str, first: int) -> Iterator[bytes]:
+        chunks = self._bucket.stream(self._key_of(path), first)
+        if chunks is None:
+            raise InvalidInput("manifest", f"{self._place}{self._key_of(path)} is not there")
+        return chunks
+
+    def _key_of(self, path: str) -> str:
+        return f"{self._key.rpartition('/')[0]}/{path}".lstrip("/") if path else self._key
 
 
-def _goes_on(answer: httpx.Response, known: int) -> bool:
-    """Whether an answer is what follows the first ``known`` bytes; a server that knows no ranges sends all of it."""
-    return answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {known}-")
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except Answered as error:
+        raise InvalidInput("manifest", str(error)) from None

@@ -25,7 +25,9 @@ class Manners:
 
     ``cut`` are the times that an answer longer than 100 bytes is cut off in its middle, by path; ``status`` what a path
     answers instead; ``swapped`` other bytes of the same length for a path; ``ranges`` whether they are known;
-    ``after_cut`` becomes part of ``status`` once an answer was cut off.
+    ``after_cut`` becomes part of ``status`` once an answer was cut off; ``moved`` is where a path is sent to;
+    ``endless`` are paths that tell no length and never end, ``stuck`` those that stop in their middle and stay open;
+    ``said`` replaces what the listing says, ``said_of`` what it says of a file.
     """
 
     token: str | None = None
@@ -36,6 +38,12 @@ class Manners:
     after_cut: dict[str, int] = field(default_factory=dict)
     revisions: tuple[str, ...] = ("main", "v1", COMMIT)
     extra: tuple[str, ...] = ()
+    moved: dict[str, str] = field(default_factory=dict)
+    endless: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
+    said: dict[str, object] = field(default_factory=dict)
+    said_of: dict[str, dict[str, object]] = field(default_factory=dict)
+    listing: bytes | None = None
 
 
 @dataclass
@@ -63,6 +71,7 @@ class Handler(BaseHTTPRequestHandler):
     repository: str
     manners: Manners
     seen: list[Seen]
+    gone: threading.Event
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
@@ -79,6 +88,9 @@ class Handler(BaseHTTPRequestHandler):
         for suffix, status in self.manners.status.items():
             if path.endswith(suffix):
                 return self.told(status, b'{"error": "as it was told"}')
+        for suffix, place in self.manners.moved.items():
+            if path.endswith(suffix):
+                return self.told(302, b"", {"Location": place, **self.of(path)})
         if path.startswith("/api/models/"):
             return self.listing(path.removeprefix("/api/models/"))
         prefix = f"/{self.repository}/resolve/{COMMIT}/" if self.repository else "/"
@@ -95,8 +107,25 @@ class Handler(BaseHTTPRequestHandler):
             return self.told(404, b'{"error": "Invalid rev id"}', {"X-Error-Code": "RevisionNotFound"})
         files = [entry(path, self.folder) for path in sorted(self.folder.rglob("*")) if path.is_file()]
         files += [{"rfilename": name, "size": 3, "blobId": "0" * 40} for name in self.manners.extra]
+        files = [{**one, **self.manners.said_of.get(str(one["rfilename"]), {})} for one in files]
         answer = {"id": self.repository, "modelId": self.repository, "sha": COMMIT, "private": False, "siblings": files}
-        return self.told(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+        content = self.manners.listing or json.dumps({**answer, **self.manners.said}).encode()
+        return self.told(200, content, {"Content-Type": "application/json"})
+
+    def of(self, path: str) -> dict[str, str]:
+        """Return what a hub says of a file that lies elsewhere."""
+        file = self.folder / path.rpartition("/")[2]
+        if not file.is_file():
+            return {}
+        told = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{etag(file)}"'}
+        return {**told, "X-Linked-Size": str(file.stat().st_size)}
+
+    def never_ending(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while self.command == "GET":
+            self.wfile.write(b"4000\r\n" + bytes(0x4000) + b"\r\n")
 
     def file(self, name: str) -> None:
         content = self.manners.swapped.get(name, (self.folder / name).read_bytes())
@@ -109,6 +138,14 @@ class Handler(BaseHTTPRequestHandler):
                 return self.told(416, b"", {"Content-Range": f"bytes */{len(content)}"})
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             status, content = 206, content[start:]
+        if name in self.manners.endless and self.command == "GET":
+            return self.never_ending()
+        if name in self.manners.stuck and self.command == "GET":
+            self.send_head(status, len(content), headers)
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            self.gone.wait(30)
+            return None
         cuts = self.manners.cut.get(name, 0)
         if self.command == "GET" and cuts and len(content) > 100:
             self.manners.cut[name] = cuts - 1
@@ -142,8 +179,8 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(folder: Path, manners: Manners | None = None, *, repository: str = "") -> Iterator[Server]:
     """Serve a folder as a bucket, or as the hub's ``repository``."""
-    behaviour, seen = manners or Manners(), list[Seen]()
-    shared = {"folder": folder, "repository": repository, "manners": behaviour, "seen": seen}
+    behaviour, seen, gone = manners or Manners(), list[Seen](), threading.Event()
+    shared = {"folder": folder, "repository": repository, "manners": behaviour, "seen": seen, "gone": gone}
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), shared))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -151,6 +188,7 @@ def serving(folder: Path, manners: Manners | None = None, *, repository: str = "
     try:
         yield Server(f"http://127.0.0.1:{server.server_address[1]}", behaviour, seen)
     finally:
+        gone.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,30 +23,13 @@ from fusiontrade.errors import (
     Unauthenticated,
     Unavailable,
 )
-from serving.bringing.hub import Repository, pull
+from serving.bringing.hub import Repository, _is_of_the_hub, pull
+from serving.bringing.placing import alone
 from serving.bundle import load_bundle, write_manifest
 
 NAME = "Owner/some-model"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """The hub's library waits a second before it asks again: here it need not, and shows no bars."""
-    import huggingface_hub.file_download as library
-    from huggingface_hub import constants
-    from huggingface_hub.utils import disable_progress_bars
-
-    class Clock:
-        def __getattr__(self, name: str) -> object:
-            import time
-
-            return (lambda _: None) if name == "sleep" else getattr(time, name)
-
-    before = library.time, constants.DOWNLOAD_CHUNK_SIZE
-    library.time, constants.DOWNLOAD_CHUNK_SIZE = Clock(), 64  # 10 MiB are kept at a time else
-    disable_progress_bars()
-    yield
-    library.time, constants.DOWNLOAD_CHUNK_SIZE = before
+ROOT = Path(__file__).resolve().parents[3]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "shared")])}
 
 
 @pytest.fixture
@@ -62,11 +48,11 @@ def out(tmp_path: Path) -> Path:
 
 
 def pulled(server: Server, out: Path, *, name: str = NAME, **given: object) -> Path:
-    return pull(Repository.parse(name), out, endpoint=server.url, **given)  # type: ignore[arg-type]
+    return pull(Repository.parse(name), out, endpoint=server.url, pause=lambda _: None, **given)  # type: ignore[arg-type]
 
 
 def left(out: Path) -> list[str]:
-    return sorted(path.name for path in out.iterdir()) if out.exists() else []
+    return sorted(path.name for path in out.iterdir() if path.suffix != ".lock") if out.exists() else []
 
 
 def test_a_bundle_is_pulled_verified_and_nothing_else_with_it(source: Path, out: Path) -> None:
@@ -216,6 +202,129 @@ def test_a_checkpoint_comes_as_it_is_without_code_or_pickles(tmp_path: Path, out
     (source / "README.md").write_text("nothing else")
     with serving(source, repository=NAME) as hub, pytest.raises(InvalidInput, match="neither a bundle"):
         pulled(hub, out)
+
+
+def test_what_the_hub_says_never_becomes_a_path(source: Path, out: Path) -> None:
+    outside = out.parent / "outside"
+    for manners, told in (
+        (Manners(said={"sha": "../../outside"}), "names no commit"),
+        (Manners(said={"sha": None}), "names no commit"),
+        (Manners(said_of={"report.json": {"blobId": "../../../outside"}}), r"no hash of 'report\.json'"),
+        (Manners(said_of={"model.onnx": {"lfs": {"sha256": "../x", "size": 1, "pointerSize": 1}}}), "no hash of"),
+    ):
+        with serving(source, manners, repository=NAME) as hub, pytest.raises(BundleRefused, match=told):
+            pulled(hub, out)
+        assert (left(out), outside.exists()) == ([], False)
+
+
+def test_a_commit_that_was_asked_for_is_the_one_that_comes(source: Path, out: Path) -> None:
+    other = "f" * 40
+    told = "answered with commit 0123456789ab… where ffffffffffff… was asked for"
+    with (
+        serving(source, Manners(revisions=(other,)), repository=NAME) as hub,
+        pytest.raises(BundleRefused, match=told),
+    ):
+        pulled(hub, out, name=f"{NAME}@{other}")
+    with serving(source, repository=NAME) as hub:
+        assert load_bundle(pulled(hub, out, name=f"{NAME}@{COMMIT}"))
+
+
+@pytest.mark.parametrize("content", [b"<html>busy</html>", b"[]", b"{}", b'{"id": "a/b", "siblings": [{"size": 1}]}'])
+def test_a_listing_that_is_none_is_said(source: Path, out: Path, content: bytes) -> None:
+    with (
+        serving(source, Manners(listing=content), repository=NAME) as hub,
+        pytest.raises((Unavailable, BundleRefused), match=r"no listing of a hub|no commit"),
+    ):
+        pulled(hub, out)
+    assert left(out) == []
+
+
+def test_a_store_that_the_hub_names_gets_no_token(source: Path, out: Path) -> None:
+    (source.parent / "store").mkdir()
+    shutil.copyfile(source / "model.onnx", source.parent / "store" / "blob")
+    with serving(source.parent / "store") as store:
+        moved = {"model.onnx": f"{store.url}/blob?X-Amz-Signature=signed"}
+        with serving(source, Manners(token="hf_secret", moved=moved), repository=NAME) as hub:
+            told: list[str] = []
+            folder = pulled(hub, out, token="hf_secret", tell=told.append)
+            assert {one.authorization for one in hub.seen} == {"Bearer hf_secret"}
+        assert [(one.path, one.authorization) for one in store.seen] == [("/blob", None)]
+    assert load_bundle(folder)
+    assert "signed" not in " ".join(told)
+
+
+def test_a_file_that_would_come_in_the_clear_is_refused_and_a_token_keeps_to_its_scheme() -> None:
+    with pytest.raises(BundleRefused, match="not encrypted"):
+        _is_of_the_hub("https://hub.example/a", "http://hub.example/a")
+    assert _is_of_the_hub("https://hub.example/a", "https://hub.example/b")
+    assert not _is_of_the_hub("https://hub.example/a", "https://store.example/a")
+    assert not _is_of_the_hub("http://127.0.0.1:1/a", "https://127.0.0.1:1/a")
+
+
+def test_a_file_without_an_end_is_cut_at_what_the_hub_had_said(source: Path, out: Path) -> None:
+    with (
+        serving(source, Manners(endless=("model.onnx",)), repository=NAME) as hub,
+        pytest.raises(BundleRefused, match=r"model\.onnx is longer than \d+ bytes"),
+    ):
+        pulled(hub, out)
+    assert left(out) == []
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_busy_store_is_asked_five_times_and_never_slept_on(source: Path, out: Path, status: int) -> None:
+    waited: list[float] = []
+    with serving(source) as store:
+        store.manners.status["blob"] = status
+        with (
+            serving(source, Manners(moved={"model.onnx": f"{store.url}/blob"}), repository=NAME) as hub,
+            pytest.raises(Unavailable, match=f"answered {status}; what has come stays"),
+        ):
+            pull(Repository.parse(NAME), out, endpoint=hub.url, pause=waited.append)
+        assert len(store.seen) == 5
+    assert waited == [0.25, 0.5, 1.0, 2.0]
+
+
+def test_two_do_not_work_in_one_folder(source: Path, out: Path) -> None:
+    with serving(source, repository=NAME) as hub:
+        with alone(out), pytest.raises(Unavailable, match="another command brings models"):
+            pulled(hub, out)
+        assert hub.seen == []
+        assert load_bundle(pulled(hub, out))
+
+
+_PULL = """
+import sys
+from pathlib import Path
+from serving.bringing.hub import Repository, pull
+pull(Repository.parse("Owner/some-model"), Path(sys.argv[1]), endpoint=sys.argv[2])
+"""
+
+
+def test_a_killed_pull_is_gone_on_from(source: Path, out: Path) -> None:
+    size = (source / "model.onnx").stat().st_size
+    with serving(source, Manners(stuck=("model.onnx",)), repository=NAME) as hub:
+        process = subprocess.Popen([sys.executable, "-c", _PULL, str(out), hub.url], cwd=ROOT, env=ENVIRONMENT)
+        while sum(part.stat().st_size for part in out.glob(".pull-*/.parts/*")) < size // 2:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    with serving(source, repository=NAME) as hub:
+        folder = pulled(hub, out)
+        assert [one.range for one in hub.asked("/model.onnx")] == [f"bytes={size // 2}-"]
+    assert (folder / "model.onnx").read_bytes() == (source / "model.onnx").read_bytes()
+    assert left(out) == [folder.name]
+
+
+def test_a_repository_of_pickles_says_what_to_do(tmp_path: Path, out: Path) -> None:
+    source = tmp_path / "checkpoint"
+    source.mkdir()
+    for name in ("config.json", "pytorch_model.bin", "vocab.txt"):
+        (source / name).write_bytes(b"x")
+    with serving(source, repository=NAME) as hub:
+        with pytest.raises(InvalidInput, match=r"pytorch_model\.bin is a pickle, .* a revision with safetensors"):
+            pulled(hub, out)
+        assert not hub.asked(".bin")
 
 
 def test_a_hub_that_is_not_there_is_unavailable(source: Path, out: Path) -> None:

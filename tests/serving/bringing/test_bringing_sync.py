@@ -44,7 +44,7 @@ def synced(server: Server, out: Path, **given: Any) -> Synced:
 
 
 def left(out: Path) -> list[str]:
-    return sorted(path.name for path in out.iterdir()) if out.exists() else []
+    return sorted(path.name for path in out.iterdir() if path.suffix != ".lock") if out.exists() else []
 
 
 def test_every_bundle_comes_verified_and_a_second_time_nothing_does(bucket: Path, out: Path) -> None:
@@ -162,7 +162,9 @@ def test_a_manifest_that_cannot_be_is_refused(bucket: Path, out: Path, content: 
 def test_addresses_that_cannot_be_trusted_or_found_are_said(bucket: Path, out: Path) -> None:
     for address, told in (
         ("http://bucket.example/bundles.json", "not encrypted"),
-        ("s3://bucket/bundles.json", "neither a file nor an https address"),
+        ("ftp://bucket/bundles.json", "neither a file nor an https or s3 address"),
+        ("s3://bucket", "no s3://BUCKET/KEY"),
+        ("s3://bucket/bundles.json", "by the command fusiontrade models sync alone"),
     ):
         with pytest.raises(InvalidInput, match=told):
             sync(address, out)
@@ -174,6 +176,21 @@ def test_addresses_that_cannot_be_trusted_or_found_are_said(bucket: Path, out: P
             synced(server, out)
     with pytest.raises(Unavailable, match="run the command again"):
         synced(server, out)
+
+
+def test_what_an_address_is_signed_with_is_never_said(bucket: Path, out: Path) -> None:
+    told: list[str] = []
+    with serving(bucket, Manners(status={"bundles.json": 403, "model.onnx": 503})) as server:
+        signed = f"{server.url.replace('http://', 'http://user:hidden@')}/bundles.json?X-Amz-Signature=hidden"
+        with pytest.raises(InvalidInput, match="answered 403") as refused:
+            sync(signed, out, pause=lambda _: None, tell=told.append)
+        del server.manners.status["bundles.json"]
+        with pytest.raises(Unavailable, match="answered 503") as unavailable:
+            sync(signed, out, pause=lambda _: None, tell=told.append)
+    assert "hidden" not in " ".join([str(refused.value), str(unavailable.value), *told])
+    with pytest.raises(InvalidInput, match="not encrypted") as clear:
+        sync("http://user:hidden@bucket.example/x?signature=hidden", out)
+    assert "hidden" not in str(clear.value)
 
 
 def test_a_listing_names_every_file_and_its_hash(bucket: Path, tmp_path: Path) -> None:
