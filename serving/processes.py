@@ -34,6 +34,7 @@ AT_ONCE = b"!"
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _LONGEST_PAUSE = 30.0
+_LAST_PAUSE = 4.0  # after which a process that was killed before it was ready is not tried again where it is alone
 _ENOUGH = 28.0  # seconds from the wish to end until children are killed: the program ends in less than 30
 _ACCEPTED_AT_ONCE = 64
 _SILENT = 5.0  # seconds without a word after which a child is asked last
@@ -285,8 +286,12 @@ class _Parent:
         _log.critical("a process ended by itself; another is started", extra=why)
 
     def _put_off(self, child: _Child, code: int) -> None:
-        """Start ``child``, which did not become ready, after a longer pause; end where there is no other."""
-        if not any(other.pid for other in self._children):
+        """Start ``child``, which did not become ready, after a longer pause.
+
+        Where there is no other, end if it said that it cannot serve, or was killed again and again.
+        """
+        is_hopeless = code > 0 or child.pause >= _LAST_PAUSE
+        if is_hopeless and not any(other.pid for other in self._children):
             self._is_ending, self._code = True, max(code, 1)
         child.pause = min(_LONGEST_PAUSE, max(1.0, 2 * child.pause))
         child.due = time.monotonic() + child.pause

@@ -44,6 +44,9 @@ _log = logging.getLogger("serving.server")
 
 _LAST_SECONDS = 3  # for answers already computed to leave, after the drain
 _BACKLOG = 512
+_TAKEN_AT_ONCE = 16  # connections that are taken and not opened yet
+_MOST_CONNECTIONS = 8192  # of a process: each may hold a head of 64 kB
+_OTHER_FILES = 256  # at most half of what is allowed: connections on their way, bundles, sockets of siblings
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 _NOT_NEEDED = ("pandas", "polars")  # TA-Lib imports what it finds of them: 36 MB and 0.35 s for nothing
 _LONGEST_FOLDER = 75  # bytes; a socket's path may have 104, its name in there needs 26
@@ -100,7 +103,7 @@ class _Server(uvicorn.Server):
         if control is None:
             return
         try:
-            while True:
+            while len(self._given) < _TAKEN_AT_ONCE:  # the rest is read when these have been opened
                 said, files, _, _ = socket.recv_fds(control, _BACKLOG, _BACKLOG)
                 if not said:
                     break
@@ -114,6 +117,8 @@ class _Server(uvicorn.Server):
                     task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
                     self._given.add(task)
                     task.add_done_callback(self._given.discard)
+            else:
+                return
         except BlockingIOError:
             return
         except OSError:
@@ -190,6 +195,20 @@ def _keep_few_heaps() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
+def _connections() -> int:
+    """Allow this process as many open files as it may have, and return how many connections fit."""
+    try:
+        import resource
+    except ImportError:  # no Unix
+        return _MOST_CONNECTIONS
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_CONNECTIONS + _OTHER_FILES
+    if 0 <= allowed < wanted:
+        allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    return min(_MOST_CONNECTIONS, max(allowed - _OTHER_FILES, allowed // 2)) if allowed >= 0 else _MOST_CONNECTIONS
+
+
 def _short_folder() -> str | None:
     """Return where Unix sockets may have names: paths of more than about a hundred bytes are refused them."""
     return None if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108  # nosec B108 - made for us alone
@@ -227,7 +246,7 @@ def _serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        http=impatient(settings.body_seconds),
+        http=impatient(settings.body_seconds, _connections()),
         interface="asgi3",
         ws="none",
         lifespan="off",
