@@ -20,7 +20,7 @@ from torch import nn
 import fusiontrade
 from fusiontrade.errors import InvalidInput
 from fusiontrade.inference.texts import MOODS
-from serving.bringing.folders import json_object
+from serving.bringing.folders import WEIGHTS, bundle_name, json_object, weights_of
 from serving.bringing.placing import sha256_of
 from serving.bundle import GRAPH
 from serving.models.protocol import Exporter
@@ -32,10 +32,14 @@ from serving.training.fit import deterministic
 
 __all__ = ["import_classifier", "labels_of"]
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG = "config.json"
 _TOKENIZER_FILES = (TOKENIZER, "vocab.txt")
 _FAMILIES = ("bert", "distilbert", "electra")  # absolute positions that begin at 0
-_TOKENS = 512
+_TOKENS, _LEAST_TOKENS = 512, 8
+_UNLIKE = (
+    ("problem_type", "multi_label_classification", "its labels do not exclude each other, as moods have to"),
+    ("is_decoder", True, "a text is read as a whole here, not from its beginning on"),
+)
 _MASKED = -1e9  # added to a score that is not to count
 _TEXTS = (
     "Shares rise after the company raises its outlook",
@@ -68,10 +72,13 @@ def import_classifier(
         If serving would refuse the bundle.
     """
     begun = time.time()
+    bundle_name(model_id)
     labels, config = labels_of(folder)
     network = _network(folder)
-    content, pad = _tokenizer(folder)
-    tokens = min(_TOKENS, int(config.get("max_position_embeddings", _TOKENS)))
+    content, pad, longest = _tokenizer(folder)
+    tokens = min(_TOKENS, longest, network.config.max_position_embeddings)
+    if tokens < _LEAST_TOKENS:
+        raise InvalidInput(CONFIG, f"{folder.name} reads {tokens} tokens of a text: too few to score a headline")
     graph_of = _Logits(network)
     graph = export(graph_of)
     difference, compared = _compared(network, graph, tokenizer_of(content, tokens), pad)
@@ -91,7 +98,10 @@ def import_classifier(
         code_version=fusiontrade.__version__,
         libraries=libraries(),
     )
-    report = {"agreement": {"largest_difference": difference, "texts": compared, "tolerance": TOLERANCE}}
+    report = {
+        "agreement": {"largest_difference": difference, "texts": compared, "tolerance": TOLERANCE},
+        "parameters": sum(value.numel() for value in network.parameters()),
+    }
     run = {"written": time.time(), "seconds": round(time.time() - begun, 3)}
     return write_sealed(out, card, {GRAPH: graph, TOKENIZER: content}, report, run, load=load_classifier)
 
@@ -109,6 +119,9 @@ def labels_of(folder: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
     if sorted(found) != sorted(MOODS):
         told = f"{where} has the labels {', '.join(map(repr, named.values()))}"
         raise InvalidInput(where, f"{told}; a scorer of moods needs exactly {', '.join(MOODS)}, in any order")
+    for name, value, why in _UNLIKE:
+        if config.get(name) == value:
+            raise InvalidInput(where, f"{where} has {name} {value!r}: {why}")
     return found, config
 
 
@@ -141,15 +154,11 @@ class _Logits(nn.Module):  # type: ignore[misc]  # torch carries no types here
 
 def _network(folder: Path) -> Any:
     """Return the classifier in evaluation mode, every weight of it read from the folder."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
-    where = f"{folder.name}/{WEIGHTS}"
-    if not (folder / WEIGHTS).is_file():
-        beside = next((path.name for path in sorted(folder.glob("*.bin"))), "")
-        told = f"; {beside} is a pickle, which is never opened here" if beside else ""
-        remedy = "take a revision with safetensors, or convert it with transformers' save_pretrained"
-        raise InvalidInput(where, f"there is no {where}{told}: {remedy}")
+    where = f"{folder.name}/{weights_of(folder).name}"
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
@@ -163,9 +172,13 @@ def _network(folder: Path) -> Any:
             ignore_mismatched_sizes=True,
             dtype=torch.float32,
         )
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InvalidInput(where, f"{where} cannot be read: {str(error).splitlines()[0][:300]}") from None
+    except (SafetensorError, StrictDataclassError, OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise InvalidInput(where, f"{folder.name} cannot be read as a classifier: {told}") from None
     _check(read, where)
+    for name, value in network.named_parameters():
+        if not torch.isfinite(value).all():
+            raise InvalidInput(where, f"{where}: the tensor {name} holds a number that is not finite")
     return network.eval()
 
 
@@ -186,8 +199,8 @@ def _more(names: list[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
-def _tokenizer(folder: Path) -> tuple[bytes, int]:
-    """Return ``tokenizer.json`` as `transformers` reads the folder, and the id that fills short texts up."""
+def _tokenizer(folder: Path) -> tuple[bytes, int, int]:
+    """Return ``tokenizer.json`` as `transformers` reads the folder, the id that fills texts up, and where it cuts."""
     from transformers import AutoTokenizer
 
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
@@ -204,7 +217,7 @@ def _tokenizer(folder: Path) -> tuple[bytes, int]:
         raise InvalidInput(folder.name, f"the tokenizer of {folder.name} has no padding token")
     backend.no_truncation()
     backend.no_padding()
-    return backend.to_str().encode("utf-8"), int(made.pad_token_id)
+    return backend.to_str().encode("utf-8"), int(made.pad_token_id), int(made.model_max_length)
 
 
 def _compared(network: Any, graph: bytes, tokenizer: Any, pad: int) -> tuple[float, int]:

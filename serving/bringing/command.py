@@ -49,18 +49,20 @@ def import_kronos(  # noqa: PLR0917 - its options
     with _failures_are_exits():
         from serving.bringing.hub import Repository
         from serving.bringing.kronos import import_kronos as imported
+        from serving.bringing.placing import alone
 
         said = Repository.parse(source) if source else None
         decoder = folder / "model" if (folder / "model").is_dir() else folder
-        written = imported(
-            tokenizer or folder / "tokenizer",
-            decoder,
-            out,
-            model_id=name,
-            sequence=bars,
-            repository=str(said or ""),
-            revision=(said and said.revision) or "",
-        )
+        with alone(out):
+            written = imported(
+                tokenizer or folder / "tokenizer",
+                decoder,
+                out,
+                model_id=name,
+                sequence=bars,
+                repository=str(said or ""),
+                revision=(said and said.revision) or "",
+            )
         _tell_agreement(written)
 
 
@@ -75,10 +77,12 @@ def import_finbert(
     with _failures_are_exits():
         from serving.bringing.classifier import import_classifier
         from serving.bringing.hub import Repository
+        from serving.bringing.placing import alone
 
         said = Repository.parse(source) if source else None
         revision = (said and said.revision) or ""
-        written = import_classifier(folder, out, model_id=name, repository=str(said or ""), revision=revision)
+        with alone(out):
+            written = import_classifier(folder, out, model_id=name, repository=str(said or ""), revision=revision)
         _tell_agreement(written)
 
 
@@ -133,8 +137,21 @@ def manifest(folder: Annotated[Path, typer.Argument(help="Folder of bundles.")])
 
 
 def _tell_agreement(folder: Path) -> None:
-    agreement = json.loads((folder / "report.json").read_text("utf-8"))["agreement"]
-    _tell(f"ONNX Runtime differs from torch by {agreement['largest_difference']:.1e} at most")
+    """Say what an import made, how well it was proven and how long it took."""
+    card, report, run = (
+        json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("model", "report", "run")
+    )
+    size = (folder / "model.onnx").stat().st_size / 1e6
+    _tell(f"{card['kind']} of {report['parameters']:,} parameters: {size:.1f} MB, {card['precision']}")
+    if labels := card.get("labels"):
+        _tell(f"columns: {', '.join(labels)}; texts are cut at {card['tokens']} tokens")
+    else:
+        _tell(f"windows of {card['sequence']} bars become {card['width']} values")
+    agreement = report["agreement"]
+    over = ", ".join(f"{agreement[name]} {name}" for name in ("texts", "windows", "undecided") if name in agreement)
+    worst, limit = agreement["largest_difference"], agreement["tolerance"]
+    _tell(f"ONNX Runtime differs from torch by {worst:.1e} at most (limit {limit:.0e}) over {over}")
+    _tell(f"took {run['seconds']:.0f} s")
     typer.echo(folder)
 
 

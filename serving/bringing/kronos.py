@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import fusiontrade
 from fusiontrade.errors import InvalidInput
+from serving.bringing.folders import bundle_name
 from serving.bringing.placing import sha256_of
 from serving.bundle import GRAPH
 from serving.kronos.encoder import EncoderCard, load_encoder
@@ -89,6 +90,7 @@ def import_kronos(
     if not 2 <= sequence <= _MOST_BARS:
         raise InvalidInput("sequence", f"a window has 2 to {_MOST_BARS} bars, not {sequence}")
     begun = time.time()
+    bundle_name(model_id)
     makes, reads = read_tokenizer(tokenizer), read_decoder(decoder)
     network = EmbeddingGraph(makes, reads, sequence)
     proven = exported(network)
@@ -106,13 +108,18 @@ def import_kronos(
         libraries=libraries(),
     )
     run = {"written": time.time(), "seconds": round(time.time() - begun, 3)}
-    report = {"agreement": asdict(proven.proof)}
+    report = {"agreement": asdict(proven.proof), "parameters": _parameters(makes) + _parameters(reads)}
     return write_sealed(out, card, {GRAPH: proven.graph}, report, run, load=load_encoder)
 
 
 def configuration(tokenizer: KronosTokenizer, decoder: KronosDecoder) -> dict[str, Any]:
     """Return what a card says of the sizes."""
     return {"tokenizer": asdict(tokenizer.config), "decoder": asdict(decoder.config)}
+
+
+def _parameters(network: torch.nn.Module) -> int:
+    """Return how many numbers a network learned."""
+    return sum(value.numel() for value in network.parameters())
 
 
 def exported(network: EmbeddingGraph) -> Proven:

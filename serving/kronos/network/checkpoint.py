@@ -17,13 +17,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fusiontrade.errors import InvalidInput
-from serving.bringing.folders import json_object
+from serving.bringing.folders import WEIGHTS, json_object, weights_of
 from serving.kronos.network.decoder import DecoderConfig, KronosDecoder
 from serving.kronos.network.tokenizer import KronosTokenizer, TokenizerConfig
 
 __all__ = ["CONFIG", "WEIGHTS", "read_decoder", "read_tokenizer", "write_checkpoint"]
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG = "config.json"
 
 _Config = TypeVar("_Config", TokenizerConfig, DecoderConfig)
 _Network = TypeVar("_Network", KronosTokenizer, KronosDecoder)
@@ -32,12 +32,18 @@ _MOST = 1 << 31  # bytes of a file of weights
 
 def read_tokenizer(folder: Path) -> KronosTokenizer:
     """Return the tokenizer of a checkpoint folder, in evaluation mode; raises `InvalidInput` with the reason."""
-    return _filled(KronosTokenizer(_config(folder, TokenizerConfig)), folder)
+    config = _config(folder, TokenizerConfig)
+    with torch.device("meta"):
+        network = KronosTokenizer(config)
+    return _filled(network, folder)
 
 
 def read_decoder(folder: Path) -> KronosDecoder:
     """Return the decoder of a checkpoint folder, in evaluation mode; raises `InvalidInput` with the reason."""
-    return _filled(KronosDecoder(_config(folder, DecoderConfig)), folder)
+    config = _config(folder, DecoderConfig)
+    with torch.device("meta"):
+        network = KronosDecoder(config)
+    return _filled(network, folder)
 
 
 def write_checkpoint(network: KronosTokenizer | KronosDecoder, folder: Path) -> None:
@@ -71,17 +77,19 @@ def _fits(value: object, default: object) -> bool:
 
 
 def _filled(network: _Network, folder: Path) -> _Network:
-    where = f"{folder.name}/{WEIGHTS}"
+    """Give a network, which was made without memory, the tensors of ``folder`` as its own, in float32."""
+    where, place = f"{folder.name}/{WEIGHTS}", weights_of(folder)
     try:
-        if (folder / WEIGHTS).stat().st_size > _MOST:
+        if place.stat().st_size > _MOST:
             raise InvalidInput(where, f"{where} is larger than {_MOST} bytes")
-        found = load_file(folder / WEIGHTS)
+        found = load_file(place)
     except OSError as error:
         raise InvalidInput(where, f"{where} cannot be read: {error.strerror}") from None
     except SafetensorError as error:
         raise InvalidInput(where, f"{where} is no safetensors file: {error}") from None
-    _check(network.state_dict(), found, where)
-    network.load_state_dict(found)
+    own = network.state_dict()
+    _check(own, found, where)
+    network.load_state_dict({name: value.to(own[name].dtype) for name, value in found.items()}, assign=True)
     network.eval()
     return network
 

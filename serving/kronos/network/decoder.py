@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from serving.kronos.network.layers import Block, CrossAttention, RmsNorm
+from serving.kronos.network.layers import Block, CrossAttention, RmsNorm, check_size
 
 __all__ = ["DecoderConfig", "KronosDecoder"]
 
@@ -35,8 +35,7 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         for name in ("s1_bits", "s2_bits", "n_layers", "d_model", "n_heads", "ff_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            check_size(name, getattr(self, name))
         for heads in (self.n_heads, _DEPENDENCY_HEADS):
             if self.d_model % (2 * heads):
                 raise ValueError(f"d_model must be an even multiple of {heads} heads, got {self.d_model}")

@@ -10,7 +10,7 @@ from torch import nn
 from fusiontrade.errors import InvalidInput
 from serving.kronos.network.decoder import KronosDecoder
 from serving.kronos.network.tokenizer import KronosTokenizer
-from serving.kronos.windows import STAMPS
+from serving.kronos.windows import CHANNELS, STAMPS
 from serving.models.protocol import Exporter
 
 __all__ = ["EmbeddingGraph"]
@@ -29,7 +29,7 @@ class EmbeddingGraph(nn.Module):  # type: ignore[misc]  # torch carries no types
     Raises
     ------
     InvalidInput
-        If the tokens of one are not those of the other.
+        If the tokens of one are not those of the other, or bars are not what the tokenizer reads.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("bars", "stamps")
@@ -43,6 +43,8 @@ class EmbeddingGraph(nn.Module):  # type: ignore[misc]  # torch carries no types
         if (made.s1_bits, made.s2_bits) != (taken.s1_bits, taken.s2_bits):
             told = f"{made.s1_bits} + {made.s2_bits} bits, the decoder takes {taken.s1_bits} + {taken.s2_bits}"
             raise InvalidInput("tokenizer", f"the tokenizer makes {told}")
+        if made.d_in != len(CHANNELS):
+            raise InvalidInput("tokenizer", f"the tokenizer reads {made.d_in} columns, bars have {len(CHANNELS)}")
         self.tokenizer, self.decoder, self.sequence = tokenizer, decoder, sequence
 
     def forward(self, bars: torch.Tensor, stamps: torch.Tensor) -> tuple[torch.Tensor, ...]:

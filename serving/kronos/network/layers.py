@@ -10,10 +10,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["Attention", "Block", "CrossAttention", "FeedForward", "RmsNorm", "rotated"]
+__all__ = ["Attention", "Block", "CrossAttention", "FeedForward", "RmsNorm", "check_size", "rotated"]
 
 _BASE = 10_000.0
 _EPSILON = 1e-5
+_MOST = {"s1_bits": 20, "s2_bits": 20, "n_layers": 128, "n_enc_layers": 128, "n_dec_layers": 128}
+_WIDEST = 1 << 16
+
+
+def check_size(name: str, value: int) -> None:
+    """Raise ValueError where a size of a configuration is none that a network can be made with."""
+    most = _MOST.get(name, _WIDEST)
+    if not 1 <= value <= most:
+        raise ValueError(f"{name} must lie between 1 and {most}, got {value}")
 
 
 class RmsNorm(nn.Module):  # type: ignore[misc]  # torch carries no types here

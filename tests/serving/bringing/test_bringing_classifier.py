@@ -178,9 +178,13 @@ def test_other_labels_are_refused_with_the_reason(tmp_path: Path, labels: tuple[
         ({"classifier.bias": None}, r"lacks the tensor classifier\.bias"),
         ({"bert.encoder.layer.2.output.dense.bias": torch.ones(24)}, r"holds the tensor bert\.encoder\.layer\.2"),
         ({"classifier.weight": torch.ones(4, 24)}, r"classifier\.weight is \(4, 24\), this network needs \(3, 24\)"),
+        (
+            {"classifier.bias": torch.tensor((0.0, torch.nan, 0.0))},
+            r"classifier\.bias holds a number that is not finite",
+        ),
     ],
 )
-def test_a_tensor_that_is_missing_extra_or_of_another_shape_is_refused_by_name(
+def test_a_tensor_that_is_missing_extra_not_finite_or_of_another_shape_is_refused_by_name(
     folder: Path, tmp_path: Path, change: dict[str, torch.Tensor | None], told: str
 ) -> None:
     shutil.copytree(folder, tmp_path / "changed")
@@ -209,6 +213,55 @@ def test_pickles_strange_families_and_missing_tokenizers_are_refused(folder: Pat
     (strange / "vocab.txt").unlink()
     with pytest.raises(InvalidInput, match=r"holds neither tokenizer\.json nor vocab\.txt"):
         import_classifier(strange, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"problem_type": "multi_label_classification"}, "its labels do not exclude each other"),
+        ({"is_decoder": True}, "a text is read as a whole"),
+        ({"max_position_embeddings": "many"}, "cannot be read as a classifier: .* expected int, got str"),
+    ],
+)
+def test_a_configuration_of_something_else_is_refused_with_the_reason(
+    folder: Path, tmp_path: Path, change: dict[str, object], told: str
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(InvalidInput, match=told):
+        import_classifier(other, tmp_path / "out")
+
+
+def test_weights_in_several_files_are_refused_with_the_remedy(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "sharded")
+    network = AutoModelForSequenceClassification.from_pretrained(folder)
+    (tmp_path / "sharded" / "model.safetensors").unlink()
+    network.save_pretrained(tmp_path / "sharded", max_shard_size="10KB")
+    with pytest.raises(InvalidInput, match=r"come in several files .*: join them into one model\.safetensors"):
+        import_classifier(tmp_path / "sharded", tmp_path / "out")
+
+
+def test_a_text_is_cut_where_the_folders_tokenizer_cuts_it(folder: Path, tmp_path: Path) -> None:
+    shorter = tmp_path / "shorter"
+    shutil.copytree(folder, shorter)
+    said = json.loads((shorter / "tokenizer_config.json").read_text())
+    (shorter / "tokenizer_config.json").write_text(json.dumps(said | {"model_max_length": 12}))
+    classifier = load_classifier(import_classifier(shorter, tmp_path / "out"))
+    assert classifier.card.tokens == 12
+    text = "profit rose sharply " * 9
+    tokenizer = AutoTokenizer.from_pretrained(shorter)
+    assert classifier.tokenizer.encode(text).ids == tokenizer(text, truncation=True)["input_ids"]
+    (shorter / "tokenizer_config.json").write_text(json.dumps(said | {"model_max_length": 4}))
+    with pytest.raises(InvalidInput, match="reads 4 tokens of a text: too few"):
+        import_classifier(shorter, tmp_path / "out")
+
+
+def test_a_name_that_is_no_folders_is_refused_before_anything_is_made(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"'\.\./Evil' is no name of a bundle"):
+        import_classifier(folder, tmp_path / "out", model_id="../Evil")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_vocabulary_beyond_the_classifiers_is_refused(folder: Path, tmp_path: Path) -> None:

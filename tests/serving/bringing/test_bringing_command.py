@@ -39,13 +39,18 @@ def test_a_kronos_checkpoint_becomes_a_bundle(runner: CliRunner, tmp_path: Path)
     (tmp_path / "in" / "model" / "model.safetensors").unlink()
     result = runner.invoke(app, given)
     assert result.exit_code == 2
-    assert "model/model.safetensors cannot be read" in result.stderr
+    assert "there is no model/model.safetensors" in result.stderr
 
 
 def test_a_classifier_becomes_a_bundle_or_is_refused(runner: CliRunner, tmp_path: Path) -> None:
     folder = write_classifier(tmp_path / "in")
     result = runner.invoke(app, ["import-finbert", str(folder), "--out", str(tmp_path / "out"), "--name", "mine"])
     assert (result.exit_code, result.stdout.strip()) == (0, str(tmp_path / "out" / "mine"))
+    for told in ("sentiment of ", " parameters: ", "columns: positive, negative, neutral; texts are cut at 64 tokens",
+                 "ONNX Runtime differs from torch by ", "(limit 1e-04) over 5 texts", "took "):  # fmt: skip
+        assert told in result.stderr
+    result = runner.invoke(app, ["import-finbert", str(folder), "--out", str(folder / "config.json")])
+    assert (result.exit_code, "config.json cannot be used: File exists" in result.stderr) == (5, True)
     config = json.loads((folder / "config.json").read_text())
     config["id2label"] = {"0": "good", "1": "bad", "2": "neutral"}
     (folder / "config.json").write_text(json.dumps(config))

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fusiontrade.errors import InvalidInput
-from serving.kronos.network import read_decoder, read_tokenizer, write_checkpoint
+from serving.kronos.network import EmbeddingGraph, read_decoder, read_tokenizer, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,22 @@ def test_a_checkpoint_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert "time_emb.month_embed.emb.weight" in load_file(tmp_path / "model" / "model.safetensors")
 
 
+def test_weights_in_half_precision_become_float32(tmp_path: Path) -> None:
+    _, decoder = parts.networks()
+    write_checkpoint(decoder, tmp_path / "model")
+    place = tmp_path / "model" / "model.safetensors"
+    save_file({name: value.bfloat16() for name, value in load_file(place).items()}, place)
+    for name, value in read_decoder(tmp_path / "model").state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, decoder.state_dict()[name].bfloat16().float())
+
+
+def test_a_tokenizer_of_other_columns_than_bars_have_is_refused() -> None:
+    tokenizer, decoder = parts.networks(tokenizer=replace(parts.TOKENIZER, d_in=5))
+    with pytest.raises(InvalidInput, match="reads 5 columns, bars have 6"):
+        EmbeddingGraph(tokenizer, decoder, 10)
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     write_checkpoint(parts.networks()[1], tmp_path / "model")
@@ -165,7 +181,10 @@ def test_a_tensor_that_is_missing_extra_or_of_another_shape_is_refused_by_name(
         ({"n_layers": "2"}, "n_layers '2', which is no int"),
         ({"learn_te": 1}, "learn_te 1, which is no bool"),
         ({"n_heads": 5}, "d_model must be an even multiple of 5 heads"),
-        ({"n_layers": 0}, "n_layers must be at least 1"),
+        ({"n_layers": 0}, "n_layers must lie between 1 and 128, got 0"),
+        ({"n_layers": 10**9}, "n_layers must lie between 1 and 128, got 1000000000"),
+        ({"s1_bits": 40}, "s1_bits must lie between 1 and 20, got 40"),
+        ({"s1_bits": 20, "d_model": 65520}, r"is \(24\), this network needs \(65520\)"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused_with_the_reason(
@@ -183,7 +202,13 @@ def test_files_that_are_missing_or_something_else_are_refused(checkpoint: Path) 
     with pytest.raises(InvalidInput, match="is no safetensors file"):
         read_decoder(checkpoint)
     (checkpoint / "model.safetensors").unlink()
-    with pytest.raises(InvalidInput, match="cannot be read"):
+    with pytest.raises(InvalidInput, match=r"there is no model/model\.safetensors: take a revision with"):
+        read_decoder(checkpoint)
+    (checkpoint / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(InvalidInput, match=r"pytorch_model\.bin is a pickle, which is never opened"):
+        read_decoder(checkpoint)
+    (checkpoint / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(InvalidInput, match="the weights come in several files"):
         read_decoder(checkpoint)
     (checkpoint / "config.json").write_text("[")
     with pytest.raises(InvalidInput, match="is no JSON"):
