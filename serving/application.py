@@ -46,12 +46,10 @@ from serving.settings import ServingSettings
 
 if TYPE_CHECKING:
     from fusiontrade.inference.contract import ForecastResponse
-    from fusiontrade.inference.swing import SwingRequest, SwingResponse
+    from fusiontrade.inference.swing import SwingResponse
     from fusiontrade.inference.texts import TextResponse
-    from serving.kronos.encoder import Encoder
     from serving.running import Asked, Running
     from serving.siblings import Siblings
-    from serving.swing import SwingBundle
 
 __all__ = ["Application", "Service", "State"]
 
@@ -108,7 +106,6 @@ class Service:
         self._load = load
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="body")
         self._memory = Memory(max(2, _BODIES // settings.processes) * settings.body_limit)
-        self._stocks_asked = asyncio.Lock()
         self._answers: dict[str, _Answer] = {TEXTS: self._moods, SWING: self._stocks}
         self.accepted = 0  # invocations that are neither answered nor refused yet
 
@@ -202,6 +199,8 @@ class Service:
 
     async def invocations(self, request: Request) -> Response:
         """``POST /invocations``: a `ForecastRequest` in, a `ForecastResponse` out; or texts, or daily stocks."""
+        from serving.running import Overloaded
+
         if self.state is not State.READY or self.running is None:
             raise self._not_ready()
         said = announced(request.headers, self.settings.body_limit)
@@ -214,19 +213,16 @@ class Service:
             few = len(response.items) <= _MANY_ITEMS
             content, headers = written(response, said) if few else await self._in_thread(written, response, said)
             return Response(content, media_type=JSON, headers=headers)
+        except Overloaded as error:
+            after = {"Retry-After": str(error.retry_after)}
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=after) from None
         finally:
             self.accepted -= 1
 
     async def _forecast(self, running: Running, request: Request, said: Announced, room: Room) -> ForecastResponse:
-        from serving.running import Overloaded
-
-        try:
-            running.admit()
-            asked = await self._read(request, said, room)
-            return await _unless_gone(request, running.answer(asked, seconds=self.settings.answer_seconds))
-        except Overloaded as error:
-            headers = {"Retry-After": str(error.retry_after)}
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=headers) from None
+        running.admit()
+        asked = await self._read(request, said, room)
+        return await _unless_gone(request, running.answer(asked, seconds=self.settings.answer_seconds))
 
     async def _moods(self, running: Running, request: Request, said: Announced, room: Room) -> TextResponse:
         body = await self._body(request, said, room)
@@ -242,11 +238,11 @@ class Service:
             detail = "no model of daily stocks is loaded: give a bundle of kind swing"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail)
         asked = await self._in_thread(stocks_of, await self._body(request, said, room))
-        if self._stocks_asked.locked():
-            detail = "daily stocks are being answered already; try again in a few seconds"
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
-        async with self._stocks_asked:  # one at a time: intraday requests keep the other cores
-            return await self._in_thread(_stocks_answered, asked, bundle, encoder)
+        seconds = self.settings.answer_seconds
+        try:
+            return await _unless_gone(request, running.stocks.answer(asked, bundle, encoder, seconds=seconds))
+        except BundleRefused as error:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
 
     async def _read(self, request: Request, said: Announced, room: Room) -> list[Asked]:
         body = await self._body(request, said, room)
@@ -369,15 +365,6 @@ def _asked(body: bytes, said: Announced) -> list[Asked]:
     from serving.running import Asked
 
     return [Asked.of(item) for item in parsed(body, said).items]
-
-
-def _stocks_answered(asked: SwingRequest, bundle: SwingBundle, encoder: Encoder | None) -> SwingResponse:
-    from serving.swing.desk import answered
-
-    try:
-        return answered(asked, bundle, encoder)
-    except BundleRefused as error:
-        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:

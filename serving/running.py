@@ -15,6 +15,7 @@ from serving.measuring import Metrics
 from serving.sentiment.desk import Desk
 from serving.sentiment.lexicon import Lexicon
 from serving.settings import ServingSettings
+from serving.stocks import Stocks
 from serving.swapping import Reader, SwapReport
 
 __all__ = ["Asked", "Overloaded", "Running", "SwapReport", "start"]
@@ -57,6 +58,7 @@ class Running:
         )
         self._companions = self._read_companions(None)
         self.desk = Desk(lambda: self._companions.classifier or _LEXICON)
+        self.stocks = Stocks()
         self.metrics.watch_places(places, lambda: self._batcher.unanswered)
         self.metrics.read("changed", engine, 0, len(engine.refused))
         self._given_up = False
@@ -118,6 +120,7 @@ class Running:
         """Answer every admitted request at once with what it has; called on the event loop when a drain is over."""
         self._given_up = True
         self._batcher.give_up()
+        self.stocks.give_up()
 
     def reload(self) -> SwapReport:
         """Read the bundle folder again and let what is new and good answer from now on; blocks meanwhile.
@@ -138,6 +141,7 @@ class Running:
         """End the threads; what a model still computes is ended too."""
         self._ending.set()
         self.desk.close()
+        self.stocks.close()
         self._batcher.close()
 
     def _read_companions(self, before: Companions | None) -> Companions:
