@@ -34,4 +34,6 @@ def work(record: Record) -> None:
 
 
 after_restore(worker.cache_clear)
-handler = queue_handler("train_worker", settings, work, seconds_for_one=SECONDS_FOR_ONE)
+handler = queue_handler(
+    "train_worker", settings, work, seconds_for_one=SECONDS_FOR_ONE, again=settings.training_queue_url or ""
+)

@@ -10,25 +10,42 @@ where ``work(record)`` raises if the record has to be delivered again. FastAPI i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fusiontrade.cloud.batches import SECONDS_TO_SPARE, BatchAnswer, Record, work_through
+from fusiontrade.cloud.queues import Queue
+from fusiontrade.errors import FusionTradeError
 from fusiontrade.logs import logger_of, take_over
 from fusiontrade.settings import Settings
 
 __all__ = ["QueueHandler", "queue_handler"]
 
+_SECONDS_TO_DIE = 5.0
+"""Between the end of a function's time and the end of its process."""
+
 QueueHandler = Callable[[dict[str, Any], Any], BatchAnswer]
 
 
 def queue_handler(
-    service: str, settings: Settings, work: Callable[[Record], object], *, seconds_for_one: float = SECONDS_TO_SPARE
+    service: str,
+    settings: Settings,
+    work: Callable[[Record], object],
+    *,
+    seconds_for_one: float = SECONDS_TO_SPARE,
+    again: str = "",
 ) -> QueueHandler:
     """Return the handler of the function ``service``, which does ``work`` on each record of a batch.
 
     A record is begun only while ``seconds_for_one`` of the function's time are left: a function that is ended in the
     middle has its whole batch delivered again, what was done included.
+
+    Parameters
+    ----------
+    again
+        The queue's URL, where a message whose worker dies shall come again as soon as the function's time is over: a
+        queue hides messages six times longer, for batches that wait for a worker.
     """
     logger = logger_of(service, settings.log_level)
 
@@ -37,6 +54,8 @@ def queue_handler(
 
     def handler(event: dict[str, Any], context: Any) -> BatchAnswer:
         take_over(logger, settings.log_level)
+        if again:
+            _hide(again, event, context.get_remaining_time_in_millis() / 1000)
         try:
             return work_through(
                 event,
@@ -49,3 +68,13 @@ def queue_handler(
             logger.remove_keys(["request_id", "message_id", "deliveries"])
 
     return handler
+
+
+def _hide(url: str, event: Mapping[str, Any], seconds: float) -> None:
+    """Hide the messages of a batch no longer than its worker may live; where that fails the queue's own time holds."""
+    queue = Queue(url)
+    for delivered in event.get("Records", ()):
+        try:
+            queue.show_again(str(delivered.get("receiptHandle", "")), seconds + _SECONDS_TO_DIE)
+        except FusionTradeError as error:
+            logging.getLogger(__name__).warning("the message comes again later than it could: %s", error)

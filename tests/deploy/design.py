@@ -123,7 +123,7 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "AskForTrainings": ("TrainingQueue", "SendMessage"),
     },
     "TrainWorker": {
-        "Turns": ("TrainingQueue", f"{READ} SendMessage"),
+        "Turns": ("TrainingQueue", f"ChangeMessageVisibility {READ} SendMessage"),
         "Jobs": ("ModelsTable", "GetItem PutItem UpdateItem"),
         "Registry": ("ModelsTable", "DeleteItem GetItem PutItem Query UpdateItem"),
         "Journal": ("JournalTable", "Query"),

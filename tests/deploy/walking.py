@@ -224,7 +224,7 @@ async def _registry(walk: Walk) -> None:
     tune = {"timeframe": "1h", "symbol": "EURUSD=X"}
     job = await walk.ask("POST", "/api/v1/fusion/finetune", 202, json=tune)
     await walk.job(job["id"])
-    load = {"model_id": "lstm-1h", "version": CANDIDATE}
+    load = {"model_id": "lstm-1h", "version": CANDIDATE, "force": True}
     for path in ("/api/v1/ml/model/load", "/api/v1/model/load"):
         await walk.job((await walk.ask("POST", path, 202, json=load))["id"])
     job = await walk.ask("POST", "/api/v1/fusion/EURUSD%3DX/finetune", 202, json={"timeframe": "1h"})
@@ -246,7 +246,10 @@ def trained(bucket: str, request: Any) -> None:
     storage, name = Storage(bucket), request["TrainingJobName"]
     prefix = f"{request['OutputDataConfig']['S3OutputPath']}/{name}/output/model/".removeprefix(f"s3://{bucket}/")
     files = {each: (STARTER_BUNDLES / "lstm-1h" / each).read_bytes() for each in ("model.json", "report.json")}
-    files["model.json"] = json.dumps(json.loads(files["model.json"]) | {"version": CANDIDATE}).encode()
+    (candles,) = [one for one in request["InputDataConfig"] if one["ChannelName"] == "candles"]
+    channel = candles["DataSource"]["S3DataSource"]["S3Uri"].removeprefix(f"s3://{bucket}/")
+    changed = {"version": CANDIDATE, "universe": [Path(key).stem for key in storage.keys(channel)]}
+    files["model.json"] = json.dumps(json.loads(files["model.json"]) | changed).encode()
     named = {each: hashlib.sha256(content).hexdigest() for each, content in files.items()}
     files["manifest.json"] = json.dumps({"files": named}).encode()
     for each, content in files.items():

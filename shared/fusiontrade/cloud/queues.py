@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import time
 import uuid
@@ -75,6 +76,20 @@ class Queue:
         sqs: SQSClient = client("sqs")
         with state_errors("the queue"):
             sqs.send_message(QueueUrl=self._url, MessageBody=text, DelaySeconds=delay_seconds)
+
+    def show_again(self, receipt: str, seconds: float) -> None:
+        """Have a message that was received, and is not deleted until then, shown again ``seconds`` from now.
+
+        Raises
+        ------
+        StateUnavailable
+            If the queue does not answer, or the receipt is of an earlier delivery.
+        """
+        sqs: SQSClient = client("sqs")
+        with state_errors("the queue"):
+            sqs.change_message_visibility(
+                QueueUrl=self._url, ReceiptHandle=receipt, VisibilityTimeout=max(1, math.ceil(seconds))
+            )
 
     def send_many(self, bodies: Sequence[Mapping[str, Any]], *, request_id: str | None = None) -> None:
         """Send messages, ten a call; those that the queue does not take are tried again, and no others.
