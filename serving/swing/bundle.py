@@ -1,7 +1,8 @@
 """A swing bundle, verified and ready to run: three graphs, one card.
 
 ``model.onnx`` is the StockFormer, ``tft.onnx`` the TFT, ``veto.onnx`` the trees of ``veto.txt``. Always true: one
-symbol's failure is that symbol's alone; a symbol's numbers do not depend on which others ride with it beyond 1e-5.
+symbol's failure is that symbol's alone; what the graphs say of it does not depend on which others ride with it beyond
+1e-5, what the ranker says of it is its place among them.
 `SwingBundle.answer` may be called from several threads at once.
 """
 
@@ -21,6 +22,8 @@ from fusiontrade.market.candles import CandleFrame
 from serving.bundle import GRAPH
 from serving.features.swing import (
     CONTEXT_NAMES,
+    CROSS_SECTION_NAMES,
+    CROSS_SECTION_VERSION,
     EMBEDDING_NAMES,
     PRICE_LENGTH,
     SWING_VERSION,
@@ -34,6 +37,7 @@ from serving.kronos.windows import windows_of
 from serving.sealed import opened, read_sealed
 from serving.swing.card import HORIZONS, SwingCard
 from serving.swing.forecasting import SwingForecast, forecasts_of, returns_of, units_of, veto_extras, veto_probability
+from serving.swing.ranking import Ranking, rank_scores
 
 __all__ = ["TFT", "VETO", "VETO_TEXT", "Encoding", "SwingAnswers", "SwingBundle", "load_swing", "read_swing"]
 
@@ -91,7 +95,12 @@ class SwingBundle:
         _self_test(self)
         return self
 
-    def answer(self, frames: Mapping[str, CandleFrame], encoder: Encoding | None = None) -> SwingAnswers:
+    def answer(
+        self,
+        frames: Mapping[str, CandleFrame],
+        encoder: Encoding | None = None,
+        scores: Mapping[str, float] | None = None,
+    ) -> SwingAnswers:
         """Return a forecast for the newest bar of each symbol.
 
         Parameters
@@ -100,6 +109,8 @@ class SwingBundle:
             Checked, finished daily bars, 600 or more, oldest first, by whatever they are called in the answer.
         encoder
             The encoder that the card names; None where it names none.
+        scores
+            `rank_scores` of the whole run that these are a part of; None: these are the run.
 
         Raises
         ------
@@ -118,14 +129,25 @@ class SwingBundle:
             return SwingAnswers({}, failures)
         symbols = list(inputs)
         prices, contexts, embedding = (np.concatenate(parts) for parts in zip(*inputs.values(), strict=True))
-        finite = self.run(prices, embedding, contexts)
         closes = [int(frames[symbol].close_time[-1]) for symbol in symbols]
         names = [frames[symbol].symbol for symbol in symbols]
+        known = rank_scores(self.card, frames) if scores is None else scores
+        places = np.array([known.get(symbol, np.nan) for symbol in symbols], np.float64)
+        finite = self.run(prices, embedding, contexts, Ranking.of(places, [self.card.ranked(name) for name in names]))
         told = forecasts_of(self.card, *finite, names, closes)
         return SwingAnswers(dict(zip(symbols, told, strict=True)), failures)
 
-    def run(self, prices: Array, embedding: Array, contexts: Array) -> tuple[Any, NDArray[np.float64]]:
+    def run(
+        self, prices: Array, embedding: Array, contexts: Array, ranking: Ranking | None = None
+    ) -> tuple[Any, NDArray[np.float64]]:
         """Return `Returns` and the (n,) calibrated probabilities of the veto for n windows.
+
+        Parameters
+        ----------
+        prices, embedding, contexts
+            (n, 120, 5), (n, 512) and (n, 29).
+        ranking
+            Of the same windows; None: none was ranked.
 
         Raises
         ------
@@ -137,7 +159,7 @@ class SwingBundle:
         former = dict(zip(("returns", "uncertainty"), stockformer.run(["returns", "uncertainty"], given), strict=True))
         names = ["returns", "quantiles", "attention"]
         temporal = dict(zip(names, tft.run(names, given), strict=True))
-        returns = returns_of(self.card, former, temporal, units_of(contexts))
+        returns = returns_of(self.card, former, temporal, units_of(contexts), ranking)
         rows = veto_vectors(swing_vectors(embedding, contexts), *veto_extras(returns))
         if not np.isfinite(rows).all():
             raise BundleRefused(f"{self.card.model_id} answered something that is not a finite number")
@@ -161,6 +183,14 @@ def read_swing(folder: Path, *, device: str = "cpu", threads: int = 1) -> SwingB
     card, files = read_sealed(folder, SwingCard)
     if card.features != SWING_VERSION:
         raise BundleRefused(f"features of {card.model_id}: asks for version {card.features}, this is {SWING_VERSION}")
+    if (ranker := card.ranker) is not None and (ranker.features, ranker.columns) != (
+        CROSS_SECTION_VERSION,
+        CROSS_SECTION_NAMES,
+    ):
+        raise BundleRefused(
+            f"the ranker of {card.model_id} asks for version {ranker.features} of {len(ranker.columns)} columns, "
+            f"this is version {CROSS_SECTION_VERSION} of {len(CROSS_SECTION_NAMES)}"
+        )
     for name in (TFT, VETO, VETO_TEXT):
         if name not in files:
             raise BundleRefused(f"a swing bundle needs {name}")

@@ -1,7 +1,8 @@
 """From raw outputs of the daily graphs to returns, intervals and a veto: the one place where that happens.
 
 Always true of what leaves here: quantiles rise; a signal is never given where the veto's probability is below the
-card's threshold or the universe abstains; the ensemble is 0.35 StockFormer, 0.30 TFT and 0.35 the mean of both. Pure
+card's threshold, the universe abstains, or a stock was not ranked that has to be; both networks come to 0.35
+StockFormer, 0.30 TFT and 0.35 the mean of both, and the ensemble is that and the ranker as the card weighs them. Pure
 numpy: no I/O, no clock, no session.
 """
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from serving.calibration import Identity, Isotonic, Platt
 from serving.features.swing import CONTEXT_NAMES
 from serving.swing.card import ReturnMap, SwingCard
+from serving.swing.ranking import Ranking
 
 __all__ = [
     "Returns",
@@ -42,12 +44,16 @@ _ATR = CONTEXT_NAMES.index("atr")
 
 @dataclass(frozen=True, eq=False)
 class Returns:
-    """What both models and their ensemble say of n windows, as fractions; (n, 3) float64 each, unless said otherwise.
+    """What the models and their ensemble say of n windows, as fractions; (n, 3) float64 each, unless said otherwise.
 
     Parameters
     ----------
-    stockformer, tft, ensemble
-        Returns of 3, 5 and 10 sessions.
+    stockformer, tft, networks
+        Returns of 3, 5 and 10 sessions; what both come to.
+    ranker
+        Returns by the ranks, NaN where a window was not ranked.
+    ensemble
+        What all of them come to.
     deviation
         StockFormer's uncertainty.
     low, median, high
@@ -58,6 +64,8 @@ class Returns:
 
     stockformer: Floats
     tft: Floats
+    networks: Floats
+    ranker: Floats
     ensemble: Floats
     deviation: Floats
     low: Floats
@@ -71,7 +79,7 @@ class SwingForecast:
     """The answer to one symbol; returns as fractions over 3, 5 and 10 sessions from the next open.
 
     ``confidence`` is the veto's probability that the trade wins, 0 with HOLD; ``veto`` that probability whatever the
-    signal.
+    signal. ``ranker`` is None where the stock was not ranked in its run.
     """
 
     symbol: str
@@ -83,6 +91,7 @@ class SwingForecast:
     returns: tuple[float, ...]
     stockformer: tuple[float, ...]
     tft: tuple[float, ...]
+    ranker: tuple[float, ...] | None
     uncertainty: tuple[float, ...]
     p10: tuple[float, ...]
     p50: tuple[float, ...]
@@ -95,7 +104,13 @@ def units_of(contexts: NDArray[np.float32]) -> Floats:
     return np.maximum(contexts[:, _ATR].astype(np.float64), _LEAST)[:, None]
 
 
-def returns_of(card: SwingCard | Mapping[str, ReturnMap], stockformer: Outputs, tft: Outputs, units: Floats) -> Returns:
+def returns_of(
+    card: SwingCard | Mapping[str, ReturnMap],
+    stockformer: Outputs,
+    tft: Outputs,
+    units: Floats,
+    ranking: Ranking | None = None,
+) -> Returns:
     """Return what raw outputs of both graphs for the same n windows come to.
 
     Parameters
@@ -106,7 +121,10 @@ def returns_of(card: SwingCard | Mapping[str, ReturnMap], stockformer: Outputs, 
         Of the bundle, or the maps of ``stockformer`` and ``tft`` by name.
     stockformer, tft
         As `serving.models` documents them.
+    ranking
+        Of the same windows; None: none was ranked.
     """
+    ranking = Ranking.none(len(units)) if ranking is None else ranking
     former, temporal = (
         (card.stockformer, card.tft) if isinstance(card, SwingCard) else (card["stockformer"], card["tft"])
     )
@@ -114,11 +132,14 @@ def returns_of(card: SwingCard | Mapping[str, ReturnMap], stockformer: Outputs, 
     quantiles = np.asarray(tft["quantiles"], np.float64)
     middle = quantiles[:, :, 1]
     whole = np.add(former.below, former.above) / _NORMAL_WIDTH
+    networks = _OF_STOCKFORMER * first + _OF_TFT * second + _OF_BOTH * (first + second) / 2
     deviation = np.asarray(stockformer["uncertainty"], np.float64) * units * whole
     return Returns(
         stockformer=first,
         tft=second,
-        ensemble=_OF_STOCKFORMER * first + _OF_TFT * second + _OF_BOTH * (first + second) / 2,
+        networks=networks,
+        ranker=ranking.returns,
+        ensemble=ranking.joined(networks),
         deviation=deviation,
         low=second - np.maximum(middle - quantiles[:, :, 0], _SURE) * units * np.asarray(temporal.below),
         median=second,
@@ -148,9 +169,10 @@ def forecasts_of(
 ) -> list[SwingForecast]:
     """Return one answer per window: below the threshold HOLD with confidence 0, else the sign of the 3-day return."""
     columns = {name: getattr(returns, name).tolist() for name in vars(returns)}
+    ranked = np.isfinite(returns.ranker[:, 0]).tolist()
     answers = []
     for row, (symbol, probability) in enumerate(zip(symbols, veto.tolist(), strict=True)):
-        abstains, ahead = card.abstains(symbol), columns["ensemble"][row][0]
+        abstains, ahead = card.abstains(symbol, ranked=ranked[row]), columns["ensemble"][row][0]
         silent = abstains or probability < card.threshold or ahead == 0
         answers.append(
             SwingForecast(
@@ -163,6 +185,7 @@ def forecasts_of(
                 returns=tuple(columns["ensemble"][row]),
                 stockformer=tuple(columns["stockformer"][row]),
                 tft=tuple(columns["tft"][row]),
+                ranker=tuple(columns["ranker"][row]) if ranked[row] else None,
                 uncertainty=tuple(columns["deviation"][row]),
                 p10=tuple(columns["low"][row]),
                 p50=tuple(columns["median"][row]),

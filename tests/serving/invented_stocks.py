@@ -13,7 +13,7 @@ from fusiontrade.market.timeframes import Timeframe
 from serving.models import stockformer, tft
 from serving.models.veto import VetoConfig
 from serving.training.config import TrainingConfig
-from serving.training.swing import DailySeries, SwingConfig
+from serving.training.swing import DailySeries, RankerConfig, SwingConfig
 from serving.training.swing.pipeline import _MODELS
 
 DAY = 86_400_000
@@ -26,6 +26,7 @@ CONFIG = SwingConfig(
     held_stride=2,
     judged_stride=2,
     fewest=3,
+    ranker=RankerConfig(fewest=3),
 )
 TINY = {
     "stockformer": stockformer.StockformerConfig(

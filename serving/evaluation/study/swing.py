@@ -18,10 +18,12 @@ from fusiontrade.errors import InvalidInput
 from serving.bundle import MANIFEST, kind_of
 from serving.evaluation.cross_section import RANK_IC_TARGETS, Panel, study_cross_section, with_ensembles
 from serving.evaluation.cross_section.ranks import FEWEST
+from serving.evaluation.cross_section.study import ENSEMBLE
 from serving.kronos.encoder import Encoder, load_encoder
 from serving.models.swing import HORIZONS
 from serving.swing import SwingBundle, load_swing
-from serving.training.swing import SwingConfig, has_daily, read_daily
+from serving.training.swing import RankerConfig, SwingConfig, has_daily, read_daily
+from serving.training.swing.ranker import ranking_of
 from serving.training.swing.table import SwingTable, table_of
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ _DAY_MS = 86_400_000
 _BATCH = 1024
 _TARGETED = "nifty100"
 _REVERSAL, _BACK = "baseline: 5-session reversal", 5
+_RANKER, _NETWORKS = "ranker", "both networks, 0.35 / 0.30 / 0.35"
 TRIALS = 6
 """Configurations of the daily models that were looked at on bars before the untouched slice; docs/training.md."""
 _FEWEST = FEWEST
@@ -78,9 +81,15 @@ def study_swing(
         encoder = _encoder(folder.parent, bundle.card.encoder)
         series = [_until(one, until) for one in read_daily(data, tuple(bundle.card.universes))]
         begin = bundle.card.windows.test[0]
+        ranker = RankerConfig() if bundle.card.ranker is None else RankerConfig(fewest=bundle.card.ranker.fewest)
         beginning = f"{np.datetime64(begin - 1, 'ms')}+00:00"
         config = SwingConfig(
-            judged_from=beginning, judged_stride=stride, stride=10**6, held_stride=10**6, fewest=_FEWEST
+            judged_from=beginning,
+            judged_stride=stride,
+            stride=10**6,
+            held_stride=10**6,
+            fewest=_FEWEST,
+            ranker=ranker,
         )
         table = table_of(series, config, encoder, told, unknown=True, kept=kept)
         return {
@@ -97,7 +106,7 @@ def _of_universe(name: str, place: int, bundle: SwingBundle, table: SwingTable, 
         jumps={one.symbol: one.jumps for one in own},
     )
     rows = np.flatnonzero((table.universe == place) & (table.day >= bundle.card.windows.test[0]))
-    former, temporal = _answers(bundle, table, rows)
+    former, temporal, ranked, joined = _answers(bundle, table, rows)
     symbols = [table.stocks[stock] for stock in table.stock[rows]]
     instants = table.day[rows] - _DAY_MS
 
@@ -108,8 +117,11 @@ def _of_universe(name: str, place: int, bundle: SwingBundle, table: SwingTable, 
     before = np.full(panel.close.shape, np.nan)
     before[_BACK:] = panel.close[:-_BACK]
     reversal = np.where(asked, 1.0 - panel.close / before, np.nan)
+    members = with_ensembles(placed(former), placed(temporal))
+    if bundle.card.ranker is not None:
+        members |= {_NETWORKS: members[ENSEMBLE], _RANKER: placed(ranked), ENSEMBLE: placed(joined)}
     found = study_cross_section(
-        with_ensembles(placed(former), placed(temporal)) | {_REVERSAL: dict.fromkeys(HORIZONS, reversal)},
+        members | {_REVERSAL: dict.fromkeys(HORIZONS, reversal)},
         panel,
         trials=TRIALS,
         targets=RANK_IC_TARGETS if name == _TARGETED else None,
@@ -121,15 +133,18 @@ def _of_universe(name: str, place: int, bundle: SwingBundle, table: SwingTable, 
 
 def _answers(
     bundle: SwingBundle, table: SwingTable, rows: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (k, 3) returns of StockFormer and of TFT for the rows."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return (k, 3) returns of StockFormer, TFT, ranker (NaN where a row is not ranked) and ensemble for the rows."""
+    worth = {} if bundle.card.ranker is None else bundle.card.ranker.universes
+    weights = {name: one.weights for name, one in worth.items()}
     parts = []
     for start in range(0, len(rows), _BATCH):
         part = rows[start : start + _BATCH]
-        returns, _ = bundle.run(table.prices[part], table.embedding[part], table.context[part])
-        parts.append((returns.stockformer, returns.tft))
-    former, temporal = (np.concatenate(found) for found in zip(*parts, strict=True))
-    return former, temporal
+        ranking = ranking_of(table, part, weights, worth)
+        returns, _ = bundle.run(table.prices[part], table.embedding[part], table.context[part], ranking)
+        parts.append((returns.stockformer, returns.tft, returns.ranker, returns.ensemble))
+    former, temporal, ranked, joined = (np.concatenate(found) for found in zip(*parts, strict=True))
+    return former, temporal, ranked, joined
 
 
 def _encoder(folder: Path, named: str | None) -> Encoder | None:

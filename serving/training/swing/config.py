@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from serving.features.swing.cross_section import FEWEST
 from serving.instants import instant_of
 from serving.models.veto import VetoConfig
 from serving.training.config import TrainingConfig
 
-__all__ = ["EMBARGO_SESSIONS", "LONGEST", "PURGE_SESSIONS", "SwingConfig"]
+__all__ = ["EMBARGO_SESSIONS", "LONGEST", "PURGE_SESSIONS", "RankerConfig", "SwingConfig"]
 
 LONGEST = 10
 """Sessions of the farthest horizon."""
@@ -20,6 +21,30 @@ PURGE_SESSIONS = LONGEST + EMBARGO_SESSIONS
 
 def _fitting() -> TrainingConfig:
     return TrainingConfig(batch=256, epochs=10, learning_rate=1e-3, patience=3, halve_after=1, averaging=0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class RankerConfig:
+    """How ranks are learned from.
+
+    Parameters
+    ----------
+    penalty
+        Of the distance of a universe's weights from those of all universes together, and of those from 0, beside the
+        mean squared error of a row; columns have a variance of 1 then.
+    share
+        Of the ranker in the ensemble, both networks together having the rest, spreads over a day being equal.
+    fewest
+        Stocks that a session needs.
+    """
+
+    penalty: float = 1.0
+    share: float = 0.75
+    fewest: int = FEWEST
+
+    def __post_init__(self) -> None:
+        if self.penalty <= 0 or not 0 <= self.share <= 1 or self.fewest < 3:
+            raise ValueError(f"the penalty must be positive, the share within [0, 1], fewest at least 3: {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +59,8 @@ class SwingConfig:
         How they are fitted; seed and threads are those of the whole run.
     trees
         How the veto is grown.
+    ranker
+        How the third member is fitted.
     train, validation, stack
         Shares of the days before ``judged_from``: to fit, to stop by, to learn what scores are worth and to grow the
         veto; the rest calibrates the veto.
@@ -50,6 +77,7 @@ class SwingConfig:
     preset: Literal["full", "small"] = "small"
     fitting: TrainingConfig = field(default_factory=_fitting)
     trees: VetoConfig = field(default_factory=VetoConfig)
+    ranker: RankerConfig = field(default_factory=RankerConfig)
     train: float = 0.62
     validation: float = 0.10
     stack: float = 0.16

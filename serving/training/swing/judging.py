@@ -79,6 +79,8 @@ def judged(
         "ensemble": returns.ensemble,
         "stockformer": returns.stockformer,
         "tft": returns.tft,
+        "networks": returns.networks,
+        "ranker": np.nan_to_num(returns.ranker),
         "equal_weights": _equal(returns, table.groups(rows)),
         "baseline_context_trees": baseline,
         "baseline_reversal": -np.repeat(_last_moves(table, rows)[:, None], len(HORIZONS), axis=1),

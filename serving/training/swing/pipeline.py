@@ -1,8 +1,9 @@
-"""One swing bundle from daily series: fit both networks, export, prove, learn worth, grow the veto, judge, write.
+"""One swing bundle from daily series: fit networks and ranks, export, prove, learn worth, grow the veto, judge, write.
 
 The order is the guarantee: graphs are exported before anything is learned from what they say; what scores are worth
-and the veto come from the stack slice, the veto's calibration from the next, and which universe abstains from both; the
-untouched slice is read once, after every choice has been made.
+and the veto come from the stack slice, the veto's calibration from the next, and which universe abstains from both,
+with ranks that were fitted before them; the ranks that serve are fitted again up to the untouched slice, which is read
+once, after every choice has been made.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from serving.models.veto import converted, grown
 from serving.sealed import Source, write_sealed
 from serving.swing import Encoding, SwingCard, load_swing
 from serving.swing.bundle import TFT, VETO, VETO_TEXT
-from serving.swing.card import ReturnMap, Universe
+from serving.swing.card import Ranked, ReturnMap, Universe
 from serving.swing.forecasting import Outputs, Returns, returns_of, units_of, veto_extras, veto_probability
 from serving.training.bundle import libraries
 from serving.training.dataset import fingerprint
@@ -42,6 +43,7 @@ from serving.training.judging.calibrate import fit_binary
 from serving.training.swing.config import SwingConfig
 from serving.training.swing.daily import DailySeries
 from serving.training.swing.judging import judged, pooled_figures, trades_of
+from serving.training.swing.ranker import Weights, fitted, rank_rows, ranker_of, ranking_of, worth_of
 from serving.training.swing.table import SwingBatches, SwingSlices, SwingTable, split, table_of
 from serving.training.swing.worth import map_of, proven, rank_skill
 
@@ -82,7 +84,7 @@ def train_swing(
     told: Told = lambda _: None,
     kept: Path | None = None,
 ) -> Path:
-    """Train StockFormer, TFT and veto, write their bundle to ``out/<model_id>`` and return that folder.
+    """Train StockFormer, TFT, ranker and veto, write their bundle to ``out/<model_id>`` and return that folder.
 
     The same series, configuration, encoder, library versions and machine type give the same manifest. An interrupted
     run continues from the last finished epoch of the network it was fitting.
@@ -109,13 +111,15 @@ def train_swing(
         encoded = None if encoder is None else f"{encoder.card.model_id}@{encoder.card.version}"
         data = _data(series)
         identity = json.dumps([data.fingerprint, encoded, choices])
-        fitted = {
+        networks = {
             name: _fitted(name, table, slices, config, checkpoint=checkpoints[name], identity=identity, told=told)
             for name in _MODELS
         }
         fitted_at = time.time()
-        graphs = {name: one.graph for name, one in fitted.items()}
-        judge = _Judge(table, slices, config, graphs)
+        graphs = {name: one.graph for name, one in networks.items()}
+        ranks = rank_rows(series, config.ranker, slices.cuts[-1])
+        told(", ".join(f"{name}: {len(one.target)} ranked rows" for name, one in ranks.items()) or "nothing is ranked")
+        judge = _Judge(table, slices, config, graphs, fitted(ranks, config.ranker, slices.cuts[1]))
         booster = judge.trees()
         files = {GRAPH: graphs["stockformer"], TFT: graphs["tft"], VETO: converted(booster)}
         files[VETO_TEXT] = booster.model_to_string().encode()
@@ -132,6 +136,7 @@ def train_swing(
             encoder=encoded,
             stockformer=judge.maps["stockformer"],
             tft=judge.maps["tft"],
+            ranker=ranker_of(fitted(ranks, config.ranker, slices.cuts[-1]), judge.worth, config.ranker),
             veto=calibration,
             universes={
                 name: Universe(symbols=_symbols(series, name), abstains=abstaining[name]) for name in table.universes
@@ -147,13 +152,14 @@ def train_swing(
         card.model_dump() | {"metrics": {name: Metric(**values).model_dump() for name, values in figures.items()}}
     )
     if keep_weights:
-        files |= {f"{name}.safetensors": save(one.weights) for name, one in fitted.items()}
+        files |= {f"{name}.safetensors": save(one.weights) for name, one in networks.items()}
     report = {
         "kind": "swing",
         "data_fingerprint": data.fingerprint,
         "encoder": encoded,
         "slices": {name: _slice(table, getattr(slices, name)) for name in _SLICES},
-        "models": {name: _told_of(one) for name, one in fitted.items()},
+        "models": {name: _told_of(one) for name, one in networks.items()},
+        "ranker": {name: len(one.target) for name, one in ranks.items()},
         "veto": {"trees": booster.num_trees(), "held_log_loss": {key: round(loss, 6) for key, loss in tried.items()}},
         "before_judging": {name: [one.as_dict() for one in found] for name, found in skills.items()},
         "figures": {"pooled": figures, "by_universe": by_universe},
@@ -179,10 +185,20 @@ _SLICES = ("train", "validation", "stack", "calibration", "test")
 class _Judge:
     """What is learned from the graphs' answers, and what they say in the end."""
 
-    def __init__(self, table: SwingTable, slices: SwingSlices, config: SwingConfig, graphs: dict[str, bytes]) -> None:
+    def __init__(
+        self,
+        table: SwingTable,
+        slices: SwingSlices,
+        config: SwingConfig,
+        graphs: dict[str, bytes],
+        weights: Weights,
+    ) -> None:
         self._table, self._slices, self._config, self._graphs = table, slices, config, graphs
-        outputs = self._outputs(slices.stack)
-        self.maps: dict[str, ReturnMap] = {name: map_of(name, outputs[name], table, slices.stack) for name in graphs}
+        self._weights, rows = weights, slices.stack
+        outputs = self._outputs(rows)
+        self.maps: dict[str, ReturnMap] = {name: map_of(name, outputs[name], table, rows) for name in graphs}
+        self.worth: dict[str, Ranked] = {}
+        self.worth = worth_of(table, rows, weights, self._returns(rows).networks, config.ranker)
 
     def trees(self) -> Any:
         """Return the veto's trees, grown on the stack slice; its newest days decide how many."""
@@ -214,8 +230,9 @@ class _Judge:
 
     def answers(self, rows: Rows, graph: bytes, card: SwingCard) -> tuple[Returns, Floats]:
         """Return what the bundle says of ``rows``."""
+        newest = {} if card.ranker is None else {name: one.weights for name, one in card.ranker.universes.items()}
         vectors, _ = self._vectors(rows)
-        return self._returns(rows), veto_probability(card.veto, _trees(graph, vectors))
+        return self._returns(rows, newest), veto_probability(card.veto, _trees(graph, vectors))
 
     def _vectors(self, rows: Rows) -> tuple[NDArray[np.float32], Floats]:
         table, returns = self._table, self._returns(rows)
@@ -223,9 +240,10 @@ class _Judge:
         wins = trades_of(table.returns[rows], returns.ensemble, self._config.cost)
         return veto_vectors(vectors, *veto_extras(returns)), wins
 
-    def _returns(self, rows: Rows) -> Returns:
-        outputs = self._outputs(rows)
-        return returns_of(self.maps, outputs["stockformer"], outputs["tft"], units_of(self._table.context[rows]))
+    def _returns(self, rows: Rows, weights: Weights | None = None) -> Returns:
+        outputs, units = self._outputs(rows), units_of(self._table.context[rows])
+        ranking = ranking_of(self._table, rows, self._weights if weights is None else weights, self.worth)
+        return returns_of(self.maps, outputs["stockformer"], outputs["tft"], units, ranking)
 
     def _outputs(self, rows: Rows) -> dict[str, Outputs]:
         return {

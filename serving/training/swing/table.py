@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata  # type: ignore[import-untyped]
 
-from serving.features.swing import context, price_windows
+from serving.features.swing import CROSS_SECTION_NAMES, Market, context, cross_section, price_windows
 from serving.instants import instant_of
 from serving.swing import Encoding
 from serving.training.swing.config import PURGE_SESSIONS, SwingConfig
@@ -46,6 +46,10 @@ class SwingTable:
         (k,) number of the day among all days of its universe.
     prices, embedding, context
         (k, 120, 5), (k, 512), (k, 29) float32 inputs.
+    ranks
+        (k, C) float32 `CROSS_SECTION_NAMES`, 0 where the row is not ranked.
+    ranked
+        (k,) bool: whether the stock is ranked among the others of the day and universe.
     returns
         (k, 3) what came, as fractions.
     score
@@ -61,6 +65,8 @@ class SwingTable:
     prices: Array
     embedding: Array
     context: Array
+    ranks: Array
+    ranked: NDArray[np.bool_]
     returns: NDArray[np.float64]
     score: Array
 
@@ -145,16 +151,11 @@ def table_of(
         told(f"{one.symbol}: {count} rows")
     if not parts:
         raise ValueError(f"no stock has more than {_WARM} daily bars and what came after them")
-    return _ordered(
-        universes,
-        tuple(one.symbol for one in series),
-        [np.concatenate(part) for part in zip(*parts, strict=True)],
-        config,
-    )
+    return _ordered(universes, series, [np.concatenate(part) for part in zip(*parts, strict=True)], config)
 
 
 def _ordered(
-    universes: tuple[str, ...], stocks: tuple[str, ...], columns: list[NDArray[Any]], config: SwingConfig
+    universes: tuple[str, ...], series: Sequence[DailySeries], columns: list[NDArray[Any]], config: SwingConfig
 ) -> SwingTable:
     """Return the table of unsorted columns, without days that have too few stocks."""
     day, universe, stock, session, prices, embedding, contexts, returns = columns
@@ -165,9 +166,11 @@ def _ordered(
     if not len(order):
         raise ValueError(f"no day has {config.fewest} stocks to rank: lower fewest, or give more")
     keys = universe[order] * (int(session.max()) + 1) + session[order]
+    places = universe[order], stock[order], session[order]
+    ranks, ranked = _ranks(universes, series, places, config.ranker.fewest)
     return SwingTable(
         universes=universes,
-        stocks=stocks,
+        stocks=tuple(one.symbol for one in series),
         day=day[order],
         universe=universe[order],
         stock=stock[order],
@@ -175,9 +178,40 @@ def _ordered(
         prices=prices[order],
         embedding=embedding[order],
         context=contexts[order],
+        ranks=ranks,
+        ranked=ranked,
         returns=returns[order],
         score=scores_of(returns[order], np.unique(keys, return_inverse=True)[1].astype(np.intp)),
     )
+
+
+def _ranks(
+    universes: tuple[str, ...],
+    series: Sequence[DailySeries],
+    places: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]],
+    fewest: int,
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the cross-section's columns of sorted rows, and which rows have them.
+
+    Parameters
+    ----------
+    places
+        (k,) numbers of universe, stock and session each.
+    """
+    universe, stock, session = places
+    found = np.zeros((len(stock), len(CROSS_SECTION_NAMES)), np.float32)
+    known = np.zeros(len(stock), np.bool_)
+    for place, name in enumerate(universes):
+        members = [number for number, one in enumerate(series) if one.universe == name]
+        market = Market.of([series[number].frame for number in members])
+        own = np.flatnonzero(universe == place)
+        for rows in np.split(own, np.flatnonzero(np.diff(session[own])) + 1):
+            if len(rows):
+                stocks, columns = cross_section(market, int(session[rows[0]]), fewest=fewest)
+                at = {members[number]: row for row, number in enumerate(stocks.tolist())}
+                known[rows] = [number in at for number in stock[rows].tolist()]
+                found[rows[known[rows]]] = columns[[at[number] for number in stock[rows[known[rows]]].tolist()]]
+    return found, known
 
 
 def scores_of(returns: NDArray[np.float64], group: NDArray[np.intp]) -> Array:

@@ -50,8 +50,10 @@ class StockForecast(_Message):
 
     ``signal`` is the sign of the ensemble's 3-day return, HOLD with ``confidence`` 0 where ``veto``, the calibrated
     probability that the trade wins, is below the bundle's threshold, or the bundle ``abstains`` from the stock's
-    universe. ``uncertainty`` is StockFormer's deviation; ``p10``, ``p50``, ``p90`` and ``attention`` (weights of
-    stretches of the window, the oldest first) are TFT's.
+    universe. ``ranker`` is what the stock's place among the others of its universe in the request says; null where they
+    are too few, or it lacks the bars: the ensemble is then what both networks come to, and ``abstains`` is true if the
+    bundle was proven with ranks. ``uncertainty`` is StockFormer's deviation; ``p10``, ``p50``, ``p90`` and
+    ``attention`` (weights of stretches of the window, the oldest first) are TFT's.
     """
 
     symbol: str
@@ -63,6 +65,7 @@ class StockForecast(_Message):
     returns: Returns | None = None
     stockformer: Returns | None = None
     tft: Returns | None = None
+    ranker: Returns | None = None
     uncertainty: Returns | None = None
     p10: Returns | None = None
     p50: Returns | None = None

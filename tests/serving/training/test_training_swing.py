@@ -27,6 +27,7 @@ from serving.training.swing import DailySeries, SwingConfig, read_daily, train_s
 from serving.training.swing.config import PURGE_SESSIONS
 from serving.training.swing.daily import returns_ahead
 from serving.training.swing.embedding import embedded
+from serving.training.swing.ranker import ranking_of
 from serving.training.swing.table import SwingSlices, SwingTable, scores_of, split, table_of
 
 
@@ -98,7 +99,7 @@ def test_a_row_knows_no_later_bar(series: list[DailySeries], table: SwingTable) 
     before = table_of(short, CONFIG)
     known = np.isin(table.day, before.day)
     assert len(before.day) == known.sum() > 0
-    for name in ("prices", "context", "returns", "score"):
+    for name in ("prices", "context", "ranks", "ranked", "returns", "score"):
         assert np.array_equal(getattr(before, name), getattr(table, name)[known]), name
 
 
@@ -129,14 +130,21 @@ def test_the_bundle_answers_each_symbol_and_one_failure_is_its_own(
     assert "300" in told.failures["YOUNG"]
     for symbol, one in told.forecasts.items():
         alone = bundle.answer({symbol: frames[symbol]}).forecasts[symbol]
-        assert alone.returns == pytest.approx(one.returns, abs=1e-6)
+        assert (alone.stockformer, alone.tft) == (pytest.approx(one.stockformer, abs=1e-6), pytest.approx(one.tft))
         assert one.bar_close == frames[symbol].close_time[-1]
         assert all(low < middle < high for low, middle, high in zip(one.p10, one.p50, one.p90, strict=True))
         assert sum(one.attention) == pytest.approx(1, abs=1e-5)
         mean = [(first + second) / 2 for first, second in zip(one.stockformer, one.tft, strict=True)]
         parts = zip(one.stockformer, one.tft, mean, strict=True)
-        wanted = [0.35 * first + 0.30 * second + 0.35 * both for first, second, both in parts]
+        networks = [0.35 * first + 0.30 * second + 0.35 * both for first, second, both in parts]
+        assert (alone.returns, alone.ranker) == (pytest.approx(networks, abs=1e-6), None)
+        worth = bundle.card.ranked(symbol)
+        assert worth is not None
+        assert one.ranker is not None
+        joined = zip(worth.networks, networks, worth.share, one.ranker, strict=True)
+        wanted = [own * both + share * ranked for own, both, share, ranked in joined]
         assert one.returns == pytest.approx(wanted, abs=1e-12)
+        assert (alone.abstains, alone.signal, alone.confidence) == (True, "HOLD", 0.0)
         assert (one.signal == "HOLD") == (one.confidence == 0.0)
         assert one.signal == "HOLD" or one.confidence >= bundle.card.threshold
 
@@ -144,11 +152,15 @@ def test_the_bundle_answers_each_symbol_and_one_failure_is_its_own(
 def test_what_is_served_is_what_was_judged(bundle: SwingBundle, series: list[DailySeries], table: SwingTable) -> None:
     newest = np.flatnonzero(table.day == table.day.max())
     cut = {one.symbol: one.frame.finished_by(int(table.day.max())) for one in series}
-    returns, veto = bundle.run(table.prices[newest], table.embedding[newest], table.context[newest])
+    worth = bundle.card.ranker.universes
+    ranking = ranking_of(table, newest, {name: one.weights for name, one in worth.items()}, worth)
+    returns, veto = bundle.run(table.prices[newest], table.embedding[newest], table.context[newest], ranking)
+    assert ranking.known.all()
     told = bundle.answer(cut).forecasts
     for row, place in enumerate(table.stock[newest]):
         one = told[table.stocks[place]]
         assert one.returns == pytest.approx(tuple(returns.ensemble[row]), abs=1e-6)
+        assert one.ranker == pytest.approx(tuple(returns.ranker[row]), abs=1e-9)
         assert one.veto == pytest.approx(veto[row], abs=1e-4)
 
 
@@ -228,7 +240,7 @@ def test_the_study_judges_the_same_slice_as_training_and_finds_the_same(
     assert found["invented"]["abstains"] == bundle.card.universes["invented"].abstains
     report = json.loads((folder / "report.json").read_text())["figures"]["by_universe"]["invented"]["rank_ic"]
     judged, known = found["invented"]["horizons"]["10"]["models"], 0
-    for name in ("stockformer", "tft", "ensemble"):  # over 10 days both know the same rows
+    for name in ("stockformer", "tft", "ranker", "ensemble"):  # over 10 days both know the same rows
         mean = judged[name]["rank_ic"]["mean"]  # None where nothing is forecast
         assert (mean or 0.0) == pytest.approx(report[name]["10d"]["mean"], abs=1e-6)
         known += mean is not None
