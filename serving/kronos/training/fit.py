@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import torch
 from torch.nn import functional
 
 from serving.kronos.network import KronosDecoder, KronosTokenizer
 from serving.kronos.training.config import Recipe
+from serving.kronos.training.resuming import Keeper
 from serving.kronos.training.windows import Drawn, Windows
 
 __all__ = ["Told", "fit_decoder", "fit_tokenizer", "judged", "rounded"]
@@ -23,27 +26,29 @@ _LEVELS = 127  # of a weight kept in a byte, on either side of 0
 _SALT = 10_007
 
 
-def fit_tokenizer(windows: Windows, recipe: Recipe, told: Told) -> KronosTokenizer:
-    """Return a tokenizer that learned to say each bar in s1 + s2 bits."""
+def fit_tokenizer(windows: Windows, recipe: Recipe, told: Told, keeper: Keeper | None = None) -> KronosTokenizer:
+    """Return a tokenizer that learned to say each bar in s1 + s2 bits; it goes on from what ``keeper`` has."""
     torch.manual_seed(recipe.seed)
     tokenizer = KronosTokenizer(recipe.tokenizer)
     tokenizer.train()
     draws = windows.batches(recipe.tokenizer_steps, recipe.batch, recipe.seed)
-    losses = (tokenizer.loss(bars) for bars, _ in draws)
-    _descend(tokenizer, losses, recipe.tokenizer_steps, recipe, partial(told, "tokenizer"))
+    course = _Course(recipe.tokenizer_steps, recipe, partial(told, "tokenizer"), keeper)
+    course.descend(tokenizer, draws, lambda drawn: tokenizer.loss(drawn[0]))
     tokenizer.eval()
     return tokenizer
 
 
-def fit_decoder(tokenizer: KronosTokenizer, windows: Windows, recipe: Recipe, told: Told) -> KronosDecoder:
-    """Return a decoder that learned to foretell the tokens of the next bar."""
+def fit_decoder(
+    tokenizer: KronosTokenizer, windows: Windows, recipe: Recipe, told: Told, keeper: Keeper | None = None
+) -> KronosDecoder:
+    """Return a decoder that learned to foretell the tokens of the next bar; it goes on from what ``keeper`` has."""
     torch.manual_seed(recipe.seed + 1)
     decoder = KronosDecoder(recipe.decoder)
     decoder.initialise()
     decoder.train()
     draws = windows.batches(recipe.decoder_steps, recipe.batch, recipe.seed * _SALT + 1)
-    losses = (decoder.loss(s1, s2, stamps) for s1, s2, stamps in _tokens(tokenizer, draws))
-    _descend(decoder, losses, recipe.decoder_steps, recipe, partial(told, "decoder"))
+    course = _Course(recipe.decoder_steps, recipe, partial(told, "decoder"), keeper)
+    course.descend(decoder, draws, lambda drawn: decoder.loss(*_tokens(tokenizer, drawn)))
     decoder.eval()
     return decoder
 
@@ -60,7 +65,8 @@ def judged(tokenizer: KronosTokenizer, decoder: KronosDecoder, pool: Windows, re
     counts = [torch.zeros(2**bits) for bits in (recipe.decoder.s1_bits, recipe.decoder.s2_bits)]
     draws = list(pool.batches(steps, recipe.batch, recipe.seed * _SALT + 2))
     with torch.no_grad():
-        for (bars, stamps), (s1, s2, _) in zip(draws, _tokens(tokenizer, draws), strict=True):
+        for bars, stamps in draws:
+            s1, s2, _ = _tokens(tokenizer, (bars, stamps))
             fine += float(functional.mse_loss(tokenizer.decode(s1, s2), bars)) / steps
             coarse += float(functional.mse_loss(tokenizer.decode_coarse(s1), bars)) / steps
             context = decoder.context(s1[:, :-1], s2[:, :-1], stamps[:, :-1])
@@ -92,25 +98,34 @@ def rounded(network: torch.nn.Module) -> None:
                 value.copy_(torch.round(value / step) * step)
 
 
-def _descend(
-    network: torch.nn.Module,
-    losses: Iterator[torch.Tensor],
-    steps: int,
-    recipe: Recipe,
-    told: Callable[[int, int, float], None],
-) -> None:
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
-    plan = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step, steps))
-    late = 0.0
-    for step, loss in enumerate(losses, start=1):
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_norm)
-        optimiser.step()
-        plan.step()
-        late += (float(loss.detach()) - late) / min(step, _EVERY)
-        if step % _EVERY == 0 or step == steps:
-            told(step, steps, late)
+@dataclass(frozen=True)
+class _Course:
+    """The steps of one fit."""
+
+    steps: int
+    recipe: Recipe
+    told: Callable[[int, int, float], None]
+    keeper: Keeper | None
+
+    def descend(
+        self, network: torch.nn.Module, draws: Iterator[Drawn], loss_of: Callable[[Drawn], torch.Tensor]
+    ) -> None:
+        """Fit ``network`` in place, a step for each draw; those of steps that were kept are passed over."""
+        optimiser = torch.optim.AdamW(network.parameters(), lr=self.recipe.learning_rate, weight_decay=0.01)
+        done, late = self.keeper.resume(network, optimiser) if self.keeper else (0, 0.0)
+        for step, drawn in enumerate(islice(draws, done, None), start=done + 1):
+            for group in optimiser.param_groups:
+                group["lr"] = self.recipe.learning_rate * _share(step - 1, self.steps)
+            optimiser.zero_grad()
+            loss = loss_of(drawn)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), self.recipe.gradient_norm)
+            optimiser.step()
+            late += (float(loss.detach()) - late) / min(step, _EVERY)
+            if step % _EVERY == 0 or step == self.steps:
+                self.told(step, self.steps, late)
+            if self.keeper and (step % self.keeper.every == 0 or step == self.steps):
+                self.keeper.keep(step, late, network, optimiser)
 
 
 def _share(step: int, steps: int) -> float:
@@ -121,13 +136,12 @@ def _share(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
-def _tokens(
-    tokenizer: KronosTokenizer, draws: Iterable[Drawn]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    for bars, stamps in draws:
-        with torch.no_grad():
-            s1, s2 = tokenizer.encode(bars)
-        yield s1, s2, stamps
+def _tokens(tokenizer: KronosTokenizer, drawn: Drawn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return (n, T) coarse and fine tokens of a draw, and its stamps."""
+    bars, stamps = drawn
+    with torch.no_grad():
+        s1, s2 = tokenizer.encode(bars)
+    return s1, s2, stamps
 
 
 def _causal_s2(decoder: KronosDecoder, context: torch.Tensor, following: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from serving.kronos.encoder import EncoderCard, load_encoder
 from serving.kronos.network import EmbeddingGraph, write_checkpoint
 from serving.kronos.training.config import Recipe
 from serving.kronos.training.fit import Told, fit_decoder, fit_tokenizer, judged, rounded
+from serving.kronos.training.resuming import Keeper, identity_of
 from serving.kronos.training.storing import stored_in_bytes
 from serving.kronos.training.windows import Pool
 from serving.sealed import Source, write_sealed
@@ -26,10 +27,23 @@ from serving.training.fit import deterministic
 __all__ = ["train_encoder"]
 
 
+_CHECKPOINTS = ".checkpoints"
+_EVERY = 50
+
+
 def train_encoder(
-    pool: Pool, recipe: Recipe, out: Path, *, model_id: str, told: Told, checkpoint: Path | None = None
+    pool: Pool,
+    recipe: Recipe,
+    out: Path,
+    *,
+    model_id: str,
+    told: Told,
+    checkpoint: Path | None = None,
+    every: int = _EVERY,
 ) -> Path:
     """Train, prove and write the stand-in to ``out/<model_id>``; return that folder.
+
+    A training of the same data and recipe that was interrupted goes on from ``out/.checkpoints``.
 
     Parameters
     ----------
@@ -37,6 +51,8 @@ def train_encoder(
         Given the progress.
     checkpoint
         Where tokenizer and decoder go as checkpoint folders of the published layout, if anywhere.
+    every
+        Steps that an interruption may cost.
 
     Raises
     ------
@@ -46,10 +62,15 @@ def train_encoder(
         If serving would refuse the bundle.
     """
     begun = time.time()
+    identity = identity_of(recipe, pool.data.fingerprint)
+    keepers = [
+        Keeper(out / _CHECKPOINTS / f"{model_id}-{name}.safetensors", identity, every)
+        for name in ("tokenizer", "decoder")
+    ]
     with deterministic(recipe.threads):
-        tokenizer = fit_tokenizer(pool.train, recipe, told)
+        tokenizer = fit_tokenizer(pool.train, recipe, told, keepers[0])
         rounded(tokenizer)
-        decoder = fit_decoder(tokenizer, pool.train, recipe, told)
+        decoder = fit_decoder(tokenizer, pool.train, recipe, told, keepers[1])
         rounded(decoder)
         figures = judged(tokenizer, decoder, pool.judged, recipe)
         network = EmbeddingGraph(tokenizer, decoder, recipe.sequence).eval()
@@ -76,4 +97,7 @@ def train_encoder(
     choices = {name: value for name, value in asdict(recipe).items() if name not in ("tokenizer", "decoder")}
     report = {"agreement": asdict(proof), "figures": {"pooled": figures}, "recipe": choices}
     run = {"written": time.time(), "seconds": round(time.time() - begun, 1), "torch_threads": torch.get_num_threads()}
-    return write_sealed(out, card, {GRAPH: graph}, report, run, load=load_encoder)
+    folder = write_sealed(out, card, {GRAPH: graph}, report, run, load=load_encoder)
+    for keeper in keepers:
+        keeper.forget()
+    return folder

@@ -20,9 +20,10 @@ from serving.kronos.windows import columns_of, normalised, stamps_of
 from serving.training.candles import read_candles
 from serving.training.dataset import fingerprint
 
-__all__ = ["Pool", "Windows", "pool_of", "read_pool"]
+__all__ = ["Drawn", "Pool", "Windows", "pool_of", "read_pool"]
 
 Drawn = tuple[torch.Tensor, torch.Tensor]
+"""Normalised bars and their stamps."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from serving.kronos.training.__main__ import main
 from serving.kronos.training.config import Recipe
 from serving.kronos.training.fit import fit_tokenizer, rounded
 from serving.kronos.training.run import train_encoder
-from serving.kronos.training.windows import pool_of
+from serving.kronos.training.windows import Drawn, Pool, Windows, pool_of
 from serving.kronos.windows import windows_of
 
 DAY = 86_400_000
@@ -70,6 +71,54 @@ def test_the_same_data_and_seed_give_the_same_manifest_and_another_seed_another(
     assert (trained(tmp_path / "again") / "manifest.json").read_bytes() == manifest
     other = trained(tmp_path / "other", recipe=replace(RECIPE, seed=1))
     assert (other / "manifest.json").read_bytes() != manifest
+
+
+class Killed(Exception):
+    """Stands for the end of the program."""
+
+
+def dying(pool: Pool, *, fit: int, draw: int) -> Pool:
+    """Return a pool whose training ends at a draw of its first or second fit."""
+    fits = iter(range(2))
+
+    class Dying(Windows):
+        def batches(self, count: int, size: int, seed: int) -> Iterator[Drawn]:
+            number = next(fits)
+            for turn, drawn in enumerate(super().batches(count, size, seed)):
+                if (number, turn) == (fit, draw):
+                    raise Killed
+                yield drawn
+
+    train = pool.train
+    return replace(pool, train=Dying(train.runs, train.ends, train.shares, train.sequence))
+
+
+def test_an_interrupted_training_goes_on_to_the_same_manifest(bundle: Path, tmp_path: Path) -> None:
+    pool = pool_of(FRAMES, RECIPE)
+    kept = tmp_path / ".checkpoints"
+
+    def begun(pool: Pool, recipe: Recipe = RECIPE) -> list[tuple[str, int]]:
+        steps: list[tuple[str, int]] = []
+        train_encoder(
+            pool, recipe, tmp_path, model_id="tiny", every=2, told=lambda name, step, *_: steps.append((name, step))
+        )
+        return steps
+
+    for fit, draw, files in ((0, 3, ["tiny-tokenizer"]), (1, 3, ["tiny-decoder", "tiny-tokenizer"])):
+        with pytest.raises(Killed):
+            begun(dying(pool, fit=fit, draw=draw))
+        assert sorted(path.stem for path in kept.iterdir()) == files
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    assert begun(pool) == [("decoder", 4)]
+    assert (tmp_path / "tiny" / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
+    assert not kept.exists()
+    kept.mkdir()
+    for name, content in before.items():
+        (kept / name).write_bytes(content)
+    assert begun(pool, replace(RECIPE, seed=1)) == [("tokenizer", 4), ("decoder", 4)]
+    kept.mkdir()
+    (kept / "tiny-tokenizer.safetensors").write_bytes(before["tiny-tokenizer.safetensors"][:-9])
+    assert begun(pool) == [("tokenizer", 4), ("decoder", 4)]
 
 
 def test_no_bar_from_the_end_on_is_seen(bundle: Path, tmp_path: Path) -> None:
