@@ -17,6 +17,7 @@ from fusiontrade.cloud.storage import Storage
 from fusiontrade.cloud.tables import Table
 from fusiontrade.errors import NotFound
 from fusiontrade.forecasts.jobs import Job, Jobs
+from fusiontrade.journal.entries import PLATFORM
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.registry.asked import (
     BacktestWanted,
@@ -183,15 +184,22 @@ def get_report(
 
 @ml.get("/jobs/{job_id}", operation_id="getJob", responses=problems(401, 403, 404, 429, 503))
 def get_job(job_id: JobId, user: CurrentUser, jobs: KnownJobs) -> Job:
-    """Show one of your jobs: how far it is, and what came of it."""
-    return jobs.of(job_id, user.user_id)
+    """Show one of your jobs: how far it is, and what came of it; to an admin the platform's own as well."""
+    return jobs.of(job_id, owner_of(job_id, user, jobs))
 
 
 @ml.delete("/jobs/{job_id}", operation_id="cancelJob", status_code=202,
            responses=problems(401, 403, 404, 429, 503))  # fmt: skip
 def cancel_job(job_id: JobId, user: CurrentUser, jobs: KnownJobs, request: Request) -> Job:
     """Ask one of your jobs to end; a training stops within a few seconds and comes to nothing."""
-    return Turns(table_of(request.app.state.settings)).cancel(jobs, job_id, user.user_id)
+    return Turns(table_of(request.app.state.settings)).cancel(jobs, job_id, owner_of(job_id, user, jobs))
+
+
+def owner_of(job_id: str, user: CurrentUser, jobs: Jobs) -> str:
+    """Return as whom ``user`` may look at a job: an admin also at what the platform asked for by itself."""
+    if user.tier == "admin" and jobs.owned(job_id, PLATFORM):
+        return PLATFORM
+    return user.user_id
 
 
 # --- under two paths each ---------------------------------------------------------------------------------------------

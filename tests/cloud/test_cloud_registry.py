@@ -292,15 +292,17 @@ def test_a_degraded_version_is_said_to_be_and_gets_well_again(desk: RegistryDesk
     seconds = [0.0]
     degraded = Degraded(desk.table, now=lambda: seconds[0])
     assert degraded.notes([(MODEL, OLD)]) == ()
-    assert desk.registry.degrade(MODEL, OLD, "its chances came true less well")
+    assert desk.registry.degrade(MODEL, OLD, "its chances came true less well", retraining="a-job")
     assert desk.statuses() == {OLD: "DEGRADED"}
     assert degraded.notes([(MODEL, OLD)]) == ()  # a minute is not over
     seconds[0] = 60.0
     told = f"{MODEL} (version {OLD}) is DEGRADED: its chances came true less well"
     assert degraded.notes([(MODEL, NEW), (MODEL, OLD), (MODEL, OLD)]) == (told,)
-    assert desk.registry.of(MODEL, OLD).reason == "its chances came true less well"
+    assert (known := desk.registry.of(MODEL, OLD)).reason == "its chances came true less well"
+    assert known.retraining == "a-job"
     assert not desk.registry.degrade(MODEL, OLD, "again")
     assert desk.registry.restore(MODEL, OLD)
+    assert desk.registry.of(MODEL, OLD).retraining is None
     assert Degraded(desk.table).notes([(MODEL, OLD)]) == ()
     desk.archived(NEW)
     assert not desk.registry.degrade(MODEL, NEW, "it does not serve")

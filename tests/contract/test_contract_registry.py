@@ -13,6 +13,8 @@ from fusiontrade.clock import system_clock
 from fusiontrade.cloud.session import client
 from fusiontrade.cloud.storage import Storage
 from fusiontrade.cloud.tables import Table
+from fusiontrade.forecasts.jobs import Jobs
+from fusiontrade.journal.entries import PLATFORM
 from fusiontrade.registry.bundles import Bundles
 from fusiontrade.registry.versions import Registry
 from fusiontrade.settings import Settings
@@ -188,3 +190,51 @@ def test_a_job_is_cancelled_by_its_owner_alone(ml: Function, admins: dict[str, s
     answer = ml("DELETE", where, headers=admins)
     assert (answer.status, answer.json()["status"]) == (202, "QUEUED")
     assert ml("DELETE", f"/api/v1/ml/jobs/{uuid.uuid4().hex}", headers=admins).status == 404
+
+
+def test_an_admin_sees_and_ends_what_the_platform_asked_for_by_itself(
+    ml: Function, admins: dict[str, str], mine: dict[str, str], settings: Settings
+) -> None:
+    jobs = Jobs(Table(settings.need("models_table")), system_clock)
+    order = jobs.order(PLATFORM, "train", TRAIN)
+    jobs.create(order)
+    where = f"/api/v1/ml/jobs/{order.id}"
+    assert ml("GET", where, headers=admins).json()["kind"] == "train"
+    assert ml("DELETE", where, headers=admins).status == 202
+    assert [ml(method, where, headers=mine).status for method in ("GET", "DELETE")] == [404, 404]
+
+
+HOSTILE = [
+    ("/api/v1/ml/train", {"bars": 10**12}, "/body/bars"),
+    ("/api/v1/ml/train", {"bars": 2_000.5}, "/body/bars"),
+    ("/api/v1/ml/train", {"seed": -1}, "/body/seed"),
+    ("/api/v1/ml/train", {"symbols": ["EURUSD=X"] * 31}, "/body/symbols"),
+    ("/api/v1/ml/train", {"model_type": "../lstm"}, "/body/model_type"),
+    ("/api/v1/ml/model/load", {"model_id": "../../users"}, "/body/model_id"),
+    ("/api/v1/ml/model/load", {"model_id": "lstm-1h/../x"}, "/body/model_id"),
+    ("/api/v1/ml/model/load", {"version": "a" * 65}, "/body/version"),
+    ("/api/v1/ml/backtest/trigger", {"from": "9999-12-31", "to": "0001-01-01"}, "/body/to"),
+    ("/api/v1/ml/backtest/trigger", {"costs_bps": 1e300}, "/body/costs_bps"),
+    ("/api/v1/fusion/finetune", {"epochs": 21}, "/body/epochs"),
+]
+
+
+@pytest.mark.parametrize(("path", "changed", "pointer"), HOSTILE)
+def test_what_leads_elsewhere_or_has_no_end_is_a_422_and_orders_nothing(
+    ml: Function, admins: dict[str, str], settings: Settings, path: str, changed: dict[str, Any], pointer: str
+) -> None:
+    answer = ml("POST", path, json_body={**POSTS[path][0], **changed}, headers=admins)
+    assert (answer.status, [fault["pointer"] for fault in answer.json()["errors"]]) == (422, [pointer])
+    assert ordered(settings) == []
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_a_number_that_is_none_is_a_problem_and_orders_nothing(
+    ml: Function, admins: dict[str, str], settings: Settings, number: str
+) -> None:
+    body = json.dumps({**BACKTEST, "costs_bps": 0}).replace('"costs_bps": 0', f'"costs_bps": {number}')
+    headers = {**admins, "content-type": "application/json"}
+    answer = ml("POST", "/api/v1/ml/backtest/trigger", body=body.encode(), headers=headers)
+    assert answer.status in (400, 422)
+    assert answer.json()["type"].startswith("/problems/")
+    assert ordered(settings) == []

@@ -182,6 +182,11 @@ class Jobs:
             raise NotFound(f"you have no such job; jobs are kept for {DAYS_KEPT} days")
         return _job(item)
 
+    def owned(self, identity: str, owner: str) -> bool:
+        """Tell whether there is a job of that id, and it is ``owner``'s; raises `StateUnavailable`."""
+        item = self._table.get(_key(identity))
+        return item is not None and item["owner"] == owner
+
     def _finish(self, identity: str, **changed: Any) -> bool:
         change = Update(_key(identity), assign={**changed, "finished_at": self._clock()}, condition=_UNFINISHED)
         try:

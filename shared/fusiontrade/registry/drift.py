@@ -133,9 +133,9 @@ class Drift:
         if trouble is None:
             changed = self._registry.restore(model_id, version) if sign.brier_errors is not None else False
             return {"checked": True, "degraded": False, "restored": changed, **sign.told()}
-        self._registry.degrade(model_id, version, trouble)
         identity = hashlib.sha256(f"retrain {model_id} {version}".encode()).hexdigest()[:32]
         retraining = self._retrain(self._registry.of(model_id, version), identity)
+        self._registry.degrade(model_id, version, trouble, retraining=retraining or None)
         return {"checked": True, "degraded": True, "reason": trouble, "retraining": retraining, **sign.told()}
 
 

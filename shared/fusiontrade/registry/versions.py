@@ -34,6 +34,7 @@ Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 _PARTITION = "REGISTRY"
 _IS_NEW = Condition("attribute_not_exists(#pk)")
 _MOST_REASON = 500
+_WELL: Mapping[str, Any] = {"status": "ACTIVE", "reason": None, "retraining": None}
 
 
 class Span(BaseModel):
@@ -73,6 +74,7 @@ class ModelVersion(BaseModel):
                     "activated_at": "2025-07-31T12:00:03Z",
                     "comparison": None,
                     "reason": None,
+                    "retraining": None,
                 }
             ]
         },
@@ -99,6 +101,9 @@ class ModelVersion(BaseModel):
         Field(description="How it did beside the version that served, on the same held-out bars."),
     ] = None
     reason: Annotated[str | None, Field(description="Why it is DEGRADED or was not promoted.")] = None
+    retraining: Annotated[
+        str | None, Field(description="The job that trains its successor where it is DEGRADED, for admins to look at.")
+    ] = None
 
 
 class VersionPage(BaseModel):
@@ -174,7 +179,7 @@ class Registry:
             Put({**_active_key(model_id), **serves}, held),
             Update(
                 _key(model_id, version),
-                assign={"status": "ACTIVE", "activated_at": self._clock(), "reason": None},
+                assign={**_WELL, "activated_at": self._clock()},
                 condition=_in("CANDIDATE", "RETIRED"),
             ),
         ]
@@ -190,16 +195,17 @@ class Registry:
         active = self._table.get(_active_key(model_id))
         return None if active is None or active.get("previous") is None else str(active["previous"])
 
-    def degrade(self, model_id: str, version: str, reason: str) -> bool:
+    def degrade(self, model_id: str, version: str, reason: str, *, retraining: str | None = None) -> bool:
         """Mark the version that serves as DEGRADED; False where it is not ACTIVE (any more)."""
         reason = reason[:_MOST_REASON]
         mark = Put({**_degraded_key(model_id), "version": version, "reason": reason})
-        return self._moved(model_id, version, {"status": "DEGRADED", "reason": reason}, _in("ACTIVE"), mark)
+        changed = {"status": "DEGRADED", "reason": reason, "retraining": retraining}
+        return self._moved(model_id, version, changed, _in("ACTIVE"), mark)
 
     def restore(self, model_id: str, version: str) -> bool:
         """Mark a version as ACTIVE whose drift has passed; False where it is not DEGRADED."""
         unmark = Delete(_degraded_key(model_id))
-        return self._moved(model_id, version, {"status": "ACTIVE", "reason": None}, _in("DEGRADED"), unmark)
+        return self._moved(model_id, version, dict(_WELL), _in("DEGRADED"), unmark)
 
     def note(self, model_id: str, version: str, reason: str) -> None:
         """Write down why a candidate was not promoted."""

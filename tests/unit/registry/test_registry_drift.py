@@ -122,8 +122,8 @@ class Registry:
     def of(self, model_id: str, version: str) -> str:
         return version
 
-    def degrade(self, model_id: str, version: str, reason: str) -> bool:
-        self.moved.append(f"degraded {version}")
+    def degrade(self, model_id: str, version: str, reason: str, *, retraining: str | None) -> bool:
+        self.moved.append(f"degraded {version}, {retraining} follows")
         return True
 
     def restore(self, model_id: str, version: str) -> bool:
@@ -147,7 +147,7 @@ def checked(entries: Iterable[Entry]) -> tuple[list[str], dict[str, Any], list[s
 def test_a_version_in_trouble_is_degraded_and_its_retraining_asked_for_under_one_id() -> None:
     entries = journal(0.7)
     moved, told, asked = checked(entries)
-    assert (moved, told["degraded"]) == (["degraded aaaaaaaaaaaa"], True)
+    assert (moved, told["degraded"]) == ([f"degraded aaaaaaaaaaaa, {asked[0]} follows"], True)
     assert checked(entries)[2] == asked
     assert len(asked[0]) == 32
 
