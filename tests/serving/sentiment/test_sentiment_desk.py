@@ -28,7 +28,7 @@ class Scorer:
         self.may.wait(10)
         if "raise" in texts:
             raise RuntimeError("as it was told")
-        return [TextScore(positive=1.0, negative=0.0, neutral=0.0, score=len(text) / 100) for text in texts]
+        return [TextScore(positive=1.0, negative=0.0, neutral=0.0, score=min(1.0, len(text) / 100)) for text in texts]
 
 
 async def until(condition: object) -> None:
@@ -72,6 +72,53 @@ def test_whoever_waits_too_long_is_told_and_not_scored() -> None:
         await first
         assert (await desk.answer(["e"], seconds=10)).items[0].score == 0.01
         assert not [texts for texts in scorer.given if {"b", "c", "d"} & set(texts)]
+        await until(lambda: desk.unanswered == 0)
+        desk.close()
+
+    asyncio.run(asked())
+
+
+def test_many_texts_are_scored_in_parts_that_end_with_their_reader() -> None:
+    async def asked() -> None:
+        scorer = Scorer()
+        desk = Desk(lambda: scorer)
+        gone = asyncio.ensure_future(desk.answer(["g"] * 100, seconds=10))
+        await until(lambda: scorer.given)
+        other = asyncio.ensure_future(desk.answer(["o" * 9000, "p" * 9000, "q"], seconds=10))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        scorer.may.set()
+        answer = await other
+        assert [item.score for item in answer.items] == [1.0, 1.0, 0.01]
+        assert scorer.given == [["g"] * 32, ["o" * 9000], ["p" * 9000, "q"]]
+        await until(lambda: desk.unanswered == 0)
+        desk.close()
+
+    asyncio.run(asked())
+
+
+def test_a_program_that_ends_answers_everybody_with_what_was_scored() -> None:
+    async def asked() -> None:
+        scorer = Scorer()
+        scorer.may.set()
+        scores = scorer.scores
+
+        def stuck_from_the_second_part(texts: Sequence[str]) -> list[TextScore]:
+            if scorer.given:
+                scorer.may.clear()
+            return scores(texts)
+
+        scorer.scores = stuck_from_the_second_part  # type: ignore[method-assign]
+        desk = Desk(lambda: scorer)
+        waiting = [asyncio.ensure_future(desk.answer(["a"] * count, seconds=30)) for count in (40, 2)]
+        await until(lambda: len(scorer.given) == 2)
+        desk.give_up()
+        first, second = [await one for one in waiting]
+        assert [item.score for item in first.items] == [0.01] * 32 + [None] * 8
+        told = [item.error and (item.error.code, item.error.detail) for item in (*first.items, *second.items)]
+        assert told == [None] * 32 + [("timed_out", "the program ends")] * 10
+        scorer.may.set()
         await until(lambda: desk.unanswered == 0)
         desk.close()
 
