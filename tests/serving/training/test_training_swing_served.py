@@ -13,11 +13,13 @@ import pytest
 from invented_stocks import CONFIG, invented, stock, tiny_networks
 from tiny_bundles import Program, build_bundle, serving
 
+from fusiontrade.errors import BundleRefused
 from fusiontrade.inference.contract import CandleColumns
-from fusiontrade.inference.swing import HORIZONS, SWING, SwingResponse
+from fusiontrade.inference.swing import HORIZONS, SWING, SwingRequest, SwingResponse
 from serving.companions import Companions
 from serving.models.swing import HORIZONS as LEARNED
 from serving.swing import load_swing
+from serving.swing.desk import answered, ranked
 from serving.training.swing import train_swing
 
 
@@ -92,3 +94,48 @@ def test_a_daily_bundle_is_exchanged_kept_when_spoiled_and_withdrawn(folder: Pat
 
 def test_the_contract_and_the_models_mean_the_same_horizons() -> None:
     assert HORIZONS == LEARNED
+
+
+def test_stocks_are_ranked_among_all_of_the_request_whatever_their_order_or_parts(folder: Path) -> None:
+    bundle = load_swing(folder / "swing-1d")
+    assert bundle.card.ranker is not None
+    items = [item(f"S{number}", number) for number in range(5)]
+    items += [items[2], item("S1", 9), item("YOUNG", 2, bars=100)]
+    request = SwingRequest.model_validate({"items": items})
+    whole = answered(request, bundle, None).items
+    assert [one.ranker is not None for one in whole] == [True] * 5 + [True, True, False]
+    assert whole[5] == whole[2]
+    assert whole[6].ranker == whole[1].ranker  # another history of the same symbol: ranked once, by the first
+    scores = ranked(request, bundle)
+    parts = [request.model_copy(update={"items": request.items[start : start + 3]}) for start in (0, 3, 6)]
+    told = [
+        one
+        for part, start in zip(parts, (0, 3, 6), strict=True)
+        for one in answered(part, bundle, None, scores[start : start + 3]).items
+    ]
+    for one, other in zip(whole, told, strict=True):
+        assert other.ranker == one.ranker
+        assert other.returns == (None if one.returns is None else pytest.approx(one.returns, abs=1e-6))
+    turned = answered(request.model_copy(update={"items": request.items[4::-1]}), bundle, None).items
+    assert [one.ranker for one in turned[::-1]] == [one.ranker for one in whole[:5]]
+
+
+def test_few_stocks_and_one_without_the_newest_bar_fall_back_and_abstain(program: Program) -> None:
+    late = item("S4", 4, bars=619)
+    response = asked(program, {"items": [item(f"S{number}", number) for number in range(3)] + [late]})
+    *others, last = SwingResponse.model_validate_json(response.content).items
+    assert all(one.ranker is not None for one in others)
+    assert (last.ranker, last.abstains, last.signal, last.confidence) == (None, True, "HOLD", 0.0)
+    assert last.returns is not None
+    assert last.stockformer is not None
+    assert last.tft is not None
+    networks = [0.525 * one + 0.475 * other for one, other in zip(last.stockformer, last.tft, strict=True)]
+    assert last.returns == pytest.approx(networks, abs=1e-9)
+    two = asked(program, {"items": [item("S0", 0), item("S1", 1)]})
+    assert [one.ranker for one in SwingResponse.model_validate_json(two.content).items] == [None, None]
+
+
+def test_ranks_of_other_columns_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.swing.bundle.CROSS_SECTION_VERSION", "2")
+    with pytest.raises(BundleRefused, match="ranker of swing-1d asks for version 1 of 47 columns, this is version 2"):
+        load_swing(folder / "swing-1d")

@@ -1,0 +1,152 @@
+"""The member that ranks: what it is fitted to, what it is worth, and how it goes into the ensemble."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from invented_stocks import CONFIG, invented
+from pydantic import ValidationError
+
+from serving.features.swing import CROSS_SECTION_NAMES, Market, cross_section
+from serving.swing.card import ANY, Ranked, Ranker
+from serving.swing.ranking import Ranking
+from serving.training.swing import RankerConfig
+from serving.training.swing.config import PURGE_SESSIONS
+from serving.training.swing.daily import returns_ahead
+from serving.training.swing.ranker import RankRows, fitted, rank_rows, ranker_of, ranking_of, worth_of
+from serving.training.swing.table import table_of
+
+WIDTH = len(CROSS_SECTION_NAMES)
+DAY = 86_400_000
+CONFIGURED = RankerConfig(fewest=3)
+FAR = 2**62
+
+
+def planted(sessions: int, weights: dict[int, float], seed: int, stocks: int = 40) -> RankRows:
+    """Ranks of stocks whose outcomes follow some columns, and noise."""
+    random = np.random.default_rng(seed)
+    columns = random.uniform(-0.5, 0.5, (sessions * stocks, WIDTH)).astype(np.float32)
+    known = sum(weight * columns[:, place] * np.sqrt(12) for place, weight in weights.items())
+    target = np.asarray(known + random.normal(0, 1, len(columns)), np.float64)
+    return RankRows(
+        closes=DAY * np.arange(sessions + 50, dtype=np.int64),
+        session=np.repeat(np.arange(sessions), stocks).astype(np.intp),
+        columns=columns,
+        target=target,
+    )
+
+
+def test_weights_follow_what_was_planted_and_scores_have_a_deviation_of_one() -> None:
+    rows = planted(400, {2: 0.5, 5: -0.25}, 1)
+    found = np.array(fitted({"it": rows}, CONFIGURED, FAR)["it"])
+    assert np.argsort(-np.abs(found))[:2].tolist() == [2, 5]
+    assert found[2] / found[5] == pytest.approx(-2, abs=0.15)
+    assert (rows.columns @ found).std() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_universe_with_little_of_its_own_goes_by_the_others() -> None:
+    large, small = planted(400, {2: 0.5}, 1), planted(5, {7: 0.5}, 2)
+    found = fitted({"large": large, "small": small}, CONFIGURED, FAR)
+    alone = fitted({"small": small}, CONFIGURED, FAR)["small"]
+    assert set(found) == {"large", "small", ANY}
+    assert found["small"][2] > 0.2 > abs(alone[2])
+    assert found["small"][7] > found["large"][7]
+    assert found[ANY] == pytest.approx(found["large"], abs=0.2)
+
+
+def test_what_ends_after_the_instant_is_not_learned_from() -> None:
+    rows, until = planted(200, {2: 0.5}, 3), 150 * DAY
+    late = rows.session >= 150 - PURGE_SESSIONS
+    spoiled = replace(
+        rows, target=np.where(late, -100.0, rows.target), columns=np.where(late[:, None], 0, rows.columns)
+    )
+    assert fitted({"it": rows}, CONFIGURED, until) == fitted({"it": spoiled}, CONFIGURED, until)
+    assert fitted({"it": rows}, CONFIGURED, FAR) != fitted({"it": spoiled}, CONFIGURED, FAR)
+    assert fitted({"it": rows}, CONFIGURED, PURGE_SESSIONS * DAY) == {}
+
+
+def test_rows_are_ranked_stocks_whose_returns_are_known_before_the_instant() -> None:
+    series = invented()
+    until = int(series[0].frame.close_time[800])
+    found = rank_rows(series, CONFIGURED, until)["invented"]
+    assert found.session.max() == 799
+    own = np.flatnonzero(found.session == 700)
+    assert len(own) == len(series)
+    assert np.array_equal(found.columns[own], cross_section(Market.of([one.frame for one in series]), 700, fewest=3)[1])
+    came = np.array([returns_ahead(one)[700] for one in series])
+    assert found.target[own].argmax() == (came[:, 0].argsort().argsort() + came[:, 1].argsort().argsort()).argmax()
+    assert found.target[own].mean() == pytest.approx(0, abs=1e-6)
+    assert rank_rows(series, RankerConfig(fewest=6), until) == {}
+
+
+def drawn(share: float, worth: float, networks: float) -> tuple[Any, np.ndarray, dict[str, Ranked]]:
+    """Sessions whose outcomes follow a score and what networks say; what was learned of both."""
+    random = np.random.default_rng(4)
+    sessions, stocks = 200, 20
+    count = sessions * stocks
+    ranks = random.uniform(-0.5, 0.5, (count, WIDTH)).astype(np.float32)
+    said = random.normal(0, 0.003, (count, 3))
+    score = ranks[:, 0].astype(np.float64)
+    returns = worth * score[:, None] + networks * said + random.normal(0, 0.01, (count, 3))
+    group = np.repeat(np.arange(sessions), stocks).astype(np.intp)
+    table = SimpleNamespace(
+        universes=("it",),
+        universe=np.zeros(count, np.intp),
+        ranks=ranks,
+        ranked=np.ones(count, np.bool_),
+        returns=returns,
+        groups=lambda rows: np.unique(group[rows], return_inverse=True)[1],
+    )
+    weights = {"it": (1.0,) + (0.0,) * (WIDTH - 1)}
+    rows = np.arange(count)
+    return table, said, worth_of(table, rows, weights, said, RankerConfig(share=share))  # type: ignore[arg-type]
+
+
+def test_a_score_is_worth_its_slope_and_the_parts_have_their_shares_of_the_spread() -> None:
+    table, said, worth = drawn(0.75, 0.02, 1.0)
+    one, rows = worth["it"], np.arange(4000)
+    assert one.slope == pytest.approx((0.02, 0.02, 0.02), abs=0.001)
+    ranking = ranking_of(table, rows, {"it": one.weights}, worth)
+    joined = ranking.joined(said)
+    of_networks, of_ranker = one.networks * said, one.share * ranking.returns
+    assert joined == pytest.approx(of_networks + of_ranker)
+    assert of_ranker.std(axis=0) / of_networks.std(axis=0) == pytest.approx([3, 3, 3], rel=0.02)
+    slope = (joined * table.returns).sum(axis=0) / (joined**2).sum(axis=0)
+    assert slope == pytest.approx([1, 1, 1], abs=0.02)
+
+
+def test_the_order_is_kept_where_scores_were_worth_nothing_and_networks_say_nothing() -> None:
+    _, said, worth = drawn(0.75, -0.02, 0.0)
+    one = worth["it"]
+    assert one.slope == (1e-6,) * 3
+    assert min(one.share) > 0
+    ranking = Ranking.of(np.array([1.0, -1.0, np.nan]), [one, one, one])
+    joined = ranking.joined(np.zeros((3, 3)))
+    assert (joined[0] > joined[1]).all()
+    assert ranking.known.tolist() == [True, True, False]
+    assert np.array_equal(ranking.joined(said[:3])[2], said[2])
+
+
+def test_few_stocks_leave_the_networks_alone() -> None:
+    config = replace(CONFIG, ranker=RankerConfig(fewest=6))
+    table = table_of(invented(), config)
+    rows = np.arange(len(table.day))
+    assert not table.ranked.any()
+    assert not table.ranks.any()
+    weights = {"invented": (1.0,) * WIDTH}
+    assert worth_of(table, rows, weights, np.zeros((len(rows), 3)), config.ranker) == {}
+    assert ranker_of(weights, {}, config.ranker) is None
+    assert not ranking_of(table, rows, {}, {}).known.any()
+
+
+def test_settings_and_cards_that_cannot_be_are_refused() -> None:
+    for settings in ({"penalty": 0.0}, {"share": 1.5}, {"fewest": 2}):
+        with pytest.raises(ValueError, match="fewest at least 3"):
+            RankerConfig(**settings)  # type: ignore[arg-type]
+    one = Ranked(weights=(1.0, 2.0), slope=(1.0,) * 3, networks=(1.0,) * 3, share=(1.0,) * 3)
+    with pytest.raises(ValidationError, match="it has 2 weights for 3 columns"):
+        Ranker(features="1", columns=("a", "b", "c"), fewest=3, universes={"it": one})
