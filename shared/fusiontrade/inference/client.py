@@ -1,4 +1,4 @@
-"""The client of the serving container: candles go out, checked forecasts come back.
+"""The client of the serving container: candles go out, checked forecasts come back; headlines, and their moods.
 
 `Endpoint` is the port; `fusiontrade.cloud` implements it with the SageMaker runtime, tests with a loopback program.
 Requests go out in the binary form of `fusiontrade.inference.wire` and in no other: a container that does not take it
@@ -9,7 +9,8 @@ number that is not finite) is `InferenceUnavailable`: nothing of it is used.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
@@ -17,10 +18,16 @@ from fusiontrade.errors import InferenceUnavailable, InvalidInput
 from fusiontrade.inference import wire
 from fusiontrade.inference.contract import ForecastItem, ForecastRequest, ForecastResponse, ItemForecast
 
+if TYPE_CHECKING:
+    from fusiontrade.inference.texts import TextResponse, TextScore
+
 __all__ = ["Endpoint", "InferenceClient"]
 
 MOST_BYTES = 6 * 1024 * 1024
 """Greatest body that SageMaker passes on to a real-time endpoint, and the container takes."""
+
+
+_ROUNDED = 1e-3
 
 
 class Endpoint(Protocol):
@@ -45,7 +52,7 @@ class Endpoint(Protocol):
 
 
 class InferenceClient:
-    """Asks the container for forecasts."""
+    """Asks the container for forecasts and moods."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -65,8 +72,7 @@ class InferenceClient:
         InferenceUnavailable
             If no time is left, the container does not answer, or its answer does not fit the request.
         """
-        if timeout <= 0:
-            raise InferenceUnavailable("no time is left to ask the models; try again", retry_after=5)
+        _check_time(timeout)
         body = wire.encode(request)
         if len(body) > MOST_BYTES:
             fitting = len(request.items) * MOST_BYTES // len(body)
@@ -81,6 +87,58 @@ class InferenceClient:
         if len(answered) != len(asked) or not all(map(_fits, asked, answered)):
             raise InferenceUnavailable("the models answered something other than what was asked")
         return response
+
+    def moods(self, texts: Sequence[str], *, timeout: float) -> TextResponse:
+        """Return the mood of each text, in order, and the scorer that was asked: a classifier or the lexicon.
+
+        A text without a mood has its error, which is never to be taken for neutral.
+
+        Parameters
+        ----------
+        texts
+            1 to 512 headlines.
+        timeout
+            Seconds left; nothing is sent when there are none.
+
+        Raises
+        ------
+        InvalidInput
+            If there is none, or more than a request takes.
+        InferenceUnavailable
+            If no time is left, the container does not answer, or its answer does not fit the request.
+        """
+        from fusiontrade.inference.texts import MOST_TEXTS, TEXTS, TextRequest, TextResponse
+
+        _check_time(timeout)
+        if not 1 <= len(texts) <= MOST_TEXTS:
+            raise InvalidInput("texts", f"{len(texts)} texts: a request has 1 to {MOST_TEXTS}")
+        sound = [text.encode(errors="replace").decode() for text in texts]  # half a pair of UTF-16 is no text
+        body = TextRequest(texts=sound).model_dump_json().encode()
+        if len(body) > MOST_BYTES:
+            fitting = len(texts) * MOST_BYTES // len(body)
+            told = f"{len(texts)} texts make {len(body)} bytes, a request may have {MOST_BYTES}"
+            raise InvalidInput("texts", f"{told}: ask for about {fitting} at a time, or send headlines alone")
+        answer = self._endpoint.invoke(body, content_type=TEXTS, timeout=timeout)
+        try:
+            response = TextResponse.model_validate_json(answer)
+        except ValidationError as error:
+            raise InferenceUnavailable("the scorer's answer could not be read") from error
+        if len(response.items) != len(texts) or not all(map(_adds_up, response.items)):
+            raise InferenceUnavailable("the scorer answered something other than what was asked")
+        return response
+
+
+def _check_time(timeout: float) -> None:
+    if timeout <= 0:
+        raise InferenceUnavailable("no time is left to ask the models; try again", retry_after=5)
+
+
+def _adds_up(item: TextScore) -> bool:
+    """Whether an item is an error, or its probabilities are of one text and its score is theirs."""
+    if item.positive is None or item.negative is None or item.neutral is None or item.score is None:
+        return item.error is not None
+    whole, lean = item.positive + item.negative + item.neutral, item.positive - item.negative
+    return abs(whole - 1.0) <= _ROUNDED and abs(item.score - lean) <= _ROUNDED
 
 
 def _fits(asked: ForecastItem, answered: ItemForecast) -> bool:

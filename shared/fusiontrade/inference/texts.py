@@ -6,17 +6,19 @@ and names the scorer that was used. A text that cannot be scored carries its own
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fusiontrade.inference.contract import ModelReference
 
-__all__ = ["MOODS", "TEXTS", "TextError", "TextRequest", "TextResponse", "TextScore"]
+__all__ = ["MOODS", "MOST_TEXTS", "TEXTS", "TextError", "TextRequest", "TextResponse", "TextScore"]
 
 TEXTS = "application/vnd.fusiontrade.texts+json"
 """The content type that tells texts from candles before a body is read."""
 
+MOST_TEXTS = 512
+"""Texts of a request."""
 MOODS = ("positive", "negative", "neutral")
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -28,7 +30,7 @@ class _Message(BaseModel):
 class TextRequest(_Message):
     """Body of ``POST /invocations`` for texts."""
 
-    texts: Annotated[list[str], Field(min_length=1, max_length=512)]
+    texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)]
 
 
 class TextError(_Message):
@@ -50,6 +52,13 @@ class TextScore(_Message):
     score: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
     truncated: bool = False
     error: TextError | None = None
+
+    @model_validator(mode="after")
+    def _said(self) -> Self:
+        said = [value is not None for value in (self.positive, self.negative, self.neutral, self.score)]
+        if not (all(said) if self.error is None else not any(said)):
+            raise ValueError("a text has its three probabilities and their score, or an error, and never both")
+        return self
 
 
 class TextResponse(_Message):

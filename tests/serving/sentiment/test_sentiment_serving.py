@@ -64,6 +64,23 @@ def test_moods_are_answered_by_the_classifier_that_was_brought_in(program: Progr
         assert item.score == (own.score and pytest.approx(own.score, abs=1e-5))
 
 
+def test_the_products_client_gets_the_moods_through_the_runtime_client(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fusiontrade.cloud.endpoint import SageMakerEndpoint
+    from fusiontrade.cloud.session import forget_clients
+    from fusiontrade.inference.client import InferenceClient
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", program.url)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    forget_clients()
+    response = InferenceClient(SageMakerEndpoint("fusiontrade-local")).moods(WORDS, timeout=20)
+    forget_clients()
+    assert response == TextResponse.model_validate_json(asked(program, {"texts": WORDS}).content)
+
+
 def test_what_serves_beside_the_forecasters_is_told(program: Program) -> None:
     told = {one["kind"]: one for one in httpx.get(f"{program.url}/models").json()["models"]}
     assert sorted(told) == ["kronos", "lstm", "sentiment"]
