@@ -1,9 +1,9 @@
 """Requests of daily stocks on their way through the program: answered in parts, by a thread of their own.
 
-A part is a few stocks; requests that wait take turns with their parts. Always true here: at most `PLACES` stocks wait,
-except that where none waits any one request is admitted; what is wrong with a stock stays with it; a request is
-answered by the bundle and the encoder that served when it began; it ends with the part at work where its client is
-gone, its time is up or the program gives up, and stocks that have no answer by then say so.
+A part is a few stocks, ranked among all of their request; requests that wait take turns with their parts. Always true
+here: at most `PLACES` stocks wait, except that where none waits any one request is admitted; what is wrong with a stock
+stays with it; a request is answered by the bundle and the encoder that served when it began; it ends with the part at
+work where its client is gone, its time is up or the program gives up, and stocks that have no answer by then say so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fusiontrade.inference.swing import DailyItem, StockForecast, SwingRequest, 
 from serving.batching import Overloaded
 from serving.kronos.encoder import Encoder
 from serving.swing.bundle import SwingBundle
-from serving.swing.desk import answered
+from serving.swing.desk import answered, ranked
 
 __all__ = ["PLACES", "Stocks"]
 
@@ -84,13 +84,14 @@ class Stocks:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         chosen = encoder if bundle.card.encoder is not None else None
-        await loop.run_in_executor(self._thread, _made_ready, bundle, chosen)
+        scores = await loop.run_in_executor(self._thread, _made_ready, request, bundle, chosen)
         found: list[StockForecast] = []
         for start in range(0, len(request.items), _PART):
             if self._given_up or loop.time() >= until:
                 break
-            part = request.items[start : start + _PART]
-            found += await loop.run_in_executor(self._thread, _part_answered, part, bundle, chosen)
+            part = slice(start, start + _PART)
+            given = request.items[part], scores[part], bundle, chosen
+            found += await loop.run_in_executor(self._thread, _part_answered, *given)
         why = "the program had to end before the answer" if self._given_up else f"no answer within {seconds:g} s"
         return SwingResponse(
             model=bundle.card.reference,
@@ -99,21 +100,31 @@ class Stocks:
         )
 
 
-def _made_ready(bundle: SwingBundle, encoder: Encoder | None) -> None:
-    """Open what was not opened yet; raises `BundleRefused` where that, or the encoder, is not what the bundle needs."""
+def _made_ready(request: SwingRequest, bundle: SwingBundle, encoder: Encoder | None) -> list[float | None]:
+    """Open what was not opened yet and return the scores of the request's stocks, None where one is not ranked.
+
+    Raises
+    ------
+    BundleRefused
+        Where a graph cannot be opened, or the encoder is not what the bundle needs.
+    """
     bundle.check(encoder)
     _ = bundle.sessions
     if encoder is not None:
         encoder.open()
+    return ranked(request, bundle)
 
 
-def _part_answered(part: Sequence[DailyItem], bundle: SwingBundle, encoder: Encoder | None) -> Sequence[StockForecast]:
+def _part_answered(
+    part: Sequence[DailyItem], scores: Sequence[float | None], bundle: SwingBundle, encoder: Encoder | None
+) -> Sequence[StockForecast]:
     """Return the answers to a few stocks; where that fails for all of them, try them one by one."""
     try:
-        return answered(SwingRequest.model_construct(items=list(part)), bundle, encoder).items
+        return answered(SwingRequest.model_construct(items=list(part)), bundle, encoder, scores).items
     except Exception as error:  # bars that break features or graphs must cost this stock alone
         if len(part) > 1:
-            return [one for item in part for one in _part_answered([item], bundle, encoder)]
+            alone = (_part_answered([item], [score], bundle, encoder) for item, score in zip(part, scores, strict=True))
+            return [one for answers in alone for one in answers]
         (item,) = part
         extra = {"bundle": bundle.card.model_id, "symbol": item.symbol, "reason": str(error)[:500]}
         _log.exception("stock failed", extra=extra)

@@ -27,7 +27,9 @@ class Bundle:
     """Answers each stock with its newest close as return, once it may; breaks on a close of 13."""
 
     def __init__(self, *, may: bool = True, refuses: bool = False) -> None:
-        self.card = SimpleNamespace(encoder=None, reference=ModelReference(id="swing", version="1"), model_id="swing")
+        self.card = SimpleNamespace(
+            encoder=None, ranker=None, reference=ModelReference(id="swing", version="1"), model_id="swing"
+        )
         self.bars_needed = 2
         self.sessions = ()
         self.parts: list[list[str]] = []
