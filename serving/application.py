@@ -60,6 +60,7 @@ _T = TypeVar("_T")
 _BODIES = 16  # of the greatest length, held at the same time by all processes together; each may hold two
 _MANY_ITEMS = 32  # more of them are written in a thread
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_PATIENCE = 5.0  # seconds that ``/models`` waits for what is still being opened
 _LAST_WORDS = 2.0  # seconds for requests that were given up to be told so
 _ROUTES = ("/ping", "/models", "/metrics", "/invocations")
 _ENDPOINT = re.compile(r"/endpoints/[^/]+/invocations")
@@ -122,6 +123,8 @@ class Service:
             self.state = State.READY
             _log.info("ready", extra={"seconds": round(time.perf_counter() - begun, 3), "models": self._served()})
         self._on_change(self.state)
+        if self.running is not None:
+            self.running.open_rest()
 
     async def reload(self) -> None:
         """Read the bundles again; what is new and good serves from then on."""
@@ -161,6 +164,8 @@ class Service:
 
         Of several processes it shows the one whose bundles were exchanged least often: what serves everywhere.
         """
+        if self.running is not None:
+            await self.running.whole(_PATIENCE)
         own = await self._told()
         told = [own]
         if self._siblings is not None:
@@ -227,12 +232,14 @@ class Service:
     async def _moods(self, running: Running, request: Request, said: Announced, room: Room) -> TextResponse:
         body = await self._body(request, said, room)
         texts = texts_of(body) if is_quick(body, said) else await self._in_thread(texts_of, body)
+        await running.whole(self.settings.answer_seconds)
         if not running.desk.has_room(len(texts)):
             detail = f"{running.desk.unanswered} texts wait already; try again in a few seconds"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
         return await _unless_gone(request, running.desk.answer(texts, seconds=self.settings.answer_seconds))
 
     async def _stocks(self, running: Running, request: Request, said: Announced, room: Room) -> SwingResponse:
+        await running.whole(self.settings.answer_seconds)
         bundle, encoder = running.companions.swing, running.companions.encoder
         if bundle is None:
             detail = "no model of daily stocks is loaded: give a bundle of kind swing"

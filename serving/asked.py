@@ -23,7 +23,7 @@ class Asked:
 
     Parameters
     ----------
-    symbol, timeframe, market, state, models
+    symbol, timeframe, market, state, models, samples
         As in `fusiontrade.inference.contract.ForecastItem`.
     frame
         The bars, not checked yet; or why their columns are none.
@@ -35,6 +35,7 @@ class Asked:
     market: Market | None = None
     state: CalibrationState | None = None
     models: tuple[ModelKind, ...] = FUSED
+    samples: int | None = None
 
     @classmethod
     def of(cls, item: ForecastItem) -> Asked:
@@ -45,7 +46,8 @@ class Asked:
         frame, state = _frame(item), item.state
         if state is not None and isinstance(frame, CandleFrame) and len(frame) and state.as_of > frame.close_time[-1]:
             state = None
-        return cls(item.symbol, item.timeframe, frame, item.market, state, tuple(dict.fromkeys(item.models)))
+        models = tuple(dict.fromkeys(item.models))
+        return cls(item.symbol, item.timeframe, frame, item.market, state, models, item.samples)
 
 
 def _frame(item: ForecastItem) -> CandleFrame | ItemError:

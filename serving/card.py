@@ -183,7 +183,11 @@ class Dropout(_Part):
     @cached_property
     def masks(self) -> NDArray[np.float32]:
         """(samples, columns) factors: 0, or 1 / (1 - rate) so that the mean stays."""
-        drawn = np.random.default_rng(self.seed).random((self.samples, self.columns))
+        return self.drawn(self.samples)
+
+    def drawn(self, samples: int) -> NDArray[np.float32]:
+        """Return ``masks`` of another number of samples: the same ones, as far as both reach."""
+        drawn = np.random.default_rng(self.seed).random((samples, self.columns))
         return np.where(drawn < self.rate, 0.0, 1.0 / (1.0 - self.rate)).astype(np.float32)
 
 

@@ -9,7 +9,7 @@ called from several threads at once. No I/O but reading bundles in `load_engine`
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from serving.preparing import opened, prepare
 from serving.sampling import sequence_forecasts
 from serving.windows import Forecast, Inputs, ModelFault, Window, told
 
-__all__ = ["Engine", "Key", "RefusedBundle", "folders_of", "load_engine", "run"]
+__all__ = ["Engine", "Key", "RefusedBundle", "folders_of", "load_engine", "run", "usable", "with_folders"]
 
 _log = logging.getLogger(__name__)
 
@@ -87,9 +87,14 @@ def load_engine(folder: Path, *, device: str = "cpu", threads: int = 1) -> Engin
     BundleRefused
         If nothing at all can serve.
     """
-    bundles: dict[Key, Bundle] = {}
-    refused: list[RefusedBundle] = []
-    for place in folders_of(folder):
+    return usable(folder, with_folders(Engine({}), folders_of(folder), device=device, threads=threads))
+
+
+def with_folders(engine: Engine, folders: Iterable[Path], *, device: str = "cpu", threads: int = 1) -> Engine:
+    """Return an engine that serves the bundles of ``folders`` too; one that must not serve is logged and listed."""
+    bundles = dict(engine.bundles)
+    refused = list(engine.refused)
+    for place in folders:
         try:
             bundle = load_bundle(place, device=device, threads=threads)
             if other := bundles.get((bundle.card.kind, bundle.card.timeframe)):
@@ -100,10 +105,15 @@ def load_engine(folder: Path, *, device: str = "cpu", threads: int = 1) -> Engin
             continue
         bundles[bundle.card.kind, bundle.card.timeframe] = bundle
         _log.info("bundle loaded", extra={"bundle": bundle.card.model_id, "version": bundle.card.version})
-    if not bundles:
-        found = "; ".join(f"{one.folder}: {one.reason}" for one in refused) or "there is none in it"
+    return Engine(dict(sorted(bundles.items())), tuple(refused))
+
+
+def usable(folder: Path, engine: Engine) -> Engine:
+    """Return ``engine``, made of what ``folder`` holds; raise `BundleRefused` where nothing of it can serve."""
+    if not engine.bundles:
+        found = "; ".join(f"{one.folder}: {one.reason}" for one in engine.refused) or "there is none in it"
         raise BundleRefused(f"no bundle of {folder} can serve: {found}")
-    return Engine(bundles, tuple(refused))
+    return engine
 
 
 def folders_of(folder: Path) -> list[Path]:
@@ -127,23 +137,37 @@ def folders_of(folder: Path) -> list[Path]:
 def run(bundle: Bundle, riding: Sequence[Window], graph: _Graph | None = None) -> None:
     """Run prepared windows through ``bundle`` in one batch and note answers and failures.
 
-    Where the batch raises, its windows are run one by one, so that only the guilty ones fail.
+    Windows that are sampled more or less often than others make a batch of their own. Where a batch raises, its
+    windows are run one by one, so that only the guilty ones fail.
 
     Parameters
     ----------
     graph
         What to call instead of the bundle's own graph: the same, watched.
     """
-    call = graph or bundle.graph.run
+    dropout = bundle.card.dropout
+    if dropout is None:
+        _run(bundle, riding, graph or bundle.graph.run)
+        return
+    groups: dict[int, list[Window]] = {}
+    for window in riding:
+        groups.setdefault(window.asked.samples or dropout.samples, []).append(window)
+    for samples, group in groups.items():
+        masks = {} if samples == dropout.samples else {"masks": dropout.drawn(samples)}
+        _run(bundle, group, graph or bundle.graph.run, masks)
+
+
+def _run(bundle: Bundle, riding: Sequence[Window], call: _Graph, masks: Inputs | None = None) -> None:
+    given = {name: np.broadcast_to(mask, (len(riding), *mask.shape)) for name, mask in (masks or {}).items()}
     try:
-        outputs = call(_batch(bundle, riding))
+        outputs = call(_batch(bundle, riding) | given)
     except Exception as error:
         if len(riding) == 1:
             riding[0].fail(bundle.card, error)
             return
         for one in riding:
             if not one.abandoned:
-                run(bundle, [one], graph)
+                _run(bundle, [one], call, masks)
         return
     _compose(bundle, riding, outputs)
 

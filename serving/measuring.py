@@ -122,6 +122,10 @@ class Metrics:
     def read(self, outcome: str, engine: Engine, generation: int, refused: int) -> None:
         """Note what a reading of the bundle folder came to, and what serves since."""
         self._swaps.labels(outcome).inc()
+        self.serves(engine, generation, refused)
+
+    def serves(self, engine: Engine, generation: int, refused: int) -> None:
+        """Note what serves from now on, and how many folders were refused."""
         self._generation.set(generation)
         self._refused.set(refused)
         self._bundles.clear()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 
-from fusiontrade.inference.contract import ForecastResponse
+from fusiontrade.inference.contract import FUSED, ForecastResponse
 from serving.asked import Asked
 from serving.batching import Batcher, Overloaded
 from serving.companions import Companions
@@ -20,7 +23,10 @@ from serving.swapping import Reader, SwapReport
 
 __all__ = ["Asked", "Overloaded", "Running", "SwapReport", "start"]
 
+_log = logging.getLogger(__name__)
+
 _LEXICON = Lexicon()
+_JOIN_SECONDS = 2.0
 
 
 class Running:
@@ -56,14 +62,16 @@ class Running:
             batch=settings.batch,
             model_seconds=settings.model_seconds,
         )
-        self._companions = self._read_companions(None)
+        self._companions = Companions()
         self.desk = Desk(lambda: self._companions.classifier or _LEXICON)
         self.stocks = Stocks()
         self.metrics.watch_places(places, lambda: self._batcher.unanswered)
         self.metrics.read("changed", engine, 0, len(engine.refused))
         self._given_up = False
-        self._reading = threading.Lock()
+        self._reading, self._beginning = threading.Lock(), threading.Lock()
         self._ending = threading.Event()
+        self._whole: Future[None] = Future()
+        self._opening = threading.Thread(target=self._open_rest, name="rest", daemon=True)
         if settings.watch_seconds:
             threading.Thread(target=self._watch, args=(settings.watch_seconds,), name="bundles", daemon=True).start()
 
@@ -86,10 +94,23 @@ class Running:
         """Raise `Overloaded` where ``items`` more would not be admitted now."""
         self._batcher.admit(items)
 
+    def open_rest(self) -> None:
+        """Let what serves beside the fused kinds be opened in the background, if that was not begun yet."""
+        with self._beginning:
+            if self._opening.ident is None:
+                self._opening.start()
+
+    async def whole(self, seconds: float) -> None:
+        """Wait, ``seconds`` at most, for what is opened in the background right after a start."""
+        self.open_rest()
+        if not self._whole.done():
+            await asyncio.wait([asyncio.wrap_future(self._whole)], timeout=seconds)
+
     async def answer(self, asked: Sequence[Asked], *, seconds: float) -> ForecastResponse:
         """Return one answer per item, in order.
 
-        Whoever is cancelled while waiting here gives the places back at once.
+        Whoever is cancelled while waiting here gives the places back at once. Whoever asks for other kinds than the
+        fused ones right after a start waits until these are open.
 
         Parameters
         ----------
@@ -104,6 +125,8 @@ class Running:
             At once, where all places are taken.
         """
         loop = asyncio.get_running_loop()
+        if not self._whole.done() and any(kind not in FUSED for one in asked for kind in one.models):
+            await self.whole(seconds)
         ticket = self._batcher.submit(asked, loop)
         patience = loop.call_later(seconds, ticket.wake)
         try:
@@ -127,6 +150,8 @@ class Running:
 
         Returns what came of it; never raises for what is wrong with a bundle.
         """
+        self.open_rest()
+        self._whole.result()
         with self._reading:
             self._companions = self._read_companions(self._companions)
             before = self.engine
@@ -140,13 +165,33 @@ class Running:
     def close(self) -> None:
         """End the threads; what a model still computes is ended too."""
         self._ending.set()
+        if self._opening.ident is not None:
+            self._opening.join(_JOIN_SECONDS)
         self.desk.close()
         self.stocks.close()
         self._batcher.close()
 
     def _read_companions(self, before: Companions | None) -> Companions:
         settings = self._settings
-        return Companions.read(settings.bundles, device=settings.device, threads=settings.threads, before=before)
+        try:
+            return Companions.read(settings.bundles, device=settings.device, threads=settings.threads, before=before)
+        except Exception:  # whatever a library makes of a broken file, the forecasters are to be read
+            _log.exception("what serves beside the forecasters could not be read")
+            return before or Companions()
+
+    def _open_rest(self) -> None:
+        try:
+            before = self.engine
+            engine = self._reader.rest(before)
+            if engine is not before:
+                self._batcher.install(engine)
+                self.metrics.serves(engine, self._reader.report.generation, len(engine.refused))
+            self._companions = self._read_companions(None)
+            gc.freeze()  # as what was there before
+        except Exception:  # the fused kinds serve whatever this was
+            _log.exception("what serves beside the fused kinds could not be opened")
+        finally:
+            self._whole.set_result(None)
 
     def _watch(self, seconds: float) -> None:
         while not self._ending.wait(seconds):

@@ -10,20 +10,22 @@ otherwise a bundle whose folder is gone is; the last one never is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fusiontrade.errors import BundleRefused
-from serving.bundle import Bundle, read_bundle
-from serving.engine import Engine, Key, RefusedBundle, folders_of, load_engine
+from fusiontrade.inference.contract import FUSED, SEQUENCE_KINDS
+from serving.bundle import Bundle, kind_of, read_bundle
+from serving.engine import Engine, Key, RefusedBundle, folders_of, usable, with_folders
 from serving.warmup import self_test, warm_up
 
 __all__ = ["Reader", "SwapReport"]
 
 _log = logging.getLogger(__name__)
 
+_BESIDE = frozenset(SEQUENCE_KINDS) - frozenset(FUSED)
 _Files = frozenset[tuple[str, int, int]]
 
 
@@ -64,13 +66,32 @@ class Reader:
         self.report = SwapReport()
         self._read: _Files = frozenset()
         self._seen: _Files = frozenset()
+        self._later: list[Path] = []
 
     def first(self) -> Engine:
-        """Return the warmed-up engine of a start; raises `BundleRefused` where nothing can serve."""
+        """Return the warmed-up engine of a start; raises `BundleRefused` where nothing can serve.
+
+        Where there are kinds that are fused, those beside them are left to `rest`: no start waits for them.
+        """
         self._read = self._files()
-        engine = load_engine(self._folder, device=self._device, threads=self._threads)
+        folders = folders_of(self._folder)
+        later = [folder for folder in folders if kind_of(folder) in _BESIDE]
+        engine = self._with(Engine({}), [folder for folder in folders if folder not in later])
+        if engine.bundles:
+            self._later = later
+        else:
+            engine = usable(self._folder, self._with(engine, later))
         warm_up(engine)
         return engine
+
+    def rest(self, engine: Engine) -> Engine:
+        """Return what shall serve after ``engine``: the kinds that `first` has left out too, warmed up; or itself."""
+        later, self._later = self._later, []
+        if not later:
+            return engine
+        whole = self._with(engine, later)
+        warm_up(Engine({key: bundle for key, bundle in whole.bundles.items() if key not in engine.bundles}))
+        return whole
 
     def again(self, engine: Engine) -> Engine:
         """Read the folder anew; return what shall serve after ``engine``, or itself where that does not change."""
@@ -98,6 +119,9 @@ class Reader:
         now, before = self._files(), self._seen
         self._seen = now
         return now == before and now != self._read
+
+    def _with(self, engine: Engine, folders: Sequence[Path]) -> Engine:
+        return with_folders(engine, folders, device=self._device, threads=self._threads)
 
     def _found(self, serving: Mapping[Key, Bundle]) -> tuple[dict[Key, Bundle], list[RefusedBundle]]:
         found: dict[Key, Bundle] = {}

@@ -21,6 +21,7 @@ __all__ = [
     "BARS_NEEDED",
     "CHANCES",
     "FUSED",
+    "MOST_SAMPLES",
     "SEQUENCE_KINDS",
     "TOUCH_LEVELS",
     "CalibrationState",
@@ -54,6 +55,8 @@ FUSED: tuple[ModelKind, ...] = ("lstm", "patchtst")
 """The kinds that are fused: asked where an item names none."""
 SEQUENCE_KINDS: tuple[ModelKind, ...] = ("lstm", "gru", "cnn", "transformer")
 """The kinds that take 60 bars of indicators and answer what an LSTM answers."""
+MOST_SAMPLES = 256
+"""Thinned networks that may be asked for an uncertainty: more change its figures by less than a hundredth."""
 Market = Literal["fx", "metal", "crypto", "equity"]
 """Kind of market, as `fusiontrade.market.symbols.AssetClass` names it: which hours of the week are usually busy."""
 CHANCES = 3 * len(TOUCH_LEVELS) + 2
@@ -123,7 +126,8 @@ class CalibrationState(_Message):
 class ForecastItem(_Message):
     """One symbol on one timeframe; ``state`` None asks for the answer with the bundle's own state.
 
-    ``models`` are the kinds that shall answer.
+    ``models`` are the kinds that shall answer; ``samples`` is how often those that sample their dropout do so, None:
+    as often as their bundles say.
     """
 
     symbol: Annotated[str, Field(min_length=1, max_length=64)]
@@ -132,6 +136,7 @@ class ForecastItem(_Message):
     market: Market | None = None
     state: CalibrationState | None = None
     models: Annotated[tuple[ModelKind, ...], Field(min_length=1, max_length=8)] = FUSED
+    samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None
 
     def frame(self) -> CandleFrame:
         """Return the bars as a checked frame; raises `fusiontrade.errors.BadCandles`."""

@@ -1,0 +1,144 @@
+"""What serves beside the fused kinds is opened after the program is ready, and whoever asks for it waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_bundles import build_bundle, candles, card_content, item, lstm_graph, report_content
+
+from fusiontrade.errors import BundleRefused
+from fusiontrade.inference.contract import ForecastItem, ForecastResponse
+from serving import engine, running
+from serving.asked import Asked
+from serving.bundle import GRAPH, REPORT, write_card, write_manifest
+from serving.card import ModelCard
+from serving.companions import Companions
+from serving.running import Running
+from serving.settings import ServingSettings
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An LSTM and a kind beside it."""
+    build_bundle(tmp_path, "lstm")
+    build_beside(tmp_path)
+    return tmp_path
+
+
+def build_beside(folder: Path) -> Path:
+    """A GRU, which answers as an LSTM does."""
+    place = folder / "gru-1h"
+    place.mkdir(parents=True)
+    content = card_content("lstm", "1h") | {"kind": "gru", "model_id": "gru-1h"}
+    (place / GRAPH).write_bytes(lstm_graph())
+    (place / REPORT).write_text(json.dumps(report_content(content)))
+    write_card(place, ModelCard.model_validate_json(json.dumps(content)))
+    write_manifest(place)
+    return place
+
+
+def asked(*models: str) -> list[Asked]:
+    return [Asked.of(ForecastItem.model_validate(item(candles()) | {"models": models}))]
+
+
+def ask(one: Running, *models: str, seconds: float = 10) -> ForecastResponse:
+    return asyncio.run(one.answer(asked(*models), seconds=seconds))
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Lets no bundle of a kind beside be opened before it is set."""
+    may = threading.Event()
+    load = engine.load_bundle
+
+    def loading(place: Path, **how: Any) -> Any:
+        if engine.kind_of(place) == "gru":
+            may.wait(10)
+        return load(place, **how)
+
+    monkeypatch.setattr(engine, "load_bundle", loading)
+    return may
+
+
+def test_the_fused_kinds_answer_while_the_others_are_opened(folder: Path, held: threading.Event) -> None:
+    one = Running(ServingSettings(bundles=folder))
+    try:
+        one.open_rest()
+        assert ask(one, "lstm").items[0].lstm is not None
+        assert [key[0] for key in one.engine.bundles] == ["lstm"]
+        threading.Timer(0.05, held.set).start()
+        (answer,) = ask(one, "gru", "lstm").items
+        assert list(answer.beside) == ["gru"]
+        assert answer.lstm is not None
+        assert one.swap.generation == 0
+    finally:
+        held.set()
+        one.close()
+
+
+def test_whoever_waits_too_long_for_a_kind_is_told_that_there_is_none(folder: Path, held: threading.Event) -> None:
+    one = Running(ServingSettings(bundles=folder))
+    try:
+        error = ask(one, "gru", seconds=0.05).items[0].error
+        assert error is not None
+        assert error.code == "no_model"
+    finally:
+        held.set()
+        one.close()
+
+
+def test_a_reading_waits_for_what_is_being_opened_and_opens_nothing_twice(folder: Path, held: threading.Event) -> None:
+    one = Running(ServingSettings(bundles=folder))
+    try:
+        one.open_rest()
+        threading.Timer(0.05, held.set).start()
+        assert one.reload().outcome == "unchanged"
+        assert [key[0] for key in one.engine.bundles] == ["gru", "lstm"]
+    finally:
+        held.set()
+        one.close()
+
+
+def test_a_kind_beside_that_must_not_serve_is_told_and_touches_no_other(folder: Path) -> None:
+    (folder / "gru-1h" / "model.onnx").write_bytes(b"spoiled")
+    one = Running(ServingSettings(bundles=folder))
+    try:
+        asyncio.run(one.whole(10))
+        assert [refused.folder for refused in one.engine.refused] == ["gru-1h"]
+        assert ask(one, "lstm").items[0].lstm is not None
+    finally:
+        one.close()
+
+
+def test_without_a_fused_kind_the_others_are_opened_at_once(tmp_path: Path) -> None:
+    build_beside(tmp_path)
+    one = Running(ServingSettings(bundles=tmp_path))
+    try:
+        assert [key[0] for key in one.engine.bundles] == ["gru"]
+    finally:
+        one.close()
+    (tmp_path / "gru-1h" / "model.onnx").write_bytes(b"spoiled")
+    with pytest.raises(BundleRefused, match=r"gru-1h: model\.onnx has sha256"):
+        Running(ServingSettings(bundles=tmp_path))
+
+
+def test_companions_that_break_their_reader_leave_the_forecasters_as_they_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object, **__: object) -> Companions:
+        raise ValueError("no library expected that")
+
+    one = Running(ServingSettings(bundles=folder))
+    try:
+        asyncio.run(one.whole(10))
+        monkeypatch.setattr(running.Companions, "read", breaks)
+        build_bundle(folder, "patchtst")
+        assert one.reload().outcome == "changed"
+        assert ("patchtst", "1h") in one.engine.bundles
+    finally:
+        one.close()
