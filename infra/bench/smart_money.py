@@ -7,11 +7,11 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from infra import environment
 from infra.bench.rows import ROOT, Paired, Row
 
 __all__ = ["measured", "rows"]
 
-PYTHON = ROOT / ".venv" / "bench" / "bin" / "python"
 _AGAINST = "smartmoneyconcepts 0.0.27"
 
 
@@ -27,11 +27,11 @@ def rows() -> Iterator[Row]:
 
 def measured() -> dict[str, Any]:
     """Return what `infra.bench.smart_money_sides` prints in the environment that has the library."""
-    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "SMC_CREDIT": "0", "OMP_NUM_THREADS": "1"}
+    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "SMC_CREDIT": "0", "OMP_NUM_THREADS": "1"}
     told = subprocess.run(
-        [str(PYTHON), "-m", "infra.bench.smart_money_sides"],
+        [str(environment.interpreter("bench")), "-m", "infra.bench.smart_money_sides"],
         cwd=ROOT,
-        env=environment,
+        env=variables,
         capture_output=True,
         text=True,
         check=False,

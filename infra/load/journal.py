@@ -36,6 +36,7 @@ from fusiontrade.cloud.values import encode_item
 from fusiontrade.journal.entries import Entry, Model, item_of
 from fusiontrade.journal.records import digest_key, digest_owner, mark_name, mark_of
 from fusiontrade.journal.settlement import Settlement, Status
+from infra import environment
 from infra.load.program import HOST, ROOT, free_port
 from infra.local.banner import DEMO_EMAIL, DEMO_PASSWORD
 from infra.local.functions import AWS_VARIABLES
@@ -122,8 +123,7 @@ class Stack:
         for name in COPIED:
             shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "template.yaml", code)
-        (code / ".venv").symlink_to(ROOT / ".venv")
-        own = {"FUSIONTRADE_STATE": str(folder / "state"), "PYTHONPATH": f"{code}:{code / 'shared'}"}
+        own = variables_of(folder, code)
         named = zip(("--port", "--serving-port", "--emulator-port"), map(str, self.ports), strict=True)
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
@@ -179,6 +179,13 @@ class Stack:
                 self.again += 1
                 time.sleep(float(wait))
         raise AssertionError("unreachable")
+
+
+def variables_of(folder: Path, code: Path) -> dict[str, str]:
+    """Return what a stack that runs from ``code`` needs to know, our own environments among it."""
+    environments = environment.folder("run").parent.absolute()
+    paths = f"{code}:{code / 'shared'}"
+    return {"FUSIONTRADE_STATE": str(folder / "state"), "FUSIONTRADE_VENVS": str(environments), "PYTHONPATH": paths}
 
 
 def fill(table: str, port: int, owner: str, entries: int, others: int) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
-from infra.load.journal import NEVER, Pair, Question, entries_of, questions, told
+from infra.load.journal import NEVER, Pair, Question, entries_of, questions, told, variables_of
 
 OPTIONS = argparse.Namespace(entries=1000, others=1000, rounds=5)
 
@@ -39,3 +40,14 @@ def test_entries_of_the_load_are_spread_over_symbols_bars_and_outcomes() -> None
     assert sorted({entry.status.value for entry in entries}) == ["LOSS", "PENDING", "WIN"]
     assert all(entry.due_at == NEVER for entry in entries if entry.is_pending)  # no verification settles them meanwhile
     assert entries == sorted(entries, key=lambda entry: -entry.opened_at)
+
+
+def test_a_stack_from_a_copy_finds_the_environments_wherever_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from infra import environment
+
+    found = [variables_of(tmp_path, tmp_path / "code")["FUSIONTRADE_VENVS"]]
+    monkeypatch.setenv("FUSIONTRADE_VENVS", "elsewhere")
+    found.append(variables_of(tmp_path, tmp_path / "code")["FUSIONTRADE_VENVS"])
+    assert found == [str(environment.ROOT / ".venv"), str(Path.cwd() / "elsewhere")]

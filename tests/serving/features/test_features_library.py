@@ -8,8 +8,9 @@ import subprocess
 import pytest
 
 from infra.bench.rows import ROOT
-from infra.bench.smart_money import PYTHON
+from infra.environment import interpreter
 
+PYTHON = interpreter("bench")
 COMPARE = (
     "import json; from infra.bench.opponents import walk; from infra.bench.smart_money_sides import compared; "
     "print(json.dumps(compared(walk(1200))))"
