@@ -41,6 +41,12 @@ _FITTING = {
     "threads": "of torch; part of what makes a run repeatable",
 }
 
+_RANKING = {
+    "penalty": "of a ranking weight's distance from that of all universes",
+    "share": "of the ranker in the ensemble, at equal spreads",
+    "fewest": "stocks that a session needs to be a cross-section",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train what the command line asks for; return the exit code (2: the data or the arguments cannot be used)."""
@@ -73,8 +79,9 @@ def _config(chosen: argparse.Namespace) -> SwingConfig:
     base = SwingConfig()
     fitting: TrainingConfig = replace(base.fitting, **{name: getattr(chosen, name) for name in _FITTING})
     trees: VetoConfig = replace(base.trees, rounds=chosen.rounds, seed=chosen.seed)
+    ranker = replace(base.ranker, **{name: getattr(chosen, f"rank_{name}") for name in _RANKING})
     own = {name: getattr(chosen, name) for name in _OWN}
-    return replace(base, preset=chosen.preset, fitting=fitting, trees=trees, **own)
+    return replace(base, preset=chosen.preset, fitting=fitting, trees=trees, ranker=ranker, **own)
 
 
 def _encoder(folder: Path | None) -> Encoding | None:
@@ -104,6 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (_OWN | _FITTING).items():
         kind, usual = type(defaults[name]), defaults[name]
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=usual, help=f"{text} (default: {usual})")
+    for name, text in _RANKING.items():
+        usual = getattr(base.ranker, name)
+        parser.add_argument(f"--rank-{name}", type=type(usual), default=usual, help=f"{text} (default: {usual})")
     return parser
 
 
