@@ -143,6 +143,7 @@ class Running:
         """Answer every admitted request at once with what it has; called on the event loop when a drain is over."""
         self._given_up = True
         self._batcher.give_up()
+        self.desk.give_up()
         self.stocks.give_up()
 
     def reload(self) -> SwapReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from tiny_bundles import build_bundle, candles, card_content, item, lstm_graph, 
 
 from fusiontrade.errors import BundleRefused
 from fusiontrade.inference.contract import ForecastItem, ForecastResponse
+from fusiontrade.inference.texts import TextScore
 from serving import engine, running
 from serving.asked import Asked
 from serving.bundle import GRAPH, REPORT, write_card, write_manifest
 from serving.card import ModelCard
 from serving.companions import Companions
 from serving.running import Running
+from serving.sentiment.lexicon import Lexicon
 from serving.settings import ServingSettings
 
 
@@ -141,4 +144,28 @@ def test_companions_that_break_their_reader_leave_the_forecasters_as_they_are(
         assert one.reload().outcome == "changed"
         assert ("patchtst", "1h") in one.engine.bundles
     finally:
+        one.close()
+
+
+def test_a_drain_that_is_over_ends_requests_of_every_form(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Lexicon):
+        def scores(self, texts: Sequence[str]) -> list[TextScore]:
+            may.wait(10)
+            return super().scores(texts)
+
+    async def scenario() -> None:
+        waiting = asyncio.ensure_future(one.desk.answer(["profits rise"], seconds=10))
+        await asyncio.sleep(0.05)
+        one.give_up()
+        (answer,) = (await asyncio.wait_for(waiting, 5)).items
+        assert answer.error is not None
+        assert answer.error.code == "timed_out"
+
+    may = threading.Event()
+    monkeypatch.setattr(running, "_LEXICON", Slow())
+    one = Running(ServingSettings(bundles=folder))
+    try:
+        asyncio.run(scenario())
+    finally:
+        may.set()
         one.close()
