@@ -10,7 +10,7 @@ import pytest
 
 from fusiontrade.cloud.session import client
 from fusiontrade.cloud.storage import Storage
-from fusiontrade.errors import FusionTradeError
+from fusiontrade.errors import FusionTradeError, NotFound
 from fusiontrade.registry.degraded import Degraded
 from fusiontrade.registry.turns import CANCELLED
 from tests.support.registry_desk import *  # noqa: F403 - pytest finds fixtures by name in this module
@@ -30,7 +30,8 @@ def comparison(*, not_worse: bool, against: str = OLD) -> dict[str, Any]:
 
 def test_a_training_gets_its_candles_as_a_channel_and_ends_as_a_candidate_with_its_report(desk: RegistryDesk) -> None:
     desk.serving(OLD)
-    desk.outcome |= {"comparison": comparison(not_worse=True), "curves": {"heads": {}}}
+    record = {"source": "held_out", "wins": 4, "losses": 5, "expired": 1, "win_rate": 0.44, "profit_factor": None}
+    desk.outcome |= {"comparison": comparison(not_worse=True), "curves": {"heads": {}}, "record": record}
     order = desk.ask("train", TRAINING)
     desk.step()
     (request,) = [asked for operation, asked in desk.sagemaker.asked if operation == "CreateTrainingJob"]
@@ -50,6 +51,12 @@ def test_a_training_gets_its_candles_as_a_channel_and_ends_as_a_candidate_with_i
     assert desk.statuses() == {OLD: "ACTIVE", NEW: "CANDIDATE"}
     kept = desk.registry.of(MODEL, NEW)
     assert kept.comparison == comparison(not_worse=True)
+    assert (kept.win_rate, kept.profit_factor, kept.track_record) == (0.44, None, record)
+    desk.registry.recorded(MODEL, NEW, {**record, "source": "journal", "win_rate": 0.5, "profit_factor": 1.2})
+    kept = desk.registry.of(MODEL, NEW)
+    assert (kept.win_rate, kept.profit_factor, (kept.track_record or {})["source"]) == (0.5, 1.2, "journal")
+    with pytest.raises(NotFound):
+        desk.registry.recorded(MODEL, "cccccccccccc", record)
     assert kept.trained_on.model_dump() == {"from": "2025-06-15T15:06:30Z", "to": "2025-06-15T15:06:35Z"}
     assert desk.bundles.report(MODEL, NEW)["data_fingerprint"] == "f"
     assert (desk.bundles.curves(MODEL, NEW), desk.bundles.curves(MODEL, OLD)) == ({"heads": {}}, None)

@@ -27,6 +27,7 @@ from serving.training.fit import Epoch
 from serving.training.job.contest import contest
 from serving.training.job.curves import curves_of
 from serving.training.job.layout import Layout
+from serving.training.job.record import record_of
 from serving.training.pipeline import train_bundle
 from serving.training.prepared import Prepared, prepare
 
@@ -79,7 +80,12 @@ def _work(layout: Layout) -> None:
 def _outcome(layout: Layout, prepared: Prepared, placed: Path) -> Mapping[str, Any]:
     pool, rows = prepared.pool, prepared.slices.test
     comparison = None if layout.active is None else contest(placed, layout.active, pool, rows)
-    return {"bundle": placed.name, "comparison": comparison, "curves": curves_of(placed, pool, rows)}
+    return {
+        "bundle": placed.name,
+        "comparison": comparison,
+        "curves": curves_of(placed, pool, rows),
+        "record": record_of(placed, pool, rows),
+    }
 
 
 def _pool(layout: Layout, timeframe: Timeframe) -> Pool:

@@ -71,6 +71,7 @@ class Bundles:
         *,
         created_at: int,
         comparison: Mapping[str, Any] | None = None,
+        record: Mapping[str, Any] | None = None,
         check: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> ModelVersion:
         """Archive the bundle under the prefix ``source`` and return it as a candidate; nothing is registered yet.
@@ -81,6 +82,8 @@ class Bundles:
             When it was made, ms.
         comparison
             How it did beside the version that served.
+        record
+            What its votes on held-out bars would have come to.
         check
             Takes the card before anything is archived; raises `BundleRefused` where it is not what is wanted.
 
@@ -91,6 +94,7 @@ class Bundles:
         """
         files = self._verified(source)
         card = _object(files[CARD], CARD)
+        _object(files[REPORT], REPORT)
         for name in ("model_id", "version", "kind"):
             if not isinstance(card.get(name), str) or not PLAIN.fullmatch(card[name]):
                 raise BundleRefused(f"{CARD} has the {name} {card.get(name)!r}")
@@ -100,7 +104,7 @@ class Bundles:
         if target != source:
             for name in sorted(files, key=lambda name: name == MANIFEST):
                 self._objects.put(target + name, files[name])
-        return self._described(card, files, created_at=created_at, comparison=comparison)
+        return self._described(card, files, created_at=created_at, comparison=comparison, record=record or {})
 
     def report(self, model_id: str, version: str) -> dict[str, Any]:
         """Return a version's report; raises `NotFound`, `BundleRefused`."""
@@ -162,11 +166,10 @@ class Bundles:
         *,
         created_at: int,
         comparison: Mapping[str, Any] | None,
+        record: Mapping[str, Any],
     ) -> ModelVersion:
         universe = [str(symbol) for symbol in card.get("universe", ())]
         first, last = (card.get("windows") or {}).get("train") or (None, None)
-        figures = _object(files[REPORT], REPORT).get("figures", {})
-        pooled = figures.get("pooled", {}) if isinstance(figures, dict) else {}
         return ModelVersion(
             model_id=card["model_id"],
             symbol=universe[0] if len(universe) == 1 else None,
@@ -178,8 +181,9 @@ class Bundles:
             repo_id=_repository(card, files.get(_OUTSIDE)),
             artifact_uri=self.uri(card["model_id"], card["version"]),
             sha256=hashlib.sha256(files[MANIFEST]).hexdigest(),
-            win_rate=_value(pooled.get("win_rate")),
-            profit_factor=_value(pooled.get("profit_factor")),
+            win_rate=record.get("win_rate"),
+            profit_factor=record.get("profit_factor"),
+            track_record=dict(record) or None,
             metrics=dict(card.get("metrics", {})),
             trained_on=Span(since=None if first is None else iso(first), until=None if last is None else iso(last)),
             created_at=iso(created_at),
@@ -196,11 +200,6 @@ def _repository(card: Mapping[str, Any], run: bytes | None) -> str | None:
 
 def _curves_key(model_id: str, version: str) -> str:
     return f"reports/{model_id}/{version}.json"
-
-
-def _value(figure: object) -> float | None:
-    value = figure.get("value") if isinstance(figure, dict) else figure
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _object(content: bytes, name: str) -> dict[str, Any]:

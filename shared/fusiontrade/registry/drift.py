@@ -3,7 +3,8 @@
 Two signs, each of the last `RECENT_DAYS` beside the `BEFORE_DAYS` before them, by model version: the population
 stability index of the chances that were given, less what chance alone makes of it, and the Brier score of those that
 were settled, its difference beside its standard error over days. Past its limit a version is DEGRADED, and a training
-on the symbols it serves is asked for, once a version. Too few entries say nothing, and nothing changes.
+on the symbols it serves is asked for, once a version. Too few entries say nothing, and nothing changes. The same
+reading of the journal tells what the registry shows as a version's win rate and profit factor.
 
 The index and its customary limit of 0.25: Siddiqi, Credit Risk Scorecards (2006); the mean of the index without any
 change is (bins - 1)(1/n + 1/m): Yurdakul and Naranjo, J. Risk Model Validation 14 (2020).
@@ -21,6 +22,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fusiontrade.forecasts.jobs import JobOrder
+from fusiontrade.registry.record import Tallies
 from fusiontrade.registry.turns import Again, Done
 
 if TYPE_CHECKING:
@@ -116,9 +118,13 @@ class Drift:
     def turn(self, order: JobOrder, kept: Mapping[str, Any], *, cancelled: bool) -> Again | Done:  # noqa: ARG002
         """Check every version that serves."""
         now = self._clock()
-        found = signs_of(self._entries(now - (RECENT_DAYS + BEFORE_DAYS) * _DAY), now)
+        since = now - (RECENT_DAYS + BEFORE_DAYS) * _DAY
+        tallies = Tallies()
+        found = signs_of(tallies.passing(self._entries(since)), now)
         told = {}
         for model_id, version in self._registry.active().items():
+            if (record := tallies.told(model_id, version, since, now)) is not None:
+                self._registry.recorded(model_id, version, record)
             sign = found.get((model_id, version))
             told[model_id] = {"version": version, **self._judged(model_id, version, sign)}
         return Done({"models": told})

@@ -188,6 +188,7 @@ class Training:
             f"{output}{outcome['bundle']}/",
             created_at=self._clock(),
             comparison=outcome.get("comparison"),
+            record=outcome.get("record"),
             check=lambda card: _check(card, order, kept),
         )
         if curves := outcome.get("curves"):
@@ -244,6 +245,8 @@ def _outcome(content: bytes | None) -> dict[str, Any]:
         raise FusionTradeError("the training ended without a bundle")
     if not isinstance(found["bundle"], str) or not PLAIN.fullmatch(found["bundle"]):
         raise BundleRefused(f"the training names its bundle {found['bundle']!r}, which is no plain name")
+    if not all(isinstance(found.get(part) or {}, dict) for part in ("comparison", "record", "curves")):
+        raise FusionTradeError("the training left an outcome that cannot be read")
     return found
 
 

@@ -66,8 +66,18 @@ class ModelVersion(BaseModel):
                     "repo_id": None,
                     "artifact_uri": "s3://artifacts/bundles/lstm-1h/999e5aeff6ea/",
                     "sha256": "0" * 64,
-                    "win_rate": None,
-                    "profit_factor": None,
+                    "win_rate": 0.44,
+                    "profit_factor": 1.05,
+                    "track_record": {
+                        "source": "journal",
+                        "wins": 44,
+                        "losses": 56,
+                        "expired": 31,
+                        "win_rate": 0.44,
+                        "profit_factor": 1.05,
+                        "from": "2025-05-18T12:00:00Z",
+                        "to": "2025-07-31T12:00:00Z",
+                    },
                     "metrics": {"direction_accuracy": {"value": 0.531, "low": 0.52, "high": 0.542, "n": 7074}},
                     "trained_on": {"from": "2015-02-10T18:00:00Z", "to": "2023-09-11T04:00:00Z"},
                     "created_at": "2025-07-31T12:00:03Z",
@@ -90,8 +100,16 @@ class ModelVersion(BaseModel):
     repo_id: Annotated[str | None, Field(description="The hub repository that it was pulled from.")] = None
     artifact_uri: str
     sha256: Annotated[str, Field(description="Of the bundle's manifest, which holds that of each file.")]
-    win_rate: float | None = None
-    profit_factor: float | None = None
+    win_rate: Annotated[
+        float | None, Field(description="Of the trades of its track record that the market decided; null without any.")
+    ] = None
+    profit_factor: Annotated[
+        float | None, Field(description="Gained over lost in its track record; 999 where nothing was lost.")
+    ] = None
+    track_record: Annotated[
+        dict[str, Any] | None,
+        Field(description="What those two rest on: its votes on the held-out bars, or settled entries of the journal."),
+    ] = None
     metrics: Annotated[dict[str, Any], Field(description="Held-out figures with their intervals.")]
     trained_on: Span
     created_at: Instant
@@ -206,6 +224,17 @@ class Registry:
         """Mark a version as ACTIVE whose drift has passed; False where it is not DEGRADED."""
         unmark = Delete(_degraded_key(model_id))
         return self._moved(model_id, version, dict(_WELL), _in("DEGRADED"), unmark)
+
+    def recorded(self, model_id: str, version: str, record: Mapping[str, Any]) -> None:
+        """Write down what came of a version's forecasts; `NotFound` where there is no such version."""
+        rates = {name: record[name] for name in ("win_rate", "profit_factor")}
+        there = Condition("attribute_exists(#pk)")
+        try:
+            self._table.update(
+                Update(_key(model_id, version), assign={**rates, "track_record": dict(record)}, condition=there)
+            )
+        except ConditionFailed:
+            raise NotFound(f"there is no version {version!r} of the model {model_id!r} in the registry") from None
 
     def note(self, model_id: str, version: str, reason: str) -> None:
         """Write down why a candidate was not promoted."""

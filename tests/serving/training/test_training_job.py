@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.timeframes import Timeframe
 from fusiontrade.registry.training import packed
 from serving.bundle import load_bundle
+from serving.training.dataset import pool_of
+from serving.training.job import record
 from serving.training.job.__main__ import main
 from serving.training.job.layout import Layout
 from tests.serving.training_data import candles
@@ -70,6 +73,26 @@ def test_a_job_leaves_a_bundle_that_may_serve_with_its_curves_and_says_that_it_i
     assert [one["month"] for one in told["curves"]["coverage_90"]]
     progress = json.loads((done / "checkpoints" / "progress.json").read_text())
     assert (progress["progress"], progress["step"]) == (1.0, "done")
+
+
+def test_a_record_counts_each_vote_as_the_journal_would(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = outcome(done)["record"]
+    assert told["source"] == "held_out"
+    layout = Layout(done)
+    pool = pool_of(Timeframe("1h"), [(frame, False) for frame in layout.frames(Timeframe("1h"))])
+    rows = pool.usable[-200:]
+    labels = pool.series[0].labels
+    bundle = done / "model" / "lstm-1h"
+    for vote, place in ((1, 0), (-1, 1)):
+        monkeypatch.setattr(record, "_votes", lambda bundle, pool, rows, vote=vote: np.full(len(rows), vote))
+        found = record.record_of(bundle, pool, rows)
+        assert found["wins"] == labels.win[rows, place].sum()
+        assert found["wins"] + found["losses"] + found["expired"] == 200
+        assert found["win_rate"] == pytest.approx(found["wins"] / (found["wins"] + found["losses"]))
+        assert found["profit_factor"] > 0
+    monkeypatch.setattr(record, "_votes", lambda bundle, pool, rows: np.zeros(len(rows)))
+    found = record.record_of(bundle, pool, rows)
+    assert (found["wins"], found["win_rate"], found["profit_factor"]) == (0, None, None)
 
 
 def test_a_bundle_is_not_worse_than_itself_and_the_same_job_makes_the_same_manifest(done: Path, tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.moved: list[str] = []
+        self.records: dict[str, dict[str, Any]] = {}
 
     def active(self) -> dict[str, str]:
         return dict([VERSION])
@@ -125,6 +126,9 @@ class Registry:
     def degrade(self, model_id: str, version: str, reason: str, *, retraining: str | None) -> bool:
         self.moved.append(f"degraded {version}, {retraining} follows")
         return True
+
+    def recorded(self, model_id: str, version: str, record: dict[str, Any]) -> None:
+        self.records[version] = record
 
     def restore(self, model_id: str, version: str) -> bool:
         self.moved.append(f"restored {version}")
@@ -150,6 +154,17 @@ def test_a_version_in_trouble_is_degraded_and_its_retraining_asked_for_under_one
     assert (moved, told["degraded"]) == ([f"degraded aaaaaaaaaaaa, {asked[0]} follows"], True)
     assert checked(entries)[2] == asked
     assert len(asked[0]) == 32
+
+
+def test_the_check_writes_down_what_came_of_the_forecasts() -> None:
+    registry = Registry()
+    entries = journal(0.45)
+    drift.Drift(registry, lambda since: entries, lambda version, identity: "", lambda: NOW).turn(  # type: ignore[arg-type]
+        ordered(NOW), {}, cancelled=False
+    )
+    found = registry.records["aaaaaaaaaaaa"]
+    assert found["wins"] == sum(each.status is Status.WIN for each in entries)
+    assert (found["source"], found["wins"] + found["losses"]) == ("journal", 800)
 
 
 def test_a_version_that_is_well_is_restored_where_enough_was_settled() -> None:
