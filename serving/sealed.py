@@ -181,10 +181,13 @@ def write_sealed(
 
 
 def put_in_place(fresh: Path, folder: Path) -> None:
-    """Let the folder ``fresh`` take the place of ``folder``, beside it, which is there until the moment before."""
+    """Let the folder ``fresh`` take the place of ``folder``, beside it, which is there until the moment before.
+
+    Where an earlier call was killed at that moment, the older folder is kept until ``fresh`` is in its place.
+    """
     old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     try:
         fresh.rename(folder)

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from fusiontrade.errors import BundleRefused, Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
 from serving.bringing.fetching import LARGEST, LOOPBACK, Answered, Web, plain
+from serving.bringing.folders import json_object
 from serving.bringing.placing import allowed, alone, placed, sha256_of
 from serving.bundle import MANIFEST, RUN
 from serving.sealed import put_in_place
@@ -118,21 +119,37 @@ def pull(
         tell(f"{repository} at {commit}: {len(files)} files" + (f", {skipped} others left there" if skipped else ""))
         fresh = out / f".pull-{repository.owner}--{repository.name}-{commit[:12]}"
         hub = _Hub(repository, commit, token, endpoint)
-        try:
+        with _gone_if_refused(fresh):
             for file in files:
                 tell(f"fetching {file.rfilename}")
                 with _spoken(repository):
                     _fetch(hub, file, fresh, web)
                 _check(fresh / file.rfilename, file)
-        except BundleRefused:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
+            importing = "" if is_bundle else _importing(fresh, out, repository, commit)
         shutil.rmtree(fresh / _PARTS, ignore_errors=True)
         if is_bundle:
             _note(fresh / RUN, {"repository": str(repository), "revision": commit})
             return placed(fresh, out, overwrite=overwrite)
         put_in_place(fresh, out / repository.name)
+        tell(f"a checkpoint, which serves once it is imported: fusiontrade models {importing}")
         return out / repository.name
+
+
+@contextmanager
+def _gone_if_refused(fresh: Path) -> Iterator[None]:
+    try:
+        yield
+    except (BundleRefused, InvalidInput):
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def _importing(fresh: Path, out: Path, repository: Repository, commit: str) -> str:
+    """Return the command that imports a checkpoint which will be in ``out``; raises `InvalidInput`."""
+    given = f"{out / repository.name} --from {repository}@{commit}"
+    if "model_type" in json_object(fresh, _CHECKPOINT[0]):
+        return f"import-finbert {given}"
+    return f"import-kronos {given} --tokenizer {out}/…"
 
 
 @dataclass(frozen=True)
@@ -157,12 +174,17 @@ def _info(repository: Repository, token: str | None, endpoint: str) -> ModelInfo
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=endpoint, token=token or False)
+    told = f"what {plain(endpoint)} says of {repository} is no listing of a hub"
     try:
-        return api.model_info(str(repository), revision=repository.revision, files_metadata=True, timeout=_SECONDS)
+        info = api.model_info(str(repository), revision=repository.revision, files_metadata=True, timeout=_SECONDS)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, OSError):  # an answer that says why
             raise
-        raise Unavailable(f"what {plain(endpoint)} says of {repository} is no listing of a hub") from None
+        raise Unavailable(told) from None
+    for file in info.siblings or ():
+        if not isinstance(file.rfilename, str) or not isinstance(file.size, int | None):
+            raise Unavailable(told)
+    return info
 
 
 def _commit(repository: Repository, info: ModelInfo) -> str:

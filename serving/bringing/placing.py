@@ -6,6 +6,7 @@ Always true: a folder that serving would refuse leaves nothing behind, and what 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,12 +19,13 @@ from serving.sealed import put_in_place
 __all__ = ["allowed", "alone", "placed", "sha256_of", "verified"]
 
 _LOCK = ".bringing.lock"
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SUFFIXES = (".json", ".onnx", ".safetensors", ".txt")
 
 
 def allowed(name: str) -> bool:
     """Whether a file of a bundle may have this name: plain, and of a kind that holds data and no code."""
-    return name.endswith(_SUFFIXES) and not name.startswith(".") and not set(name) & set("/\\") and len(name) <= 128
+    return _PLAIN.fullmatch(name) is not None and name.endswith(_SUFFIXES)
 
 
 @contextmanager

@@ -160,7 +160,15 @@ def test_a_manifest_that_names_what_is_never_fetched_is_refused(source: Path, ou
 
 
 def test_names_that_lead_out_of_the_folder_are_never_asked_for(source: Path, out: Path) -> None:
-    strange = ("../evil.json", "sub/model.json", "/etc/evil.json", ".hidden.json", "a\\b.json")
+    strange = (
+        "../evil.json",
+        "sub/model.json",
+        "/etc/evil.json",
+        ".hidden.json",
+        "a\\b.json",
+        "evil\0.json",
+        "\x1bevil.txt",
+    )
     with serving(source, Manners(extra=strange), repository=NAME) as hub:
         pulled(hub, out)
         assert not [one for one in hub.seen if "evil" in one.path or "hidden" in one.path or "sub/" in one.path]
@@ -186,9 +194,11 @@ def test_a_checkpoint_comes_as_it_is_without_code_or_pickles(tmp_path: Path, out
     source = tmp_path / "checkpoint"
     source.mkdir()
     for name in ("config.json", "model.safetensors", "vocab.txt", "pytorch_model.bin", "modeling.py"):
-        (source / name).write_bytes(name.encode() * 50)
+        (source / name).write_bytes(b'{"model_type": "bert"}' if name == "config.json" else name.encode() * 50)
+    told: list[str] = []
     with serving(source, repository=NAME) as hub:
-        folder = pulled(hub, out)
+        folder = pulled(hub, out, tell=told.append)
+        assert told[-1].endswith(f"fusiontrade models import-finbert {folder} --from {NAME}@{COMMIT}")
         assert not hub.asked(".bin") + hub.asked(".py")
         before = len(hub.asked(".safetensors"))
         with pytest.raises(Conflict, match="--overwrite"):
@@ -197,6 +207,10 @@ def test_a_checkpoint_comes_as_it_is_without_code_or_pickles(tmp_path: Path, out
         assert pulled(hub, out, overwrite=True) == folder
     assert folder == out / "some-model"
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "vocab.txt"]
+    (source / "config.json").write_text("[")
+    with serving(source, repository=NAME) as hub, pytest.raises(InvalidInput, match="is no JSON"):
+        pulled(hub, out, overwrite=True)
+    assert left(out) == ["some-model"]
     shutil.rmtree(source)
     source.mkdir()
     (source / "README.md").write_text("nothing else")
@@ -229,7 +243,17 @@ def test_a_commit_that_was_asked_for_is_the_one_that_comes(source: Path, out: Pa
         assert load_bundle(pulled(hub, out, name=f"{NAME}@{COMMIT}"))
 
 
-@pytest.mark.parametrize("content", [b"<html>busy</html>", b"[]", b"{}", b'{"id": "a/b", "siblings": [{"size": 1}]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>busy</html>",
+        b"[]",
+        b"{}",
+        b'{"id": "a/b", "siblings": [{"size": 1}]}',
+        b'{"id": "a/b", "siblings": [{"rfilename": 1}]}',
+        b'{"id": "a/b", "siblings": [{"rfilename": "a", "size": "x"}]}',
+    ],
+)
 def test_a_listing_that_is_none_is_said(source: Path, out: Path, content: bytes) -> None:
     with (
         serving(source, Manners(listing=content), repository=NAME) as hub,
