@@ -37,8 +37,8 @@ _BATCH = 1024
 _TARGETED = "nifty100"
 _REVERSAL, _BACK = "baseline: 5-session reversal", 5
 _RANKER, _NETWORKS = "ranker", "both networks, 0.35 / 0.30 / 0.35"
-TRIALS = 6
-"""Configurations of the daily models that were looked at on bars before the untouched slice; docs/training.md."""
+TRIALS = 270
+"""Configurations that were looked at on bars before the untouched slice; decision 150 counts them."""
 _FEWEST = FEWEST
 
 
