@@ -5,6 +5,8 @@ Row t is a function of the newest 600 bars: `structure` forgets after `REACH` ba
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +32,7 @@ FADE = 20
 _COUNTED = 10.0
 _MOST = 3.0
 _FAR = 0.1  # of the close
+_BELOW = np.array([1.0, -1.0, 1.0, -1.0, -1.0, 1.0])  # by kind of zone: 1 where its price is looked for below the close
 
 
 def smart_money(frame: CandleFrame) -> NDArray[np.float32]:
@@ -41,86 +44,106 @@ def smart_money(frame: CandleFrame) -> NDArray[np.float32]:
         If the frame has fewer than 600 bars.
     """
     needs(frame, WINDOW)
-    found = structure(frame)
+    found, first = structure(frame), WINDOW - 1
+    zones = _Counting.of(found, first, len(frame) - first)
     columns = np.empty((len(SMART_MONEY), len(frame)), np.float32)
-    columns[:4] = np.minimum(_open(found, len(frame)) / _COUNTED, _MOST)
-    columns[4:8] = _distances(found, frame.close)
-    columns[8:] = _newness(found.breaks, len(frame))
-    columns[:, : WINDOW - 1] = np.nan
+    columns[:, :first] = np.nan
+    columns[:4, first:] = np.minimum(zones.open()[:4] / _COUNTED, _MOST)
+    columns[4:8, first:] = _distances(zones.nearest(), frame.close[first:])
+    columns[8:, first:] = _newness(found.breaks, first, zones.rows)
     return columns.T
 
 
-def _open(found: Structure, rows: int) -> Floats:
-    """Return (4, n) how many blocks and gaps of either direction count at each bar."""
-    zones, kinds = (found.blocks, found.gaps), (0, 2)
-    width = rows + 1
-    begun = np.concatenate([(one.side + kind) * width + one.born for one, kind in zip(zones, kinds, strict=True)])
-    ended = np.concatenate([(one.side + kind) * width + one.ends for one, kind in zip(zones, kinds, strict=True)])
-    steps = np.bincount(begun, minlength=4 * width) - np.bincount(ended, minlength=4 * width)
-    return np.asarray(steps.reshape(4, width)[:, :rows].cumsum(axis=1), np.float64)
+@dataclass(frozen=True, eq=False)
+class _Counting:
+    """The k zones that count in some of the rows that are asked for, whose numbers begin with 0.
+
+    Parameters
+    ----------
+    kind
+        (k,) 0 and 1 bullish and bearish block, 2 and 3 gap, 4 and 5 liquidity above and below.
+    born, ends
+        (k,) as in `Zones`.
+    edge
+        (k,) the edge that is nearest to a price outside.
+    rows
+        How many are asked for.
+    """
+
+    kind: Places
+    born: Places
+    ends: Places
+    edge: Floats
+    rows: int
+
+    @classmethod
+    def of(cls, found: Structure, first: int, rows: int) -> _Counting:
+        zones = (found.blocks, found.gaps, found.liquidity)
+        side, born, ends, top, bottom = (
+            np.concatenate([getattr(one, name) for one in zones]) for name in ("side", "born", "ends", "top", "bottom")
+        )
+        kind = np.repeat((0, 2, 4), [len(one.side) for one in zones]) + side
+        counts = np.flatnonzero(ends > first)
+        edge = np.where(side == 0, top, bottom)[counts]
+        return cls(kind[counts], np.maximum(born[counts] - first, 0), ends[counts] - first, edge, rows)
+
+    def open(self) -> Floats:
+        """Return (6, rows) how many of each kind count."""
+        width = self.rows + 1
+        begun, ended = (np.bincount(self.kind * width + one, minlength=6 * width) for one in (self.born, self.ends))
+        return np.asarray((begun - ended).reshape(6, width)[:, :-1].cumsum(axis=1), np.float64)
+
+    def nearest(self) -> Floats:
+        """Return (6, rows) the edge of the nearest of each kind, infinitely far where there is none.
+
+        The nearest of what lies below the price is the highest, of what lies above it the lowest: a greatest value once
+        what lies above is negated.
+        """
+        start, values = self.kind * self.rows + self.born, self.edge * _BELOW[self.kind]
+        nearest = _greatest(start, self.ends - self.born, values, 6 * self.rows).reshape(6, self.rows)
+        nearest *= _BELOW[:, None]
+        return nearest
 
 
-def _distances(found: Structure, close: Floats) -> Floats:
-    """Return (4, n): nearest block, nearest gap (below the close negative), liquidity above, liquidity below."""
-    away = _nearest(found, len(close))
-    away /= close
+def _distances(nearest: Floats, close: Floats) -> Floats:
+    """Return (4, rows): nearest block, nearest gap (below the close negative), liquidity above, liquidity below."""
+    away = nearest / close
     away -= 1.0
     out = np.empty((4, len(close)))
-    for row in (0, 1):
-        below, above = np.minimum(away[2 * row], 0.0), np.maximum(away[2 * row + 1], 0.0)
-        out[row] = np.where(np.isnan(above) | (-below <= above), below, above)
-    out[2], out[3] = away[4], -away[5]
+    below, above = np.minimum(away[0:4:2], 0.0), np.maximum(away[1:4:2], 0.0)
+    out[:2] = np.where(-below <= above, below, above)
+    out[:2][np.isinf(out[:2])] = 0.0
+    out[2] = away[4]
+    np.negative(away[5], out=out[3])
     out /= _FAR
-    np.clip(out, -1.0, 1.0, out=out)
-    np.nan_to_num(out[:2], copy=False, nan=0.0)
-    np.nan_to_num(out[2:], copy=False, nan=1.0)
-    return out
-
-
-def _nearest(found: Structure, rows: int) -> Floats:
-    """Return (6, n) the edge of the nearest block, gap and level that counts, bullish before bearish; NaN for none.
-
-    The edge of a bullish zone is its top, of a bearish its bottom. The nearest of what lies below the price is the
-    highest, of what lies above it the lowest: a greatest value once what lies above is negated.
-    """
-    zones = (found.blocks, found.gaps, found.liquidity)
-    side = np.concatenate([one.side for one in zones])
-    edge = np.concatenate([np.where(one.side == 0, one.top, one.bottom) for one in zones])
-    row = np.repeat((0, 2, 4), [len(one.side) for one in zones]) + side
-    born, ends = (np.concatenate([getattr(one, name) for one in zones]) for name in ("born", "ends"))
-    signs = np.array([1.0, -1.0, 1.0, -1.0, -1.0, 1.0])
-    nearest = _greatest(row * rows + born, ends - born, edge * signs[row], 6 * rows).reshape(6, rows)
-    nearest[np.isinf(nearest)] = np.nan
-    nearest *= signs[:, None]
-    return nearest
+    return np.clip(out, -1.0, 1.0, out=out)
 
 
 def _greatest(start: Places, lengths: Places, values: Floats, cells: int) -> Floats:
     """Return (cells,) the greatest value of the stretches that cover each cell, minus infinity where none does.
 
-    A stretch is the union of two blocks of a power of two cells. Values are written into the blocks, the largest first,
-    and from each handed down to its two halves.
+    A stretch, of one cell or more, is the union of two blocks of a power of two cells. The greatest of the blocks that
+    begin at each cell is handed down from every power to the one below, to both halves of the blocks.
     """
-    known = lengths > 0
-    start, lengths, values = start[known], lengths[known], values[known]
     power = np.frexp(lengths)[1] - 1
-    last = start + lengths - (1 << power)
+    order = np.argsort(power.astype(np.int8), kind="stable")  # so few numbers are sorted by counting them
+    begin = np.array((start, start + lengths - (1 << power))).T[order].ravel()
+    written = values[order].repeat(2)
+    most = int(power.max(initial=0))
+    ends = np.cumsum(2 * np.bincount(power, minlength=most + 1))
     greatest = np.full(cells, -np.inf)
-    for level in reversed(range(int(power.max(initial=0)) + 1)):
-        half = 1 << level
-        halves = np.full(cells, -np.inf)
-        mine = np.flatnonzero(power == level)
-        np.maximum.at(halves, start[mine], values[mine])
-        np.maximum.at(halves, last[mine], values[mine])
-        np.maximum(halves, greatest, out=halves)
-        np.maximum(halves[half:], greatest[:-half], out=halves[half:])
-        greatest = halves
+    for level in reversed(range(most + 1)):
+        half, mine = 1 << level, slice(ends[level - 1] if level else 0, ends[level])
+        np.maximum(greatest[half:], greatest[:-half], out=greatest[half:])
+        np.maximum.at(greatest, begin[mine], written[mine])
     return greatest
 
 
-def _newness(breaks: Breaks, rows: int) -> Floats:
-    """Return (4, n): bullish and bearish break of structure, bullish and bearish change of character."""
-    marked = np.full((4, rows), -FADE)
-    marked[breaks.side + 2 * breaks.change, breaks.row] = breaks.row
-    newest = np.maximum.accumulate(marked, axis=1)
-    return np.maximum(1.0 - (np.arange(rows) - newest) / FADE, 0.0)
+def _newness(breaks: Breaks, first: int, rows: int) -> Floats:
+    """Return (4, rows): bullish and bearish break of structure, bullish and bearish change of character."""
+    column = breaks.row - (first - FADE)
+    late = np.flatnonzero(column >= 0)
+    marked = np.full((4, FADE + rows), -FADE)
+    marked[(breaks.side + 2 * breaks.change)[late], column[late]] = column[late]
+    newest = np.maximum.accumulate(marked, axis=1)[:, FADE:]
+    return np.maximum(1.0 - (np.arange(FADE, FADE + rows) - newest) / FADE, 0.0)

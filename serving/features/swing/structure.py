@@ -25,6 +25,7 @@ SWING_BARS = 5
 """Bars after a swing point that confirm it; it also has to pass the four before it."""
 REACH = 250
 """Bars after which a swing point, a zone or a level is forgotten: a year of sessions."""
+_BOTH = np.array([[0], [1]])
 _LEVELS = 8  # of the table of maxima: blocks of 1, 2, ... 128 bars, 255 together
 
 Places = NDArray[np.intp]
@@ -99,12 +100,11 @@ class _Sides:
 
     @classmethod
     def of(cls, frame: CandleFrame) -> _Sides:
-        return cls(
-            np.stack((frame.open, -frame.open)),
-            np.stack((frame.high, -frame.low)),
-            np.stack((frame.low, -frame.high)),
-            np.stack((frame.close, -frame.close)),
-        )
+        as_they_are = (frame.open, frame.high, frame.low, frame.close)
+        negated = (frame.open, frame.low, frame.high, frame.close)
+        sides = np.array((as_they_are, negated), np.float64)
+        np.negative(sides[1], out=sides[1])
+        return cls(*np.ascontiguousarray(sides.swapaxes(0, 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,15 +160,16 @@ def _earlier(columns: Places, bars: int) -> Places:
 
 def _breaks(sides: _Sides, swings: NDArray[np.bool_]) -> tuple[Breaks, _Found]:
     rows = np.arange(swings.shape[1])
-    leading = _earlier(_newest(swings), SWING_BARS)  # the newest point that is confirmed at each row
-    level = np.take_along_axis(sides.high, np.maximum(leading, 0), axis=1)
+    newest = _newest(swings)
+    leading = _earlier(newest, SWING_BARS)  # the newest point that is confirmed at each row
+    level = sides.high[_BOTH, np.maximum(leading, 0)]
     beyond = (sides.close > level) & (leading >= np.maximum(rows - REACH, 0))
     before = _earlier(_newest(beyond), 1)
     side, row = np.nonzero(beyond & (before < leading + SWING_BARS))
     swing = leading[side, row]
 
     place, bottom = _lowest_between(sides.low, side, swing + 1, row)
-    opposite = _earlier(_newest(swings), 1)[1 - side, swing]
+    opposite = _earlier(newest, 1)[1 - side, swing]
     known = opposite >= np.maximum(row - REACH, 0)
     change = known & (bottom < sides.low[side, np.maximum(opposite, 0)])
     blocks = _Found(side, place, row, sides.high[side, place], bottom, 1 - side, -bottom)
@@ -204,12 +205,19 @@ def _liquidity(sides: _Sides, swings: NDArray[np.bool_]) -> _Found:
 
 
 def _lasting(high: Floats, found: tuple[_Found, ...]) -> list[Zones]:
-    """Return the zones with their ends, in prices as they are."""
-    born = np.concatenate([one.born for one in found])
-    watched = np.concatenate([one.watched for one in found])
-    limit = np.concatenate([one.limit for one in found])
-    ends = np.split(_first_above(high, watched, born, limit), np.cumsum([len(one.born) for one in found])[:-1])
-    return [_as_they_are(one, end) for one, end in zip(found, ends, strict=True)]
+    """Return the zones with their ends, in prices as they are: what is bearish was negated, and its edges change."""
+    side, born, top, bottom, watched, limit = (
+        np.concatenate([getattr(one, name) for one in found])
+        for name in ("side", "born", "top", "bottom", "watched", "limit")
+    )
+    ends, bearish = _first_above(high, watched, born, limit), side == 1
+    top, bottom = np.where(bearish, -bottom, top), np.where(bearish, -top, bottom)
+    zones, start = [], 0
+    for one in found:
+        mine = slice(start, start + len(one.side))
+        zones.append(Zones(one.side, one.place, one.born, ends[mine], top[mine], bottom[mine]))
+        start = mine.stop
+    return zones
 
 
 def _first_above(high: Floats, watched: Places, born: Places, limit: Floats) -> Places:
@@ -219,27 +227,12 @@ def _first_above(high: Floats, watched: Places, born: Places, limit: Floats) -> 
     """
     rows = high.shape[1]
     width = rows + (1 << _LEVELS)
-    tables = [np.full((2, width), np.inf)]  # what is still to come ends nothing, but the walk has to stop there
-    tables[0][:, :rows] = high
+    tables = np.empty((_LEVELS, 2, width))
+    tables[0, :, :rows] = high
+    tables[:, :, rows:] = np.inf  # what is still to come ends nothing, but the walk has to stop there
     for level in range(_LEVELS - 1):
-        table, size = tables[-1].copy(), 1 << level
-        np.maximum(table[:, :-size], tables[-1][:, size:], out=table[:, :-size])
-        tables.append(table)
-    start = watched * width + born + 1
-    walked = start.copy()
+        np.maximum(tables[level, :, :rows], tables[level, :, 1 << level :][:, :rows], out=tables[level + 1, :, :rows])
+    walked = watched * width + born + 1
     for level in reversed(range(_LEVELS)):
-        walked += (tables[level].ravel()[walked] <= limit) * (1 << level)
+        walked += (tables[level].ravel().take(walked) <= limit) * (1 << level)
     return np.asarray(np.minimum(np.minimum(walked - watched * width, born + REACH), rows), np.intp)
-
-
-def _as_they_are(found: _Found, ends: Places) -> Zones:
-    """Return zones with prices above zero: what is bearish was negated, and its edges changed places."""
-    bearish = found.side == 1
-    return Zones(
-        found.side,
-        found.place,
-        found.born,
-        ends,
-        np.where(bearish, -found.bottom, found.top),
-        np.where(bearish, -found.top, found.bottom),
-    )
