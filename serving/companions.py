@@ -1,11 +1,13 @@
 """What serves beside the forecasters: at most one encoder of bars, one scorer of texts and one model of daily stocks.
 
 Always true here: a bundle that must not serve keeps the one that it would have replaced, and is told with its reason;
-one whose folder is gone is withdrawn, unless another of its kind was refused.
+one whose folder is gone is withdrawn, unless another of its kind was refused. Of several encoders the one serves that
+the daily model learned from.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fusiontrade.errors import BundleRefused
-from serving.bundle import MANIFEST, kind_of
+from serving.bundle import CARD, MANIFEST, kind_of
 from serving.engine import RefusedBundle
 from serving.kronos.encoder import KIND as KRONOS
 from serving.kronos.encoder import Encoder, EncoderCard, read_encoder
@@ -96,13 +98,24 @@ class Companions:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Return the folders of kinds that belong here."""
+    """Return the folders of kinds that belong here, first the encoder that a daily model among them learned from."""
     if (folder / MANIFEST).is_file():
         return [folder] if kind_of(folder) in _CARDS else []
     if not folder.is_dir():
         return []
     found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
-    return [path for path in found if kind_of(path) in _CARDS]
+    places = [path for path in found if kind_of(path) in _CARDS]
+    learned = {str(_said(path).get("encoder")) for path in places if kind_of(path) == SWING}
+    return sorted(places, key=lambda path: "{model_id}@{version}".format_map(_said(path)) not in learned)
+
+
+def _said(place: Path) -> Mapping[str, Any]:
+    """Return what the card in ``place`` says, of which nothing is verified."""
+    try:
+        said = json.loads((place / CARD).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        said = None
+    return {"model_id": "", "version": ""} | (said if isinstance(said, dict) else {})
 
 
 def _opened(place: Path, kind: str, old: Any, *, device: str, threads: int) -> Any:

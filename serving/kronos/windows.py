@@ -32,7 +32,8 @@ def columns_of(frame: CandleFrame) -> NDArray[np.float64]:
     """
     prices = np.stack((frame.open, frame.high, frame.low, frame.close), axis=1)
     volume = np.zeros(len(frame)) if frame.volume is None else frame.volume
-    return np.column_stack((prices, volume, volume * prices.mean(axis=1)))
+    with np.errstate(over="ignore", invalid="ignore"):  # what leaves the range is refused by `normalised`
+        return np.column_stack((prices, volume, volume * prices.mean(axis=1)))
 
 
 def normalised(ohlcva: ArrayLike) -> NDArray[np.float32]:
@@ -50,15 +51,19 @@ def normalised(ohlcva: ArrayLike) -> NDArray[np.float32]:
     Raises
     ------
     InvalidInput
-        If the last axis is not the six columns, there is no bar, or a number is not finite.
+        If the last axis is not the six columns, there is no bar, or a number is not finite or so large that its
+        column's deviation is not.
     """
     values = np.asarray(ohlcva, np.float64)
     if values.ndim < 2 or values.shape[-1] != len(CHANNELS) or not values.shape[-2]:
         raise InvalidInput("bars", f"windows are (..., T, {len(CHANNELS)}), these are {values.shape}")
     if not np.isfinite(values).all():
         raise InvalidInput("bars", "a window holds a number that is not finite")
-    scaled = values - values.mean(axis=-2, keepdims=True)
-    scaled /= values.std(axis=-2, keepdims=True) + _TINY
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = values.mean(axis=-2, keepdims=True), values.std(axis=-2, keepdims=True)
+    if not np.isfinite(deviation).all():
+        raise InvalidInput("bars", "a window holds numbers too large to be compared")
+    scaled = (values - mean) / (deviation + _TINY)
     return np.asarray(np.clip(scaled, -CLIP, CLIP), np.float32)
 
 

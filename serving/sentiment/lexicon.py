@@ -63,10 +63,10 @@ class Lexicon:
 
     def scores(self, texts: Sequence[str]) -> list[TextScore]:
         """Return the mood of each text, in order; a text without words is an error of its own."""
-        return [_score(text[:_LONGEST]) for text in texts]
+        return [_score(text[:_LONGEST], truncated=len(text) > _LONGEST) for text in texts]
 
 
-def _score(text: str) -> TextScore:
+def _score(text: str, *, truncated: bool) -> TextScore:
     words = _WORD.findall(text.lower().replace("\u2019", "'"))
     if not text.strip():
         return TextScore(error=TextError(code="empty", detail="there is no text to score"))
@@ -78,7 +78,7 @@ def _score(text: str) -> TextScore:
         negative=down / whole,
         neutral=1 / whole,
         score=(up - down) / whole,
-        truncated=len(text) == _LONGEST,
+        truncated=truncated,
     )
 
 

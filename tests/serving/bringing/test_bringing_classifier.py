@@ -99,6 +99,7 @@ def test_a_text_beyond_the_tokens_is_cut_and_said_to_be(folder: Path, classifier
     wanted = torch.softmax(torch.from_numpy(of_transformers(folder, [long])), dim=1)[0]
     assert score.score == pytest.approx(float(wanted[0] - wanted[1]), abs=1e-5)
     assert classifier.card.tokens == 64
+    assert classifier.scores(["x" * 30_000 + " profit"])[0].truncated
 
 
 def test_what_cannot_be_scored_is_an_error_of_its_own(classifier: Classifier) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -85,3 +86,15 @@ def test_windows_that_cannot_be_are_refused() -> None:
         normalised(np.zeros((3, 5)))
     with pytest.raises(InvalidInput, match="not finite"):
         normalised(np.full((3, 6), np.nan))
+    for large in (1e200, 1e308):
+        window = np.ones((3, 6))
+        window[1] = large
+        with pytest.raises(InvalidInput, match="too large to be compared"):
+            normalised(window)
+
+
+def test_bars_beyond_all_measure_are_refused_and_not_guessed_at() -> None:
+    history = frame(30)
+    large = replace(history, **{name: getattr(history, name) * 1e306 for name in ("open", "high", "low", "close")})
+    with pytest.raises(InvalidInput, match="not finite"):
+        windows_of(large, 20, [25])

@@ -36,6 +36,7 @@ def test_an_empty_text_is_an_error_of_its_own() -> None:
 def test_what_is_read_of_a_long_text_is_said() -> None:
     short, long = Lexicon().scores(["rise " * 10, "rise " * 10_000])
     assert (short.truncated, long.truncated) == (False, True)
+    assert not Lexicon().scores(["x" * 20_000])[0].truncated
 
 
 def test_no_word_leans_both_ways_and_the_version_is_of_the_words() -> None:

@@ -126,6 +126,35 @@ def test_companions_are_exchanged_kept_and_withdrawn(folder: Path, tmp_path: Pat
     assert "already serves as kronos" in gone.refused[0].reason
 
 
+def test_of_two_encoders_the_one_serves_that_the_daily_model_learned_from(folder: Path, tmp_path: Path) -> None:
+    from kronos_parts import networks
+
+    from serving.bringing.kronos import import_kronos
+    from serving.kronos.network import write_checkpoint
+
+    place = tmp_path / "bundles"
+    shutil.copytree(folder / "kronos", place / "kronos")
+    for network, name in zip(networks(), ("tokenizer", "model"), strict=True):
+        write_checkpoint(network, tmp_path / name)
+    import_kronos(tmp_path / "tokenizer", tmp_path / "model", place, sequence=12, model_id="another")
+    first = read(place)
+    assert first.encoder is not None
+    assert first.encoder.card.model_id == "another"
+    card = json.loads((place / "kronos" / "model.json").read_text())
+    (place / "swing").mkdir()
+    for learned, serves in (
+        (f"kronos@{card['version']}", "kronos"),
+        ("kronos@0", "another"),
+        (None, "another"),
+        ([], "another"),
+    ):
+        (place / "swing" / "model.json").write_text(json.dumps({"kind": "swing", "encoder": learned}))
+        found = read(place, first)
+        assert found.encoder is not None
+        assert found.encoder.card.model_id == serves
+        assert f"{serves} already serves as kronos" in [one.reason for one in found.refused]
+
+
 def test_without_a_classifier_the_lexicon_answers_and_says_so(folder: Path, tmp_path: Path) -> None:
     place = tmp_path / "bundles"
     place.mkdir()
