@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusiontrade.inference import wire
-from fusiontrade.inference.contract import BARS_NEEDED, CandleColumns, ForecastItem, ForecastRequest
+from fusiontrade.inference.contract import (
+    BARS_NEEDED,
+    FUSED,
+    MOST_SAMPLES,
+    CandleColumns,
+    ForecastItem,
+    ForecastRequest,
+    ModelKind,
+)
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 
@@ -65,8 +73,12 @@ def messages(
     symbols: Sequence[str] = tuple(SYMBOLS),
     bars: int = BARS_NEEDED,
     path: str = "/invocations",
+    models: Sequence[ModelKind] = FUSED,
 ) -> list[Message]:
-    """Return ``count`` messages; types of body and numbers of items take turns, symbols and timeframes are drawn."""
+    """Return ``count`` messages; types of body and numbers of items take turns, symbols and timeframes are drawn.
+
+    Each item asks for ``models``; where that is more than the fused kinds, also for a drawn number of samples.
+    """
     random = np.random.default_rng(seed)
     found = []
     for place in range(count):
@@ -75,6 +87,15 @@ def messages(
             symbol = str(random.choice(list(symbols)))
             timeframe = TIMEFRAMES[int(random.integers(len(TIMEFRAMES)))]
             columns = CandleColumns.of(walk(random, symbol, timeframe, bars))
-            asked.append(ForecastItem(symbol=symbol, timeframe=timeframe, candles=columns, market=SYMBOLS[symbol]))
+            samples = None if models == FUSED else int(random.integers(1, MOST_SAMPLES + 1))
+            item = ForecastItem(
+                symbol=symbol,
+                timeframe=timeframe,
+                candles=columns,
+                market=SYMBOLS[symbol],
+                models=tuple(models),
+                samples=samples,
+            )
+            asked.append(item)
         found.append(message(ForecastRequest(items=asked), content_types[place % len(content_types)], path))
     return found

@@ -68,9 +68,9 @@ class Versions:
             if item["error"] is not None:
                 self.failed += 1
                 self.last_error = str(item["error"])
-            for kind in ("lstm", "patchtst"):
-                if item[kind] is not None:
-                    model = item[kind]["model"]
+            for answer in (item["lstm"], item["patchtst"], *item["beside"].values()):
+                if answer is not None:
+                    model = answer["model"]
                     here.setdefault(model["id"], set()).add(model["version"])
         self.mixed += any(len(versions) > 1 for versions in here.values())
         for name, versions in here.items():

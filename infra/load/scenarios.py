@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fusiontrade.inference.contract import FUSED, ModelKind
+from fusiontrade.inference.texts import TEXTS, TextRequest
 from fusiontrade.inference.wire import NPY
 from infra.load.bodies import Message, messages
 from infra.load.bundles import changed, copied
@@ -22,13 +24,15 @@ __all__ = ["alone_and_together", "drained", "memory", "overload", "swaps"]
 
 JSON = "application/json"
 BOTH = (NPY, JSON)
+KINDS_BESIDE: tuple[ModelKind, ...] = ("gru", "cnn", "transformer")
+_HEAD = "POST /invocations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n"
 
 
 def memory(options: Options) -> Iterator[Check]:
     """Send 50,000 mixed requests, wrong ones among them; memory and open files stay as they were after 2,000."""
     total, clients = options.requests or 50_000, options.clients or 16
     first, step = min(2_000, total // 5), max(1, total // 10)
-    mixed = [*messages(60, seed=11, content_types=BOTH, items=(1, 1, 1, 2, 4)), *wrong()]
+    mixed = [*messages(60, seed=11, content_types=BOTH, items=(1, 1, 1, 2, 4)), *beside(), *wrong()]
     with Program(serving_python(), name="load-memory") as program:
         figures = run(program.address, mixed, clients=clients, count=first)
         settled = _at_rest(program)
@@ -49,14 +53,21 @@ def memory(options: Options) -> Iterator[Check]:
     yield Check("no fault of the program", faults == 0, f"{faults} answers of 500 and more")
 
 
+def beside() -> list[Message]:
+    """Return requests for what serves beside the fused kinds: all kinds of a timeframe, and the moods of texts."""
+    asked = messages(6, seed=12, content_types=BOTH, models=(*FUSED, *KINDS_BESIDE))
+    texts = TextRequest(texts=["Gold rises on strong demand", "Shares fall after a profit warning"])
+    body = texts.model_dump_json().encode()
+    return [*asked, Message(asked[0].request, _HEAD.format(TEXTS, len(body)).encode() + body, len(body))]
+
+
 def wrong() -> list[Message]:
     """Return requests that must not be answered with a forecast, each wrong in its own way."""
     good = messages(1, seed=3, content_types=(JSON,))[0]
     short = messages(1, seed=4, content_types=(NPY,), bars=100)[0]
-    head = "POST /invocations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n"
     bodies = [(JSON, b"{"), (JSON, b'{"items": []}'), (NPY, b"\x93NUMPY"), ("text/plain", b"hello"), (JSON, b"\xff")]
     bodies.append((JSON, good.wire.partition(b"\r\n\r\n")[2].replace(b'"high":[1', b'"high":[-1')))
-    return [short, *(Message(good.request, head.format(kind, len(b)).encode() + b, len(b)) for kind, b in bodies)]
+    return [short, *(Message(good.request, _HEAD.format(kind, len(b)).encode() + b, len(b)) for kind, b in bodies)]
 
 
 def _faults(figures: Figures) -> int:
@@ -91,7 +102,8 @@ def overload(options: Options) -> Iterator[Check]:
 def alone_and_together(options: Options) -> Iterator[Check]:
     """Ask the same alone and in the company of 63 others: the answers are the same to 1e-5."""
     count, clients = options.requests or 10_000, options.clients or 64
-    sent = messages(250, seed=31, content_types=BOTH, items=(1, 1, 2, 4))
+    sent = messages(230, seed=31, content_types=BOTH, items=(1, 1, 2, 4))
+    sent += messages(20, seed=32, content_types=BOTH, models=(*FUSED, *KINDS_BESIDE))
     known: dict[int, Any] = {}
     differing: list[int] = []
 

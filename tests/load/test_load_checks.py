@@ -39,8 +39,12 @@ def test_answers_are_alike_where_only_numbers_differ_and_little(one: object, oth
     assert alike(other, one, 1e-5) is same
 
 
-def answer(*versions: str, error: object = None) -> bytes:
-    items = [{"error": error, "lstm": {"model": {"id": "m", "version": one}}, "patchtst": None} for one in versions]
+def answer(*versions: str, error: object = None, beside: str = "") -> bytes:
+    other = {"gru": {"model": {"id": "g", "version": beside}}} if beside else {}
+    items = [
+        {"error": error, "lstm": {"model": {"id": "m", "version": one}}, "patchtst": None, "beside": other}
+        for one in versions
+    ]
     return json.dumps({"items": items}).encode()
 
 
@@ -54,6 +58,13 @@ def test_one_answer_of_two_versions_is_mixed_and_two_answers_of_one_each_are_not
     watched.seen(ASKED, 200, answer("1", error={"code": "model_failed"}))
     assert (watched.mixed, watched.failed) == (1, 1)
     assert "model_failed" in watched.last_error
+
+
+def test_versions_of_kinds_beside_the_fused_ones_are_watched_too() -> None:
+    watched = Versions()
+    for version in ("1", "2"):
+        watched.seen(ASKED, 200, answer("1", beside=version))
+    assert watched.versions == {"m": {"1"}, "g": {"1", "2"}}
 
 
 @pytest.fixture
