@@ -171,6 +171,7 @@ class Trainings:
         code = 0
         if self._goes_on(name, "Downloading"):
             self._patiently(lambda: self._fetch(request, root))
+            self._goes_on(name, "Starting")
             code = self._run_again(name, self._interpreter(), root, request)
         if self._closed.is_set():
             return  # interrupted by our own end: the next start goes on
@@ -266,7 +267,8 @@ class Trainings:
             return self._python
         if find_spec("torch") is not None:
             return Path(sys.executable)
-        self._say("training needs torch: making the environment 'train' where it is absent (once; a few minutes)")
+        if not environment.interpreter("train").exists():
+            self._say("training needs torch: making the environment 'train' (once; a minute or more)")
         return environment.ensure("train")
 
     # --- files ----------------------------------------------------------------------------------------------------

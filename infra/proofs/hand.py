@@ -19,35 +19,48 @@ from fusiontrade.journal.store import Journal
 from fusiontrade.registry.bundles import MANIFEST, Bundles
 from fusiontrade.registry.versions import Registry
 from infra.local.template import Template
-from infra.proofs.laptop import Client
+from infra.proofs.laptop import Client, WalkFailure
+from serving.bundle import CARD, GRAPH
+from serving.card import ModelCard
 
 __all__ = ["another_day", "damaged", "forget_the_drift", "journal_of_a_drift", "span_of"]
 
 _DAY, _HOUR = 86_400_000, 3_600_000
 _TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
-_CARD, _GRAPH = "model.json", "model.onnx"
+_LEAST_BYTES = 64
 
 
 def damaged(model_id: str, version: str) -> str:
-    """Archive and register a copy of a version whose graph is cut in the middle; return the copy's version.
+    """Archive and register a copy of a version that answers NaN; return the copy's version.
 
-    Its manifest fits, so that nothing but the program that loads it can notice.
+    Its manifest and its card fit the graph, so that nothing but its self-test can notice.
     """
     storage = Storage(_name("ArtifactsBucket"))
     bundles, source = Bundles(storage), Bundles.prefix(model_id, version)
     files = {key.removeprefix(source): storage.get(key) or b"" for key in storage.keys(source)}
-    made = uuid.uuid4().hex[:12]
-    files[_CARD] = json.dumps(json.loads(files[_CARD]) | {"version": made}).encode()
-    files[_GRAPH] = files[_GRAPH][: len(files[_GRAPH]) // 2]
+    files[GRAPH] = _poisoned(files[GRAPH], files["weights.safetensors"])
+    card = ModelCard.model_validate_json(files[CARD]).stamped(files[GRAPH])
+    files[CARD] = card.model_dump_json().encode()
     manifest = json.loads(files[MANIFEST])
     manifest["files"] = {name: hashlib.sha256(files[name]).hexdigest() for name in manifest["files"]}
     files[MANIFEST] = json.dumps(manifest).encode()
-    prefix = f"training/damaged-{made}/"
+    prefix = f"training/damaged-{card.version}/"
     for name, content in files.items():
         storage.put(prefix + name, content)
     registry = Registry(Table(_name("ModelsTable")), system_clock)
     registry.register(bundles.take_in(prefix, created_at=system_clock()))
-    return made
+    return card.version
+
+
+def _poisoned(graph: bytes, weights: bytes) -> bytes:
+    """Return the graph with the first of the weights that it holds as they are made NaN."""
+    length = int.from_bytes(weights[:8], "little")
+    for told in json.loads(weights[8 : 8 + length]).values():
+        first, last = told.get("data_offsets", (0, 0))
+        values = weights[8 + length + first : 8 + length + last]
+        if len(values) >= _LEAST_BYTES and values in graph:
+            return graph.replace(values, b"\x00\x00\xc0\x7f" * (len(values) // 4))
+    raise WalkFailure("the graph holds none of the weights as they are: choose a version of the precision f32")
 
 
 def span_of(client: Client, symbol: str, *, days: int) -> tuple[str, str]:

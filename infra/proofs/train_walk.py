@@ -252,8 +252,8 @@ def back(walk: Walk) -> None:
 def cancel(walk: Walk) -> None:
     """A cancelled training ends within seconds, with its process, and leaves no version"""
     before = len(walk.quiet.expect(200, "GET", "/api/v1/ml/registry?limit=200")["items"])
-    job = walk.train(epochs=200)
-    walk.followed(job, to=0.9 / 200)
+    job = walk.train(epochs=100)
+    walk.followed(job, to=0.9 * 2 / 100)
     begun = time.monotonic()
     walk.admin.expect(202, "DELETE", f"/api/v1/ml/jobs/{job['id']}")
     told = walk.followed(job)

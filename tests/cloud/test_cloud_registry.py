@@ -66,13 +66,19 @@ def test_the_job_shows_how_far_the_training_is(desk: RegistryDesk) -> None:
     desk.sagemaker.looks = 100
     order = desk.ask("train", TRAINING)
     desk.step()
+    desk.step()
+    assert desk.jobs.of(order.id, OWNER).step == "the training program is starting"
     shown = []
-    for progress in (0.3, 0.6, 0.2):  # it never goes back
-        told = json.dumps({"progress": progress, "epoch": 1}).encode()
-        desk.storage.put(f"training/{order.id}/checkpoints/progress.json", told)
+    for progress, epoch in ((0.3, 2), (0.3, 3), (0.2, 1), (0.9, 6)):  # it never goes back
+        told = {"progress": progress, "epoch": epoch, "epochs": 6, "step": "fitting", "validation_loss": 3.14159}
+        desk.storage.put(f"training/{order.id}/checkpoints/progress.json", json.dumps(told).encode())
         desk.step()
-        shown.append(desk.jobs.of(order.id, OWNER).progress)
-    assert shown == [0.3, 0.6, 0.6]
+        job = desk.jobs.of(order.id, OWNER)
+        shown.append((job.progress, job.step))
+    third = (0.3, "epoch 3 of 6, validation loss 3.142")
+    assert shown == [(0.3, "epoch 2 of 6, validation loss 3.142"), third, third, (0.9, "calibrating and judging")]
+    desk.sagemaker.looks = 0
+    assert desk.work(order).step is None
 
 
 def test_a_turn_that_is_delivered_twice_is_one_training_and_one_candidate(desk: RegistryDesk) -> None:

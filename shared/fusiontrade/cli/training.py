@@ -168,7 +168,8 @@ def _followed(stack: Api, job: Job, seconds: float, text: str) -> Job:
             job = patiently(
                 stack, lambda token: stack.asked("GET", path, token=token, holds=("id", "status")), until=until
             )
-            shown.update(task, completed=float(job.get("progress") or 0))
+            step = f": {job['step']}" if job.get("step") else ""
+            shown.update(task, completed=float(job.get("progress") or 0), description=f"{text}{step}")
     return job
 
 

@@ -51,6 +51,7 @@ class Job(BaseModel):
                     "kind": "predict",
                     "status": "QUEUED",
                     "progress": 0.0,
+                    "step": None,
                     "result": None,
                     "error": None,
                     "created_at": "2025-07-31T12:00:03Z",
@@ -64,6 +65,7 @@ class Job(BaseModel):
     kind: str
     status: Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED"]
     progress: Annotated[float, Field(ge=0, le=1)]
+    step: Annotated[str | None, Field(description="What it is doing, in words; null where there is one step.")] = None
     result: dict[str, Any] | None
     error: str | None
     created_at: Instant
@@ -151,11 +153,12 @@ class Jobs:
             return False
         return True
 
-    def advance(self, identity: str, progress: float) -> None:
-        """Say how far a running job is, 0 to 1; a job that is further, or finished, stays as it is."""
-        further = Condition("#status = :running AND #progress < :set_progress", {"running": "RUNNING"})
+    def advance(self, identity: str, progress: float, step: str | None = None) -> None:
+        """Say how far a running job is, 0 to 1, and what it does; one that is further, or finished, stays as it is."""
+        further = Condition("#status = :running AND #progress <= :set_progress", {"running": "RUNNING"})
+        changed = {"progress": progress, "step": step}
         try:
-            self._table.update(Update(_key(identity), assign={"progress": progress}, condition=further))
+            self._table.update(Update(_key(identity), assign=changed, condition=further))
         except ConditionFailed:
             return
 
@@ -223,6 +226,7 @@ def _job(item: Item) -> Job:
         kind=item["kind"],
         status=item["status"],
         progress=float(item["progress"]),
+        step=item.get("step") if finished_at is None else None,
         result=_plain(item["result"]),
         error=item["error"],
         created_at=iso(item["created_at"]),

@@ -119,7 +119,8 @@ class Backtest:
         self._find(signals, frame, (symbol, interval), (since, until), goes_on)
         if len(signals) < len(frame):
             self._objects.put(_key(order.id), json.dumps([asdict(one) for one in signals]).encode())
-            return Again(0, max(0.01, 0.95 * len(signals) / len(frame)))
+            step = f"signal {len(signals)} of {len(frame)}"
+            return Again(0, max(0.01, 0.95 * len(signals) / len(frame)), step=step)
         return Done(self._traded(order, frame, signals))
 
     def abandon(self, order: JobOrder, kept: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ __all__ = ["KIND", "NotPromoted", "Rollout"]
 KIND = "load"
 _KEY: Key = {"pk": "REGISTRY", "sk": "ROLLOUT"}
 _HELD_MS = 3_600_000
+_WAITING = 0.01
 _CHANGING = frozenset({"Updating", "SystemUpdating", "RollingBack", "Creating"})
 
 
@@ -81,19 +82,19 @@ class Rollout:
         model_id, version = str(order.request["model_id"]), str(order.request["version"])
         chosen = self._registry.of(model_id, version)
         if not self._claim(order.id):
-            return Again(self._seconds)
+            return Again(self._seconds, _WAITING, step="waiting for another exchange to end")
         if self._registry.active().get(model_id) == version:
             return self._promoted(chosen, kept, "it serves already")
         standing = self.standing(chosen)
         if not standing.may_serve and not order.request.get("force"):
             self._registry.note(model_id, version, standing.reason)
             raise NotPromoted(f"version {version} of {model_id} was not promoted: {standing.reason}")
-        begun = Again(self._seconds, 0.5, {"reason": standing.reason, "begun": True})
+        begun = Again(self._seconds, 0.5, {"reason": standing.reason, "begun": True}, "the new version is being loaded")
         state = self._sagemaker.endpoint(self._endpoint)
         if state is not None and state.configuration == name:  # begun by a worker that died before it said so
             return begun
         if state is not None and state.status in _CHANGING:  # by whoever else changes it: a scaling, a deployment
-            return Again(self._seconds)
+            return Again(self._seconds, _WAITING, step="waiting for a change of the endpoint to end")
         uri = self._bundles.assemble(name, {**self._registry.active(), model_id: version})
         self._sagemaker.roll_out(self._endpoint, name, uri)
         return begun
@@ -114,7 +115,7 @@ class Rollout:
         model_id, version = str(order.request["model_id"]), str(order.request["version"])
         state = self._sagemaker.endpoint(self._endpoint)
         if state is not None and state.status in _CHANGING:
-            return Again(self._seconds, 0.75)
+            return Again(self._seconds, 0.75, step="the new version answers its self-test beside the old one")
         if state is None or state.status != "InService" or state.configuration != name:
             said = "" if state is None else state.failure
             failure = said or "the program that serves did not take it; the old one still serves"

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 __all__ = ["FINETUNE", "TRAIN", "Candles", "Place", "Training"]
 
 TRAIN, FINETUNE = "train", "finetune"
-_ENDED = 0.95
+_BEGUN, _ENDED = 0.01, 0.95
+_STEPS = {
+    "Pending": "waiting for another training to end",
+    "Starting": "the machine that trains is being made ready",
+    "Downloading": "the candles are being fetched",
+    "Training": "the training program is starting",
+    "Uploading": "the bundle is being stored",
+}
+"""What SageMaker's own words mean, while the program says nothing."""
 _NOT_TOLD = ("symbol", "symbols", "interval", "model_type", "bars")
 
 logger = logging.getLogger(__name__)
@@ -107,7 +115,8 @@ class Training:
             raise FusionTradeError(CANCELLED if cancelled else "the training took too long and was stopped")
         if cancelled and state.status == "InProgress":
             self._sagemaker.stop_training(name)
-        return Again(self._place.poll_seconds, self._progress(order))
+        progress, step = self._progress(order)
+        return Again(self._place.poll_seconds, progress, step=step or _STEPS.get(state.step))
 
     def abandon(self, order: JobOrder, kept: Mapping[str, Any]) -> None:
         """Stop the training job where it still runs."""
@@ -147,7 +156,7 @@ class Training:
                 most_seconds=self._place.most_seconds,
             )
         )
-        return Again(self._place.poll_seconds, 0.01, {"begun": True, "symbols": symbols, "left_out": left_out})
+        return Again(self._place.poll_seconds, _BEGUN, {"begun": True, "symbols": symbols, "left_out": left_out})
 
     def _to_begin_with(self, model_id: str, active: ModelVersion | None) -> ModelVersion:
         if active is None:
@@ -173,13 +182,14 @@ class Training:
             found.append(symbol)
         return found, left_out
 
-    def _progress(self, order: JobOrder) -> float:
+    def _progress(self, order: JobOrder) -> tuple[float, str]:
+        """Return how far the program says it is, and what it does; empty where it has not said so yet."""
         content = self._objects.get(f"training/{order.id}/checkpoints/progress.json")
         try:
-            told = float(json.loads(content or b"{}").get("progress", 0))
+            told = json.loads(content or b"{}")
+            return min(_ENDED, max(_BEGUN, float(told.get("progress", 0)))), _step(told)
         except (ValueError, TypeError, AttributeError):
-            return 0.01
-        return min(_ENDED, max(0.01, told))
+            return _BEGUN, ""
 
     def _finished(self, order: JobOrder, artifacts: str, kept: Mapping[str, Any]) -> Done:
         output = _key_of(artifacts)
@@ -233,6 +243,17 @@ def _symbols(order: JobOrder, active: ModelVersion | None) -> list[str]:
     if order.kind == FINETUNE and active is not None:
         wanted += active.symbols
     return list(dict.fromkeys(wanted))
+
+
+def _step(told: Mapping[str, Any]) -> str:
+    """Return what a training program does, in words."""
+    epoch, loss = told.get("epoch"), told.get("validation_loss")
+    if told.get("step") != "fitting" or not isinstance(epoch, int):
+        return "preparing the data" if told.get("step") == "preparing" else ""
+    if epoch == told.get("epochs"):
+        return "calibrating and judging"
+    shown = f", validation loss {loss:.4g}" if isinstance(loss, float) else ""
+    return f"epoch {epoch} of {told.get('epochs')}{shown}"
 
 
 def _outcome(content: bytes | None) -> dict[str, Any]:

@@ -30,11 +30,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Again:
-    """The job goes on: look again after ``seconds``. ``progress`` is 0 to 1; ``kept`` is for the next turn."""
+    """The job goes on: look again after ``seconds``.
+
+    ``progress`` is 0 to 1 and ``step`` what is done, in words; ``kept`` is for the next turn.
+    """
 
     seconds: int
     progress: float = 0.0
     kept: Mapping[str, Any] | None = None
+    step: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ class TurnWorker:
             self._jobs.succeed(order.id, step.result)
         elif isinstance(step, Again):
             if step.progress > 0:
-                self._jobs.advance(order.id, step.progress)
+                self._jobs.advance(order.id, step.progress, step.step)
             message = {**order.message(), "turn": turn + 1}
             self._queue.send(message, request_id=record.request_id, delay_seconds=step.seconds)
             self._turns.passed(order.id, turn, step.kept)
