@@ -93,7 +93,7 @@ def test_a_prediction_is_accepted_worked_off_and_its_job_tells_the_result(
     answer = trigger(ml, mine)
     assert answer.status == 202
     job = answer.json()
-    assert set(job) == {"id", "kind", "status", "progress", "result", "error", "created_at", "finished_at"}
+    assert set(job) == {"id", "kind", "status", "progress", "step", "result", "error", "created_at", "finished_at"}
     assert (job["kind"], job["status"], job["progress"], job["result"]) == ("predict", "QUEUED", 0.0, None)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", job["created_at"])
     where = answer.headers["location"]
