@@ -48,6 +48,7 @@ def train(
     interval: Interval = "1h",
     model: Annotated[str, typer.Option(help="lstm, patchtst, gru, cnn or transformer.")] = "lstm",
     epochs: Annotated[int, typer.Option(min=1, help="Most passes over the data.")] = 20,
+    bars: Annotated[int, typer.Option(min=2000, help="Newest bars of each symbol to learn from.")] = 20_000,
     beside: Annotated[str, typer.Option("--symbols", help="More symbols to learn from, with commas.")] = "",
     tune: Annotated[bool, typer.Option("--finetune", help="Begin with the version that serves.")] = False,
     wait: Wait = True,
@@ -63,11 +64,19 @@ def train(
     else:
         path = "/api/v1/ml/train"
         more = [part.strip() for part in beside.split(",") if part.strip()]
-        body |= {"interval": interval, "epochs": epochs, "symbols": more}
+        body |= {"interval": interval, "epochs": epochs, "bars": bars, "symbols": more}
     job = _worked(api, path, body, wait=wait, seconds=seconds, text=f"training {model} {interval}", as_json=as_json)
-    if not as_json and (result := job.get("result")):
-        typer.echo(f"{result['model_id']} version {result['version']} is a {result['status']}")
+    if as_json or not (result := job.get("result")):
+        return
+    typer.echo(f"{result['model_id']} version {result['version']} is a {result['status']}")
+    if "promotion" not in result:
         typer.echo(f"let it serve with: fusiontrade promote {result['model_id']} {result['version']}")
+        return
+    with failures_are_exits():  # fine-tuning goes on to the exchange by itself
+        exchange = {"id": result["promotion"], "status": "QUEUED"}
+        exchange = _followed(Api(api), exchange, seconds, f"exchanging {result['model_id']}")
+    told = exchange.get("result") or {}
+    typer.echo(f"it serves: {told['reason']}" if told else str(exchange.get("error")))
 
 
 def backtest(

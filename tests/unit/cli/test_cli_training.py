@@ -53,7 +53,8 @@ def test_a_training_is_followed_to_its_version(command: Any, played: Any) -> Non
     ((path, body, key),) = played.sent
     assert path == "/api/v1/ml/train"
     assert body == {
-        "symbol": "EURUSD=X", "interval": "1h", "model_type": "lstm", "epochs": 3, "symbols": ["GC=F", "BTC-USD"],
+        "symbol": "EURUSD=X", "interval": "1h", "model_type": "lstm", "epochs": 3, "bars": 20000,
+        "symbols": ["GC=F", "BTC-USD"],
     }  # fmt: skip
     assert key
 
@@ -64,6 +65,25 @@ def test_fine_tuning_goes_where_it_is_asked_for(command: Any, played: Any) -> No
     )
     ((path, body, _),) = played.sent
     assert (path, body["timeframe"]) == ("/api/v1/fusion/finetune", "4h")
+
+
+@pytest.mark.parametrize(
+    ("came", "said"),
+    [
+        ({"status": "SUCCEEDED", "result": {"reason": "it is not worse"}}, "it serves: it is not worse"),
+        ({"status": "FAILED", "error": "version b was not promoted: worse"}, "version b was not promoted: worse"),
+    ],
+)
+def test_fine_tuning_is_followed_to_the_end_of_its_exchange(
+    command: Any, played: Any, came: dict[str, Any], said: str
+) -> None:
+    result = {"model_id": "lstm-1h", "version": "b", "status": "CANDIDATE", "promotion": "job-2"}
+    played.journal.outcome = {"status": "SUCCEEDED", "result": result}
+    answer = played.answer
+    played.answer = lambda call: (200, {**JOB, **came}, {}) if call.path.endswith("/job-2") else answer(call)
+    told = command.run("train", "EURUSD=X", "--finetune")
+    assert told.exit_code == 0, told.output
+    assert told.stdout.splitlines() == ["lstm-1h version b is a CANDIDATE", said]
 
 
 def test_a_job_that_fails_says_why_and_is_a_failure(command: Any, played: Any) -> None:
