@@ -107,6 +107,7 @@ def pull(
         If the endpoint cannot be used, or the repository holds neither a bundle nor a checkpoint.
     """
     _check_endpoint(endpoint, token)
+    _say_nothing_else()
     web = Web(direct=urlsplit(endpoint).hostname in LOOPBACK, tell=tell, pause=pause)
     with alone(out), web:
         with _spoken(repository):
@@ -168,6 +169,13 @@ def _check_endpoint(endpoint: str, token: str | None) -> None:
         raise InvalidInput("HF_ENDPOINT", f"{plain(endpoint)!r} is no address of a hub, e.g. {HUB}")
     if parts.scheme == "http" and token and parts.hostname not in LOOPBACK:
         raise InvalidInput("HF_ENDPOINT", f"a token would go to {plain(endpoint)} unencrypted: use https")
+
+
+def _say_nothing_else() -> None:
+    """Keep the library from asking the hub which programs to look for in the environment, and from telling it."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True
 
 
 def _info(repository: Repository, token: str | None, endpoint: str) -> ModelInfo:

@@ -52,6 +52,7 @@ class Seen:
     path: str
     range: str | None
     authorization: str | None
+    agent: str = ""
 
 
 @dataclass
@@ -82,7 +83,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        self.seen.append(Seen(self.command, path, self.headers.get("Range"), self.headers.get("Authorization")))
+        said = self.headers
+        seen = Seen(self.command, path, said.get("Range"), said.get("Authorization"), said.get("User-Agent", ""))
+        self.seen.append(seen)
         if self.manners.token and self.headers.get("Authorization") != f"Bearer {self.manners.token}":
             return self.told(401, b'{"error": "Invalid username or password."}')
         for suffix, status in self.manners.status.items():

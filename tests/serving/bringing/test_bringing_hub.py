@@ -324,15 +324,19 @@ pull(Repository.parse("Owner/some-model"), Path(sys.argv[1]), endpoint=sys.argv[
 """
 
 
-def test_a_killed_pull_is_gone_on_from(source: Path, out: Path) -> None:
+def test_a_killed_pull_is_gone_on_from_and_had_told_the_hub_nothing_else(source: Path, out: Path) -> None:
     size = (source / "model.onnx").stat().st_size
     with serving(source, Manners(stuck=("model.onnx",)), repository=NAME) as hub:
-        process = subprocess.Popen([sys.executable, "-c", _PULL, str(out), hub.url], cwd=ROOT, env=ENVIRONMENT)
+        environment = {**ENVIRONMENT, "HF_ENDPOINT": hub.url, "HF_HOME": str(out.parent / "home")}
+        process = subprocess.Popen([sys.executable, "-c", _PULL, str(out), hub.url], cwd=ROOT, env=environment)
         while sum(part.stat().st_size for part in out.glob(".pull-*/.parts/*")) < size // 2:
             assert process.poll() is None
             time.sleep(0.02)
         process.kill()
         process.wait()
+        places = (f"/api/models/{NAME}", f"/{NAME}/resolve/{COMMIT}/")
+        assert [one.path for one in hub.seen if not one.path.startswith(places)] == []
+        assert not [one.agent for one in hub.seen if "torch" in one.agent]
     with serving(source, repository=NAME) as hub:
         folder = pulled(hub, out)
         assert [one.range for one in hub.asked("/model.onnx")] == [f"bytes={size // 2}-"]
