@@ -47,6 +47,13 @@ def ensemble() -> Iterable[rows.Row]:
     return measured.rows()
 
 
+def precision() -> Iterable[rows.Row]:
+    """Integer products against f32, and how often they decide the same."""
+    from infra.bench import precision as measured
+
+    return measured.rows()
+
+
 def starts() -> Iterable[rows.Row]:
     """Fresh interpreters: handlers and the serving program."""
     from infra.bench import starts as measured
@@ -74,6 +81,7 @@ GROUPS: dict[str, Callable[[], Iterable[rows.Row]]] = {
     "payload": payload,
     "inference": inference,
     "ensemble": ensemble,
+    "precision": precision,
     "starts": starts,
     "runs": runs,
     "serving": serving,

@@ -108,5 +108,5 @@ def _serving() -> Row:
     ours(), theirs()
     own, other = zip(*((ours(), theirs()) for _ in range(7)), strict=True)
     found = Paired.of(own, other)
-    note = "process started to /ping 200, 8 bundles verified, opened and warmed up"
+    note = "process started to /ping 200, the fused bundles verified, opened and warmed up"
     return Row.of("serving program, start to ready", "import torch, transformers", found, 3.0, note)
