@@ -50,7 +50,9 @@ def _told(name: str, step: int, steps: int, loss: float) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serving.kronos.training", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with instruments.toml and Parquet bars")
-    parser.add_argument("--out", type=Path, required=True, help="folder the bundle goes to")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder the bundle goes to; what was interrupted goes on there"
+    )
     parser.add_argument("--name", default="kronos-compact", help="the bundle's name (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, help="keep the torch weights here, in the published layout")
     defaults = Recipe()

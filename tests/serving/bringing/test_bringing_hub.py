@@ -32,11 +32,15 @@ ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "shared")])}
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_bundle(tmp_path_factory.mktemp("built"), "lstm", "1h")
+
+
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(built: Path, tmp_path: Path) -> Path:
     """A bundle as its repository holds it, with what hubs add."""
-    built = build_bundle(tmp_path / "built", "lstm", "1h")
-    built.rename(tmp_path / "source")
+    shutil.copytree(built, tmp_path / "source")
     (tmp_path / "source" / "README.md").write_text("a model card")
     (tmp_path / "source" / ".gitattributes").write_text("*.onnx filter=lfs")
     return tmp_path / "source"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,19 @@ from serving.bringing.syncing import Synced, listing_of, sync
 from serving.bundle import load_bundle, write_manifest
 
 
-@pytest.fixture
-def bucket(tmp_path: Path) -> Path:
-    folder = tmp_path / "bucket"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
     for timeframe in ("1h", "4h"):
         build_bundle(folder, "lstm", timeframe)
-    rewrite(folder)
     return folder
+
+
+@pytest.fixture
+def bucket(built: Path, tmp_path: Path) -> Path:
+    shutil.copytree(built, tmp_path / "bucket")
+    rewrite(tmp_path / "bucket")
+    return tmp_path / "bucket"
 
 
 @pytest.fixture
