@@ -97,7 +97,7 @@ def pull(
         from serving.bringing.hub import HUB, Repository
         from serving.bringing.hub import pull as pulled
 
-        token, endpoint = os.environ.get("HF_TOKEN") or None, os.environ.get("HF_ENDPOINT") or HUB
+        token, endpoint = os.environ.get("HF_TOKEN", "").strip() or None, os.environ.get("HF_ENDPOINT") or HUB
         folder = pulled(
             Repository.parse(repository),
             out,

@@ -35,6 +35,7 @@ __all__ = ["HUB", "Repository", "pull"]
 HUB = "https://huggingface.co"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,500}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _CHECKPOINT = ("config.json", "model.safetensors")
@@ -104,8 +105,9 @@ def pull(
     Conflict
         If something else of the name is there, and ``overwrite`` was not asked for.
     InvalidInput
-        If the endpoint cannot be used, or the repository holds neither a bundle nor a checkpoint.
+        If token or endpoint cannot be used, or the repository holds neither a bundle nor a checkpoint.
     """
+    _check_token(token)
     _check_endpoint(endpoint, token)
     _say_nothing_else()
     web = Web(direct=urlsplit(endpoint).hostname in LOOPBACK, tell=tell, pause=pause)
@@ -169,6 +171,12 @@ def _check_endpoint(endpoint: str, token: str | None) -> None:
         raise InvalidInput("HF_ENDPOINT", f"{plain(endpoint)!r} is no address of a hub, e.g. {HUB}")
     if parts.scheme == "http" and token and parts.hostname not in LOOPBACK:
         raise InvalidInput("HF_ENDPOINT", f"a token would go to {plain(endpoint)} unencrypted: use https")
+
+
+def _check_token(token: str | None) -> None:
+    """Refuse what no header takes: the libraries would repeat it in their message."""
+    if token is not None and not _TOKEN.fullmatch(token):
+        raise InvalidInput("HF_TOKEN", "HF_TOKEN holds spaces or characters that no token has")
 
 
 def _say_nothing_else() -> None:

@@ -68,7 +68,7 @@ def test_a_bundle_is_pulled_from_the_hub_of_the_environment(
         result = runner.invoke(app, ["pull", "Owner/name", "--out", str(tmp_path / "out")])
         assert result.exit_code == 3
         assert "set HF_TOKEN" in result.stderr
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        monkeypatch.setenv("HF_TOKEN", "hf_secret\n")
         result = runner.invoke(app, ["pull", "Owner/name@main", "--out", str(tmp_path / "out")])
         assert (result.exit_code, result.stdout.strip()) == (0, str(tmp_path / "out" / "lstm-1h"))
         assert "hf_secret" not in result.stdout + result.stderr

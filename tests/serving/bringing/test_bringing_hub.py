@@ -366,6 +366,14 @@ def test_a_hub_that_is_not_there_is_unavailable(source: Path, out: Path) -> None
         pulled(gone, out)
 
 
+@pytest.mark.parametrize("token", ["hf_secret\n", "hf_secret x", "hf_secret\u20ac", "\0hf_secret"])
+def test_a_token_that_is_none_is_refused_without_being_said(source: Path, out: Path, token: str) -> None:
+    with serving(source, repository=NAME) as hub, pytest.raises(InvalidInput, match="HF_TOKEN holds") as refused:
+        pulled(hub, out, token=token)
+    assert "secret" not in str(refused.value)
+    assert hub.seen == []
+
+
 def test_a_token_never_travels_in_the_clear(out: Path) -> None:
     with pytest.raises(InvalidInput, match="unencrypted"):
         pull(Repository.parse(NAME), out, token="hf_secret", endpoint="http://hub.example")
