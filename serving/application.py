@@ -41,7 +41,7 @@ from serving.bodies import (
     written,
 )
 from serving.connections import GONE
-from serving.refusals import CLIENT_GONE, Refusal, problem
+from serving.refusals import CLIENT_GONE, SHOWN, Refusal, problem
 from serving.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -331,7 +331,7 @@ class Application:
                 extra={
                     "request_id": request_id,
                     "method": scope["method"],
-                    "path": scope["path"],
+                    "path": scope["path"][:SHOWN],
                     "status": status,
                     "milliseconds": round(seconds * 1000, 1),
                 },
@@ -353,7 +353,7 @@ class Application:
         path, method = request.scope["path"], request.scope["method"]
         known = self._routes.get("/invocations" if _ENDPOINT.fullmatch(path) else path)
         if known is None:
-            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no {path} here")
+            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no {path[:SHOWN]} here")
         allowed, route = known
         if method != allowed and not (allowed == "GET" and method == "HEAD"):
             raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes {allowed}", headers={"Allow": allowed})

@@ -165,7 +165,8 @@ class Batcher:
         with self._changed:
             self._ending.set()
             self._changed.notify_all()
-        for lane in list(self._lanes):
+            lanes = list(self._lanes)
+        for lane in lanes:
             if (stop := lane.stop) is not None:
                 stop.now()
         for thread in self._threads:
@@ -301,7 +302,9 @@ class Batcher:
 
     def _watch(self) -> None:
         while not self._ending.wait(min(0.25, self._model_seconds / 4)):
-            for lane in list(self._lanes):
+            with self._changed:  # nobody installs an engine's lanes meanwhile, which would end the loop over them
+                lanes = list(self._lanes)
+            for lane in lanes:
                 stop = lane.stop
                 if stop is not None and time.perf_counter() - lane.since > self._model_seconds:
                     stop.now()

@@ -12,10 +12,13 @@ from starlette.responses import JSONResponse, Response
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["CLIENT_GONE", "Refusal", "malformed", "problem"]
+__all__ = ["CLIENT_GONE", "SHOWN", "Refusal", "malformed", "problem"]
 
 _SHOWN_ERRORS = 10
 _MOST_ERRORS = 5_000
+
+SHOWN = 200
+"""Characters of a path or a name that a log or an answer repeats: clients may send them as long as a body."""
 
 CLIENT_GONE = 499
 """The status that is logged where nobody is left to read an answer, as nginx does."""
@@ -42,7 +45,7 @@ def malformed(error: ValidationError) -> Refusal:
         return Refusal(HTTPStatus.BAD_REQUEST, f"the body breaks the contract in {error.error_count()} places")
     faults = error.errors(include_url=False, include_input=False, include_context=False)
     told = [
-        {"pointer": "".join(f"/{part}" for part in fault["loc"]), "message": fault["msg"]}
+        {"pointer": "".join(f"/{part}" for part in fault["loc"])[:SHOWN], "message": fault["msg"]}
         for fault in faults[:_SHOWN_ERRORS]
     ]
     first = told[0]
@@ -58,7 +61,7 @@ def problem(request: Request, refusal: Refusal) -> Response:
         "title": refusal.status.phrase,
         "status": int(refusal.status),
         "detail": refusal.detail,
-        "instance": request.url.path,
+        "instance": request.scope["path"][:SHOWN],
         "request_id": request.scope.get("request_id"),
     }
     if refusal.errors:

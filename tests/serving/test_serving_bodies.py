@@ -260,3 +260,15 @@ def test_metrics_count_requests_and_bytes_by_route_status_and_format(program: Pr
     assert grown['serving_items_total{outcome="answered"}'] == 1
     assert any(name.startswith("serving_bundle{") and value == 1 for name, value in after.items())
     assert after["process_resident_memory_bytes"] > 1e6
+
+
+def test_names_and_paths_without_end_are_repeated_in_part(program: Program) -> None:
+    response = post(program, json.dumps({"items": [], "k" * 100_000: 1}).encode())
+    assert response.status_code == 400
+    assert len(response.content) < 1500
+    lost = httpx.get(program.url + "/" + "a" * 60_000)
+    assert lost.status_code == 404
+    assert lost.json()["instance"] == "/" + "a" * 199
+    assert len(lost.content) < 1500
+    (line,) = [line for line in program.lines() if line.get("request_id") == lost.headers["x-request-id"]]
+    assert line["path"] == "/" + "a" * 199
