@@ -156,7 +156,8 @@ def _tell_agreement(folder: Path) -> None:
 
 
 def _tell(text: str) -> None:
-    typer.echo(text, err=True)
+    """Say it to whoever sits there; names from files and hubs may hold what a terminal would obey."""
+    typer.echo("".join(one if one.isprintable() else "?" for one in text), err=True)
 
 
 @contextmanager

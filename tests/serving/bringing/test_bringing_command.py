@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from classifiers import write_classifier
 from loopback import Manners, serving
+from safetensors.torch import load_file, save_file
 from tiny_bundles import build_bundle
 from typer.testing import CliRunner
 
@@ -36,7 +38,11 @@ def test_a_kronos_checkpoint_becomes_a_bundle(runner: CliRunner, tmp_path: Path)
     assert "ONNX Runtime differs from torch by" in result.stderr
     source = json.loads((out / "kronos" / "model.json").read_text())["source"]
     assert (source["repository"], source["revision"]) == ("Owner/Kronos", "v1")
-    (tmp_path / "in" / "model" / "model.safetensors").unlink()
+    weights = tmp_path / "in" / "model" / "model.safetensors"
+    save_file({**load_file(weights), "\x1b[2J": torch.ones(1)}, weights)
+    result = runner.invoke(app, given)
+    assert (result.exit_code, "holds the tensor ?[2J (1), which" in result.stderr) == (2, True)
+    weights.unlink()
     result = runner.invoke(app, given)
     assert result.exit_code == 2
     assert "there is no model/model.safetensors" in result.stderr
