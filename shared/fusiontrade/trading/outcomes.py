@@ -66,10 +66,10 @@ def outcomes(side: NDArray[np.intp], stop: Floats, target: Floats, paths: Sequen
         beyond = (begun <= lower) | (begun >= upper)  # NaN compares as False: no such level
         stopped, reached = worst <= lower, best >= upper
     filled = ~beyond[:, 0]
-    at_open, within = beyond.copy(), stopped | reached
-    at_open[:, 0], at_open[:, -1], within[:, -1] = False, True, False
+    at_open = beyond.copy()
+    at_open[:, 0], at_open[:, -1] = False, True
     rows = np.arange(len(side))
-    bar = (at_open | within).argmax(axis=1)
+    bar = (at_open | stopped | reached).argmax(axis=1)
     level = np.where(stopped, stop[:, None], target[:, None])
     price = np.where(at_open[rows, bar], opened[rows, bar], level[rows, bar])
     move = (costs.spread / 2.0 + costs.slippage) * 1e-4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from trading_markets import DAY, at, costs, gambled, gambler, markets
 
 from fusiontrade.journal.settlement import Bar, Status, settle
 from fusiontrade.market.candles import CandleFrame
+from fusiontrade.market.timeframes import Timeframe
 from fusiontrade.trading.account import Account, Leave, Order, Reason, at_open, within
 from fusiontrade.trading.costs import STANDARD, Costs
 from fusiontrade.trading.outcomes import outcomes
@@ -140,30 +143,38 @@ def test_another_future_changes_nothing_of_the_past(frames: list[CandleFrame], s
         assert one.account.fills[: len(short.account.fills)] == short.account.fills
 
 
-level = st.floats(0.001, 0.2) | st.just(float("nan"))
-
-
-@settings(max_examples=60, deadline=None)
-@given(markets("A", 12), st.sampled_from((-1, 1)), st.integers(1, 4), level, level, costs)
-def test_many_trades_at_once_are_what_the_account_makes_of_each(frames, side, hold, near, far, cost) -> None:
-    (bars,) = frames
-    starts = np.arange(1, len(bars) - hold)
-    if not len(starts):
-        return
-    stop, target = (bars.close[starts - 1] * (1 + side * one) for one in (-near, far))
-    paths = [np.stack([column[one : one + hold + 1] for one in starts]) for column in (bars.open, bars.high, bars.low)]
-    found = outcomes(np.full(len(starts), side), stop, target, paths, cost)
-    for place, start in enumerate(starts.tolist()):
-        levels = (None if np.isnan(one[place]) else float(one[place]) for one in (stop, target))
-        when = int(bars.time[start - 1]) // DAY
-        orders = {when: [Order("A", side, 0.1, hold, *levels)]}
-        alone = simulate([bars], at(orders), capital=1_000.0, costs={"A": cost})
-        assert found.filled[place] == (len(alone.account.fills) > 0) == (len(alone.trades) == 1)
-        for trade in alone.trades:
-            assert (found.bars[place], found.exit[place]) == (trade.bars, pytest.approx(trade.exit))
-            assert found.part[place] == pytest.approx(trade.part)
-        if not alone.trades:
-            assert (found.bars[place], np.isnan(found.part[place])) == (-1, True)
+def test_many_trades_at_once_are_what_the_account_makes_of_each() -> None:
+    """Tight and missing levels, jumps and every hold, so that each way out is taken often."""
+    random, ways = np.random.default_rng(11), Counter()
+    for hold in (1, 2, 5):
+        n = 150
+        close = 100 * np.exp(np.cumsum(random.normal(0, 0.02, (n, hold + 2)), axis=1))
+        opened = close * np.exp(random.normal(0, 0.015, close.shape))
+        high = np.maximum(opened, close) * (1 + random.uniform(0, 0.02, close.shape))
+        low = np.minimum(opened, close) * (1 - random.uniform(0, 0.02, close.shape))
+        side = random.choice((-1, 1), n)
+        away = np.where(random.random((2, n)) < 0.2, np.nan, random.uniform(0.002, 0.05, (2, n)))
+        stop, target = close[:, 0] * (1 - side * away[0]), close[:, 0] * (1 + side * away[1])
+        cost = Costs(*random.uniform(0, 30, 3))
+        found = outcomes(side, stop, target, [column[:, 1:] for column in (opened, high, low)], cost)
+        for row in range(n):
+            columns = (column[row] for column in (opened, high, low, close))
+            bars = CandleFrame("A", Timeframe.D1, DAY * np.arange(hold + 2), *columns)
+            levels = (None if np.isnan(one[row]) else float(one[row]) for one in (stop, target))
+            orders = {0: [Order("A", int(side[row]), 0.1, hold, *levels)]}
+            alone = simulate([bars], at(orders), capital=1_000.0, costs={"A": cost})
+            assert found.filled[row] == (len(alone.account.fills) > 0) == (len(alone.trades) == 1)
+            ways["not filled"] += not alone.trades
+            for trade in alone.trades:
+                assert (found.bars[row], found.exit[row]) == (trade.bars, pytest.approx(trade.exit))
+                assert found.part[row] == pytest.approx(trade.part)
+                path = slice(1 + trade.bars, 2 + trade.bars)
+                both = low[row, path] <= min(stop[row], target[row]) and high[row, path] >= max(stop[row], target[row])
+                ways["both touched" if both else str(trade.reason)] += 1
+                ways["at an open" if trade.left_at == bars.time[1 + trade.bars] else "within a bar"] += 1
+            if not alone.trades:
+                assert (found.bars[row], np.isnan(found.part[row])) == (-1, True)
+    assert min(ways.values()) > 10, ways
 
 
 @given(

@@ -100,6 +100,23 @@ def test_an_order_waits_for_the_next_bar_of_its_own_symbol() -> None:
     ]
 
 
+def test_an_order_does_not_fill_in_a_bar_that_opened_before_its_decision() -> None:
+    """Markets whose grids are apart, as FX and crypto at 4h: the one's bar closes while the other's is under way."""
+    four, hour = 4 * 3_600_000, 3_600_000
+    one, other = (
+        CandleFrame(name, Timeframe.H4, four * np.arange(4) + shift, *[np.arange(10.0, 14.0)] * 4)
+        for name, shift in (("A", 0), ("B", hour))
+    )
+    free = dict.fromkeys("AB", Costs())
+    orders = {four: [Order("B", 1, 0.5, hold=9)], 2 * four + hour: [Leave("A")], 2 * four: [Order("A", 1, 0.1, hold=9)]}
+    found = simulate([one, other], lambda moment: orders.get(moment.at, ()), capital=1_000.0, costs=free)
+    assert [(fill.symbol, fill.at) for fill in found.account.fills] == [
+        ("B", four + hour),
+        ("A", 2 * four),
+        ("A", 3 * four),
+    ]
+
+
 def test_an_order_is_dropped_where_no_bar_comes_for_a_week() -> None:
     for wait, filled in ((8, True), (9, False)):  # decided at the close of day 0, so a week ends on day 8
         frames = [frame([flat(10)] * 12), frame([flat(5)] * 2, "B", first=wait)]
