@@ -77,6 +77,8 @@ def ensure(template: Template, bundles: Path, served: Path | None = None) -> Non
         if "ModelsTable" in template.resources:
             registry = Registry(Table(template.physical_name("ModelsTable")), system_clock)
             register_served(registry, Bundles(storage), served, system_clock())
+            if served != bundles:
+                register_served(registry, Bundles(storage), bundles, system_clock(), first_alone=True)
     if "AccountsTable" in template.resources:
         passwords = Passwords.of(Settings.from_environment({"STAGE": "local"}))
         users = Users(Table(template.physical_name("AccountsTable")), passwords, system_clock)
@@ -189,13 +191,14 @@ def register_served(
 ) -> list[str]:
     """Register each archived bundle of ``folder`` that may serve, call it ACTIVE, and return which were new.
 
-    ``first_alone`` leaves models alone of which a version is ACTIVE: what serves there was promoted since.
+    ``first_alone`` leaves models alone of which a version is ACTIVE: what serves there was promoted since, and a bundle
+    of another version becomes a candidate.
     """
     active = registry.active()
     made = []
     for bundle, card in _bundles(folder):
         model_id, version = str(card["model_id"]), str(card["version"])
-        if active.get(model_id) == version or (first_alone and model_id in active) or not _may_serve(bundle):
+        if active.get(model_id) == version or not _may_serve(bundle):
             continue
         try:
             taken = archive.take_in(archive.prefix(model_id, version), created_at=now)
@@ -203,6 +206,8 @@ def register_served(
             emit(NOTICE, NAME, f"{model_id} is not registered: {refusal}")
             continue
         registry.register(taken)
+        if first_alone and model_id in active:
+            continue
         registry.promote(model_id, version)
         made.append(model_id)
     return made

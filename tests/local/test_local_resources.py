@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.resources import upload_bundles
+from fusiontrade.clock import system_clock
+from fusiontrade.cloud.tables import Table
+from fusiontrade.registry.bundles import Bundles
+from fusiontrade.registry.versions import Registry
+from infra.local.resources import register_served, upload_bundles
+from tests.support.aws_fixtures import *  # noqa: F403 - pytest finds fixtures by name in this module
+from tests.support.registry_desk import MemoryObjects, bundle_files
 
+PROMOTED = "bbbbbbbbbbbb"
 STARTERS = Path(__file__).resolve().parents[2] / "serving" / "starter"
 
 
@@ -53,3 +60,21 @@ def test_bundle_that_must_not_serve_is_passed_over_and_stops_nothing(folder: Pat
     archive = Archive()
     upload_bundles(archive, folder)  # type: ignore[arg-type]
     assert archive == {}
+
+
+def test_where_another_version_was_promoted_a_bundle_to_begin_with_is_a_candidate(
+    folder: Path, models_table_name: str
+) -> None:
+    registry, archive = Registry(Table(models_table_name), system_clock), MemoryObjects()
+    bundles = Bundles(archive)
+    upload_bundles(archive, folder)  # type: ignore[arg-type]
+    version = json.loads((folder / "lstm-1h" / "model.json").read_text())["version"]
+    for name, content in bundle_files(PROMOTED).items():
+        archive.put(bundles.prefix("lstm-1h", PROMOTED) + name, content)
+    registry.register(bundles.take_in(bundles.prefix("lstm-1h", PROMOTED), created_at=1))
+    registry.promote("lstm-1h", PROMOTED)
+    assert register_served(registry, bundles, folder, 2, first_alone=True) == []
+    statuses = {one.version: one.status for one in registry.page(10)[0]}
+    assert statuses == {PROMOTED: "ACTIVE", version: "CANDIDATE"}
+    assert register_served(registry, bundles, folder, 2) == ["lstm-1h"]
+    assert registry.active() == {"lstm-1h": version}
