@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -89,12 +89,14 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def make_table(logical_id: str, name: str) -> None:
-    """Create a table with the keys and indexes that the template gives it."""
+    """Create a table, whose name nobody else uses, with the keys and indexes that the template gives it."""
     from fusiontrade.cloud.session import client
 
     declared = _resources()[logical_id]["Properties"]
     wanted = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
-    client("dynamodb").create_table(TableName=name, **{key: declared[key] for key in wanted if key in declared})
+    dynamodb = client("dynamodb")
+    with suppress(dynamodb.exceptions.ResourceInUseException):  # made by a first try whose answer came too late
+        dynamodb.create_table(TableName=name, **{key: declared[key] for key in wanted if key in declared})
 
 
 @cache
