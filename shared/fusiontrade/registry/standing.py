@@ -80,5 +80,5 @@ def _by_figures(candidate: Mapping[str, Any], active: Mapping[str, Any]) -> Stan
 
 
 def _holds(mine: Mapping[str, Any], theirs: Mapping[str, Any], sign: int) -> bool:
-    end = theirs.get("low" if sign > 0 else "high")
-    return end is not None and sign * (mine["value"] - end) >= 0
+    value, end = mine.get("value"), theirs.get("low" if sign > 0 else "high")
+    return value is not None and end is not None and sign * (value - end) >= 0

@@ -92,3 +92,14 @@ def test_what_served_before_may_serve_again() -> None:
     before = version(status="RETIRED", activated_at="2025-06-01T00:00:00Z", symbols=["EURUSD=X"])
     assert standing_of(before, ACTIVE, report(0.0, fingerprint="x"), report(0.05)).may_serve
     assert not standing_of(version(status="RETIRED"), ACTIVE, report(0.0, fingerprint="x"), report(0.05)).may_serve
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [(None, 0.05), (0.05, None)])
+def test_a_figure_that_is_missing_speaks_for_nobody(mine: float | None, theirs: float | None) -> None:
+    one, other = report(0.05), report(0.05)
+    for told, value in ((one, mine), (other, theirs)):
+        if value is None:
+            told["figures"]["pooled"]["touch_skill_over_climatology"] = {"value": None, "low": None, "high": None}
+    found = standing_of(version(), ACTIVE, one, other)
+    assert not found.may_serve
+    assert "touch_skill_over_climatology" in found.reason
