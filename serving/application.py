@@ -236,7 +236,9 @@ class Service:
         if not running.desk.has_room(len(texts)):
             detail = f"{running.desk.unanswered} texts wait already; try again in a few seconds"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
-        return await _unless_gone(request, running.desk.answer(texts, seconds=self.settings.answer_seconds))
+        answer = await _unless_gone(request, running.desk.answer(texts, seconds=self.settings.answer_seconds))
+        running.metrics.told(answer.items)
+        return answer
 
     async def _stocks(self, running: Running, request: Request, said: Announced, room: Room) -> SwingResponse:
         await running.whole(self.settings.answer_seconds)
@@ -247,9 +249,11 @@ class Service:
         asked = await self._in_thread(stocks_of, await self._body(request, said, room))
         seconds = self.settings.answer_seconds
         try:
-            return await _unless_gone(request, running.stocks.answer(asked, bundle, encoder, seconds=seconds))
+            answer = await _unless_gone(request, running.stocks.answer(asked, bundle, encoder, seconds=seconds))
         except BundleRefused as error:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
+        running.metrics.told(answer.items)
+        return answer
 
     async def _read(self, request: Request, said: Announced, room: Room) -> list[Asked]:
         body = await self._body(request, said, room)

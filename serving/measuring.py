@@ -21,6 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
     from fusiontrade.inference.contract import ItemForecast
+    from fusiontrade.inference.swing import StockForecast
+    from fusiontrade.inference.texts import TextScore
     from serving.engine import Engine
 
 __all__ = ["CONTENT_TYPE", "Metrics", "merged"]
@@ -109,8 +111,8 @@ class Metrics:
         self._child(self._batches, model).observe(items)
         self._child(self._model_seconds, model).observe(seconds)
 
-    def told(self, answers: Sequence[ItemForecast]) -> None:
-        """Count the outcomes of items."""
+    def told(self, answers: Sequence[ItemForecast] | Sequence[StockForecast] | Sequence[TextScore]) -> None:
+        """Count the outcomes of items, whatever was asked."""
         for answer in answers:
             self._child(self._items, "answered" if answer.error is None else answer.error.code).inc()
 

@@ -18,7 +18,7 @@ from tiny_bundles import TIMEFRAMES, Program, candles, item
 from fusiontrade.inference import wire
 from fusiontrade.inference.contract import CandleColumns, ForecastItem, ForecastRequest
 from fusiontrade.market.candles import CandleFrame
-from serving.bodies import JSON, NPY, Memory, announced
+from serving.bodies import JSON, NPY, TEXTS, Memory, announced
 from serving.refusals import Refusal
 
 CAP = 6 * 1024 * 1024
@@ -260,6 +260,17 @@ def test_metrics_count_requests_and_bytes_by_route_status_and_format(program: Pr
     assert grown['serving_items_total{outcome="answered"}'] == 1
     assert any(name.startswith("serving_bundle{") and value == 1 for name, value in after.items())
     assert after["process_resident_memory_bytes"] > 1e6
+
+
+def test_the_outcomes_of_texts_are_counted_as_those_of_bars_are(program: Program) -> None:
+    def empty() -> float:
+        lines = httpx.get(program.url + "/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith('serving_items_total{outcome="empty"'))
+
+    before = empty()
+    answer = post(program, json.dumps({"texts": ["", "Profits rise", " "]}).encode(), content_type=TEXTS)
+    assert [one["error"] and one["error"]["code"] for one in answer.json()["items"]] == ["empty", None, "empty"]
+    assert empty() == before + 2
 
 
 def test_names_and_paths_without_end_are_repeated_in_part(program: Program) -> None:
