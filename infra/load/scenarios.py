@@ -19,6 +19,7 @@ from infra.load.bundles import changed, copied
 from infra.load.checks import Check, Options, Versions, alike
 from infra.load.driver import Figures, run
 from infra.load.program import Program, serving_python
+from serving.engine import folders_of
 
 __all__ = ["alone_and_together", "drained", "memory", "overload", "swaps"]
 
@@ -147,12 +148,14 @@ def swaps(options: Options) -> Iterator[Check]:
             watched, done = Versions(), threading.Event()
 
             def exchange() -> None:
-                for turn in range(times):
-                    for bundle in sorted(bundles.iterdir())[turn % 2 :: 2]:
-                        changed(bundle, {"trial": turn})
-                    program.signal(signal.SIGHUP)
-                    _until(lambda turn=turn: program.json("/models")["generation"] > turn, 30.0)
-                done.set()
+                try:
+                    for turn in range(times):
+                        for bundle in folders_of(bundles)[turn % 2 :: 2]:
+                            changed(bundle, {"trial": turn})
+                        program.signal(signal.SIGHUP)
+                        _until(lambda turn=turn: program.json("/models")["generation"] > turn, 30.0)
+                finally:
+                    done.set()
 
             thread = threading.Thread(target=exchange)
             thread.start()
