@@ -199,7 +199,7 @@ class Trainings:
         code, attempt = 0, 0
         while self._goes_on(name, "Training"):
             code, attempt = self._run(name, python, root, request), attempt + 1
-            if code >= 0 or attempt > most or self._closed.is_set():
+            if code >= 0 or attempt > most or self._closed.is_set() or self._state(name)["status"] == "Stopping":
                 break
             told = f"it goes on from its last epoch ({attempt} of {most})"
             self._say(f"training {name} {cause_of(code)}; {told}")

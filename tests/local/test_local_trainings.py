@@ -119,13 +119,15 @@ def test_a_job_that_fails_says_why_in_its_own_words(made: Callable[..., Training
 
 
 def test_a_job_that_is_stopped_ends_with_its_process(made: Callable[..., Trainings], tmp_path: Path) -> None:
-    trainings = made("sleep 60")
-    trainings.create(request())
+    trainings, said = made("sleep 60"), []
+    trainings._say = said.append
+    trainings.create(request(retries=1))
     starts = tmp_path / "jobs" / NAME / "ml" / "checkpoints" / "starts"
     while not starts.exists() or not starts.read_text().strip():
         time.sleep(0.02)
     trainings.stop({"TrainingJobName": NAME})
     assert "FailureReason" not in until(trainings, "Stopped")
+    assert not [line for line in said if "goes on" in line]
     with pytest.raises(ProcessLookupError):
         os.kill(int(starts.read_text()), 0)
     with pytest.raises(Refusal, match="not running"):
