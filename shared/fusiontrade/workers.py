@@ -71,10 +71,15 @@ def queue_handler(
 
 
 def _hide(url: str, event: Mapping[str, Any], seconds: float) -> None:
-    """Hide the messages of a batch no longer than its worker may live; where that fails the queue's own time holds."""
+    """Hide the messages of a batch no longer than its worker may live, twice as long at each further delivery.
+
+    So a worker that dies costs little, and a database that is away for an hour does not use all deliveries up. Where
+    this fails the queue's own time holds.
+    """
     queue = Queue(url)
     for delivered in event.get("Records", ()):
+        times = int(delivered.get("attributes", {}).get("ApproximateReceiveCount", 1))
         try:
-            queue.show_again(str(delivered.get("receiptHandle", "")), seconds + _SECONDS_TO_DIE)
+            queue.show_again(str(delivered.get("receiptHandle", "")), (seconds + _SECONDS_TO_DIE) * 2 ** (times - 1))
         except FusionTradeError as error:
             logging.getLogger(__name__).warning("the message comes again later than it could: %s", error)

@@ -214,15 +214,17 @@ def test_a_worker_fails_one_record_alone_and_begins_none_at_the_end_of_its_time(
     assert failures(handler(event, Context(milliseconds=1000))) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("status", [200, 500])
-def test_a_message_whose_worker_dies_comes_again_when_the_functions_time_is_over(serve: Serve, status: int) -> None:
+@pytest.mark.parametrize(("status", "deliveries", "seconds"), [(200, 1, 125), (200, 4, 996), (500, 1, 125)])
+def test_a_message_whose_worker_dies_comes_again_when_the_functions_time_is_over(
+    serve: Serve, status: int, deliveries: int, seconds: int
+) -> None:
     server = serve(lambda call: (status, {}))
     done: list[str] = []
     handler = queue_handler("mail", Settings(stage="local"), lambda record: done.append(record.id), again=URL)
-    event = {"Records": [{**delivered("a"), "receiptHandle": "of-a"}]}
+    event = {"Records": [{**delivered("a", deliveries=deliveries), "receiptHandle": "of-a"}]}
     assert failures(handler(event, Context(milliseconds=119_500))) == []
     call = server.calls[0]
-    assert (call["QueueUrl"], call["ReceiptHandle"], call["VisibilityTimeout"]) == (URL, "of-a", 125)
+    assert (call["QueueUrl"], call["ReceiptHandle"], call["VisibilityTimeout"]) == (URL, "of-a", seconds)
     assert done == ["a"]  # also where the queue did not answer: then it hides the message for its own time
 
 
