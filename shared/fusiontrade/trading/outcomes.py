@@ -54,20 +54,23 @@ def outcomes(side: NDArray[np.intp], stop: Floats, target: Floats, paths: Sequen
         the open counts, where the time is over.
     costs
         Of the market.
+
+    Raises
+    ------
+    ValueError
+        If a side is neither +1 nor -1.
     """
+    if not np.isin(side, (-1, 1)).all():
+        raise ValueError("side must be +1 or -1: a HOLD is no trade")
     sign = side[:, None].astype(np.float64)
     opened, high, low = (np.asarray(path, np.float64) for path in paths)
     best, worst = np.where(sign > 0, high, low) * sign, np.where(sign > 0, low, high) * sign
-    begun, (lower, upper) = (
-        opened * sign,
-        (np.where(np.isnan(one), np.nan, one * side)[:, None] for one in (stop, target)),
-    )
-    with np.errstate(invalid="ignore"):
-        beyond = (begun <= lower) | (begun >= upper)  # NaN compares as False: no such level
-        stopped, reached = worst <= lower, best >= upper
+    lower, upper = (one[:, None] * sign for one in (stop, target))
+    beyond = (opened * sign <= lower) | (opened * sign >= upper)  # NaN compares as False: no such level
+    stopped, reached = worst <= lower, best >= upper
     filled = ~beyond[:, 0]
     at_open = beyond.copy()
-    at_open[:, 0], at_open[:, -1] = False, True
+    at_open[:, -1] = True
     rows = np.arange(len(side))
     bar = (at_open | stopped | reached).argmax(axis=1)
     level = np.where(stopped, stop[:, None], target[:, None])

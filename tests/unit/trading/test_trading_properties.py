@@ -175,6 +175,9 @@ def test_many_trades_at_once_are_what_the_account_makes_of_each() -> None:
             if not alone.trades:
                 assert (found.bars[row], np.isnan(found.part[row])) == (-1, True)
     assert min(ways.values()) > 10, ways
+    assert set(ways) >= {"stop", "target", "time", "both touched", "not filled", "at an open", "within a bar"}
+    with pytest.raises(ValueError, match="HOLD is no trade"):
+        outcomes(np.asarray([1, 0]), np.ones(2), np.ones(2), [np.ones((2, 2))] * 3, Costs())
 
 
 @given(

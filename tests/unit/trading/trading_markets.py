@@ -22,6 +22,18 @@ def frame(rows: list[tuple[float, float, float, float]], symbol: str = "A", firs
     return CandleFrame(symbol, Timeframe.D1, DAY * (first + np.arange(len(rows))), opened, high, low, close).checked()
 
 
+def hours(symbol: str, bars: int, seed: int) -> CandleFrame:
+    """Hourly bars of a random walk from Tuesday, 2024-01-02; weekends are left out for pairs."""
+    random = np.random.default_rng(seed)
+    time = 1_704_153_600_000 + 3_600_000 * np.arange(2 * bars)
+    time = time[(time // DAY + 3) % 7 < 5][:bars] if symbol.endswith("=X") else time[:bars]
+    close = 100 * np.exp(np.cumsum(random.normal(0, 0.002, bars)))
+    opened = np.concatenate(([100.0], close[:-1]))
+    reach = random.uniform(0, 0.002, (2, bars))
+    high, low = np.maximum(opened, close) * (1 + reach[0]), np.minimum(opened, close) * (1 - reach[1])
+    return CandleFrame(symbol, Timeframe.H1, time, opened, high, low, close).checked()
+
+
 def flat(price: float) -> tuple[float, float, float, float]:
     return (price, price, price, price)
 

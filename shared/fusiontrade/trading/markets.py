@@ -1,7 +1,7 @@
-"""A backtest of folders of candles: standard costs by asset class, and nobody enters where only the bid is in the data.
+"""What a backtest has to know of markets: standard costs by asset class, and the hours in which nobody enters.
 
-The backtest itself is `fusiontrade.trading.reports`. Entries of FX and metals around 17:00 New York are left out:
-quotes widen there, and every dip looks like skill.
+The backtest itself is `fusiontrade.trading.reports`, which knows no symbols. Entries of FX and metals around 17:00 New
+York are left out: quotes widen there, and every dip looks like skill.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A backtest as JSON: what it tells is what the simulation did."""
+"""A backtest of real symbols as JSON: what it tells is what the simulation did, at their costs and in their hours."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 
 import numpy as np
 import pytest
-from training_data import candles
+from trading_markets import hours
 
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from fusiontrade.trading.account import Order
 from fusiontrade.trading.costs import STANDARD, Costs
+from fusiontrade.trading.markets import backtest, costs_of, entries_of
 from fusiontrade.trading.reports import planned
 from fusiontrade.trading.simulation import Moment
-from serving.evaluation.backtest import backtest, costs_of, entries_of
 
-FRAMES = [candles("BTC-USD", 400, 5), candles("EURUSD=X", 400, 6, volume=False)]
+FRAMES = [hours("BTC-USD", 400, 5), hours("EURUSD=X", 400, 6)]
 
 
 def every_tenth(moment: Moment) -> list[Order]:
