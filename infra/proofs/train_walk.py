@@ -12,25 +12,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
 import time
 import urllib.parse
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from infra.proofs import hand
+from infra.proofs.crowd import Seen, asking
 from infra.proofs.laptop import Client, Json, Stack, WalkFailure, until
 
 PASSWORD = "walk the registry 1"  # noqa: S105 - of an account that this walk makes
 QUEUE = "fusiontrade-local-TrainingQueue"
 _TRAINING_SECONDS = 1200.0
-_CLIENTS, _PAUSE = 4, 0.26
-"""Each of them an account, and below the rate limit of one: 240 forecasts a minute."""
+_CLIENTS = 4
 _ENDED = ("SUCCEEDED", "FAILED")
 
 
@@ -109,8 +107,12 @@ class Walk:
 
     def load(self, version: str, *, force: bool = False) -> Json:
         """Ask for an exchange; return its job when it is over."""
+        return self.followed(self.exchange(version, force=force))
+
+    def exchange(self, version: str, *, force: bool = False) -> Json:
+        """Ask for an exchange; return its job."""
         body = {"model_id": self.model_id, "version": version, "force": force}
-        return self.followed(self.admin.expect(202, "POST", "/api/v1/ml/model/load", body))
+        return self.admin.expect(202, "POST", "/api/v1/ml/model/load", body)
 
     def job(self, identity: str) -> Json:
         """Return a job as it is now."""
@@ -124,7 +126,8 @@ class Walk:
             told = self.job(job["id"])
             if not shown or told["progress"] != shown[-1]:
                 shown.append(told["progress"])
-                _say(f"       job {job['id'][:12]} {job['kind']:9} {told['status']:9} {told['progress']:.3f}")
+                step = told.get("step") or ""
+                _say(f"       job {job['id'][:12]} {job['kind']:9} {told['status']:9} {told['progress']:.3f} {step}")
             return told if told["status"] in _ENDED or told["progress"] >= to else None
 
         told = until(far, _TRAINING_SECONDS, f"the end of the job {job['id']}", pause=1.0)
@@ -198,7 +201,7 @@ def load_under_load(walk: Walk) -> None:
         told = walk.load(walk.made, force=True)
         _must(told["status"] == "SUCCEEDED", "it was not promoted")
         until(lambda: seen.answered[walk.made] >= 5, 60, "an answer of the new version")
-    seen.judged(walk.first, walk.made)
+    _say(seen.judged(walk.first, walk.made))
     statuses = [walk.version_of(version)["status"] for version in (walk.first, walk.made)]
     _must(statuses == ["RETIRED", "ACTIVE"], f"the registry says {statuses}")
 
@@ -221,7 +224,7 @@ def refuse_the_damaged(walk: Walk) -> None:
         told = walk.load(version, force=True)
     _must(told["status"] == "FAILED" and walk.model_id in told["error"], "it was promoted")
     _must(walk.version_of(version)["status"] == "CANDIDATE", "the registry calls it more than a candidate")
-    seen.judged(walk.made)
+    _say(seen.judged(walk.made))
 
 
 def finetune(walk: Walk) -> None:
@@ -245,8 +248,22 @@ def back(walk: Walk) -> None:
         told = walk.load(walk.first)
         _must(told["status"] == "SUCCEEDED", "it did not come back")
         until(lambda: seen.answered[walk.first] >= 5, 60, "an answer of the version that is back")
-    seen.judged(now, walk.first)
+    _say(seen.judged(now, walk.first))
     _must(walk.serving()["version"] == walk.first, "another version serves")
+
+
+def two_at_once(walk: Walk) -> None:
+    """Two exchanges at once come one after the other, and one version serves"""
+    with _clients(walk) as seen:
+        jobs = [walk.exchange(version, force=True) for version in (walk.made, walk.first)]
+        ended = [walk.followed(job)["status"] for job in jobs]
+    _must(ended == ["SUCCEEDED"] * 2, f"they ended {ended}")
+    _say(seen.judged(walk.first, walk.made))
+    page = walk.quiet.expect(200, "GET", "/api/v1/ml/registry?limit=200")["items"]
+    active = [one["version"] for one in page if one["model_id"] == walk.model_id and one["status"] == "ACTIVE"]
+    _must(active == [walk.serving()["version"]], f"{active} are ACTIVE")
+    if active != [walk.first]:
+        _must(walk.load(walk.first)["status"] == "SUCCEEDED", "the first one did not come back")
 
 
 def cancel(walk: Walk) -> None:
@@ -298,55 +315,17 @@ def drift(walk: Walk) -> None:
 
 STEPS: tuple[Callable[[Walk], None], ...] = (
     known, hostile, train_and_kill, refuse_the_uncovering, load_under_load, refuse_the_worse, refuse_the_damaged,
-    finetune, back, cancel, backtest, drift,
+    finetune, back, two_at_once, cancel, backtest, drift,
 )  # fmt: skip
 
 
 # --- what steps share -------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Seen:
-    """What clients were answered: by status, and by the version that answered."""
-
-    statuses: Counter[str] = field(default_factory=Counter)
-    answered: Counter[str] = field(default_factory=Counter)
-
-    def judged(self, *versions: str) -> None:
-        """Say it; raises where a request failed or another version than ``versions`` answered."""
-        _say(f"       clients meanwhile: {dict(self.statuses)}, answered by {dict(self.answered)}")
-        _must(set(self.statuses) == {"200"}, f"requests failed: {dict(self.statuses)}")
-        _must(set(self.answered) == set(versions), f"others answered: {dict(self.answered)}")
-
-
-@contextmanager
-def _clients(walk: Walk) -> Iterator[Seen]:
+def _clients(walk: Walk) -> AbstractContextManager[Seen]:
     """Let clients ask for the symbol's forecast all the time."""
-    seen, stop = Seen(), threading.Event()
     path = f"/api/v1/fusion/{urllib.parse.quote(walk.symbol)}?include_sentiment=false"
-
-    def ask(client: Client) -> None:
-        while not stop.is_set():
-            try:
-                status, told = client.ask("GET", path)
-            except (OSError, ValueError) as error:
-                seen.statuses[type(error).__name__] += 1
-                continue
-            seen.statuses[str(status)] += 1
-            seen.answered.update(one["version"] for one in told.get("models", ()) if one["id"] == walk.model_id)
-            stop.wait(_PAUSE)
-
-    crowd = [Client(each.api, each.token) for each in walk.crowd]
-    threads = [threading.Thread(target=ask, args=(each,), daemon=True) for each in crowd]
-    for thread in threads:
-        thread.start()
-    until(lambda: sum(seen.statuses.values()) >= 2 * len(crowd), 60, "the first answers")
-    try:
-        yield seen
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(60)
+    return asking([Client(each.api, each.token) for each in walk.crowd], path, walk.model_id)
 
 
 def _killed(walk: Walk, what: str) -> None:
