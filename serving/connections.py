@@ -93,7 +93,7 @@ class _Impatient(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._is_head, self._is_body = False, True
         self._wait(self.seconds + _GRACE)
-        if self.parser.should_upgrade() and any(name in _OF_BODIES for name, _ in self.headers):
+        if self.parser.should_upgrade() and any(name in _OF_BODIES and value != b"0" for name, value in self.headers):
             self._reject("a request with a body cannot ask for another protocol: send it without Upgrade")
         super().on_headers_complete()
 
