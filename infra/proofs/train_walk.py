@@ -64,7 +64,7 @@ class Walk:
     epochs: int
     first: str = ""
     made: str = ""
-    seen: dict[str, str] = field(default_factory=dict)
+    seed: int = field(default_factory=lambda: uuid.uuid4().int % 2**31)
 
     @classmethod
     def begun(cls, options: argparse.Namespace, stack: Stack) -> Walk:
@@ -100,10 +100,15 @@ class Walk:
         told = self.quiet.expect(200, "GET", "/api/v1/ml/model/info")
         return next(dict(one) for one in told["models"] if one["model_id"] == self.model_id)
 
+    @property
+    def wanted(self) -> Json:
+        """The training of this walk; its seed makes it one that was not made before."""
+        size = {"bars": self.bars, "epochs": self.epochs, "seed": self.seed}
+        return {"symbol": self.symbol, "interval": self.interval, **size}
+
     def train(self, **changed: Any) -> Json:
         """Ask for a training; return its job."""
-        body = {"symbol": self.symbol, "interval": self.interval, "bars": self.bars, "epochs": self.epochs}
-        return self.admin.expect(202, "POST", "/api/v1/ml/train", body | changed)
+        return self.admin.expect(202, "POST", "/api/v1/ml/train", self.wanted | changed)
 
     def load(self, version: str, *, force: bool = False) -> Json:
         """Ask for an exchange; return its job when it is over."""
@@ -164,9 +169,9 @@ def hostile(walk: Walk) -> None:
 def train_and_kill(walk: Walk) -> None:
     """A training shows its progress and survives kill -9 of its program, of its keeper and of the function"""
     key = uuid.uuid4().hex
-    body = {"symbol": walk.symbol, "interval": walk.interval, "bars": walk.bars, "epochs": walk.epochs}
-    job = walk.admin.expect(202, "POST", "/api/v1/ml/train", body, Idempotency_Key=key)
-    again = walk.admin.expect(202, "POST", "/api/v1/ml/train", body, Idempotency_Key=key)
+    job, again = (
+        walk.admin.expect(202, "POST", "/api/v1/ml/train", walk.wanted, Idempotency_Key=key) for _ in range(2)
+    )
     _must(again["id"] == job["id"], "the same Idempotency-Key made a second job")
     walk.user.expect(404, "GET", f"/api/v1/ml/jobs/{job['id']}")
     walk.user.expect(404, "DELETE", f"/api/v1/ml/jobs/{job['id']}")
@@ -208,7 +213,7 @@ def load_under_load(walk: Walk) -> None:
 
 def refuse_the_worse(walk: Walk) -> None:
     """A candidate that is worse on the same held-out bars is not promoted, and its losses are told"""
-    told = walk.followed(walk.train(epochs=1, seed=7, batch=4096))
+    told = walk.followed(walk.train(epochs=1, batch=4096))
     worse = told["result"]["version"]
     losses = told["result"]["comparison"]["losses"]
     _say("       " + ", ".join(f"{name} {one['candidate']} against {one['active']}" for name, one in losses.items()))
