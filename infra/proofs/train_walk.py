@@ -126,13 +126,16 @@ class Walk:
     def followed(self, job: Json, *, to: float = 2.0) -> Json:
         """Stay with a job until it has ended, or is as far as ``to``; show its progress."""
         shown: list[float] = []
+        said = ""
 
         def far() -> Json | None:
+            nonlocal said
             told = self.job(job["id"])
-            if not shown or told["progress"] != shown[-1]:
-                shown.append(told["progress"])
-                step = told.get("step") or ""
-                _say(f"       job {job['id'][:12]} {job['kind']:9} {told['status']:9} {told['progress']:.3f} {step}")
+            shown.append(told["progress"])
+            text = f"{told['status']:9} {told['progress']:.3f} {told['step'] or ''}"
+            if text != said:
+                _say(f"       job {job['id'][:12]} {job['kind']:9} {text}")
+            said = text
             return told if told["status"] in _ENDED or told["progress"] >= to else None
 
         told = until(far, _TRAINING_SECONDS, f"the end of the job {job['id']}", pause=1.0)
