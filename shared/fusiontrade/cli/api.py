@@ -30,6 +30,7 @@ DEMO_PASSWORD = "DevTest123!"  # noqa: S105 - the published demo account of the 
 
 _CODE_OF = {401: NOT_SIGNED_IN, 404: NOT_FOUND, 422: USAGE, 429: UNAVAILABLE}
 _ANSWER_SECONDS = 35.0
+_OTHER_TIER = "fusiontrade accounts promote EMAIL --tier admin"
 
 
 class CommandFailure(Exception):
@@ -162,6 +163,8 @@ def _failure(answer: httpx.Response, body: dict[str, Any] | None, url: str) -> C
         for one in body.get("errors", ())
         if isinstance(one, dict) and one.keys() >= {"pointer", "message"} and str(one["message"]) not in told
     )
+    if answer.status_code == 403 and " tier" in told:
+        told += f"; who runs the stack gives an account another one with: {_OTHER_TIER}"
     retry = answer.headers.get("Retry-After")
     if retry and f"in {retry} s" not in told:
         told += f" (try again in {retry} s)"

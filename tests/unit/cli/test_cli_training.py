@@ -94,6 +94,13 @@ def test_a_job_that_fails_says_why_and_is_a_failure(command: Any, played: Any) -
     assert played.sent[0][1] == {"model_id": "lstm-1h", "version": "bbbbbbbbbbbb", "force": True}
 
 
+def test_who_may_not_train_is_told_how_one_may(command: Any, platform: Any) -> None:
+    platform.refusal = (403, {"detail": "this needs the admin tier; yours is pro", "request_id": "r1"}, {})
+    told = command.run("train", "EURUSD=X")
+    assert told.exit_code == 1
+    assert "fusiontrade accounts promote EMAIL --tier admin" in told.stderr
+
+
 def test_a_version_that_serves_says_why_it_may(command: Any, played: Any) -> None:
     played.journal.outcome = {"status": "SUCCEEDED", "result": {"reason": "it served before"}}
     told = command.run("promote", "lstm-1h", "aaaaaaaaaaaa")
