@@ -99,6 +99,33 @@ def test_the_newest_finer_bar_finished_with_the_day_counts() -> None:
     assert later[610 - WINDOW + 1] == -1
 
 
+@pytest.mark.parametrize("summer", [0, HOUR], ids=["one clock", "summer time"])
+def test_no_timeframe_knows_a_bar_before_its_close(summer: int) -> None:
+    """Days that open at 00:00 UTC, or at 17:00 New York with its summer time; 4h and 1h bars of their own prices."""
+    random = np.random.default_rng(12)
+    walk = 100 * np.exp(np.cumsum(random.normal(0, 0.01, 800)))
+    there = random.random(800) < 0.95
+    daily = sessions(walk, MONDAY - 3 * summer).rows(there)
+    daily = replace(daily, time=daily.time + summer * (daily.time // (182 * DAY) % 2)).checked()
+    finer = {}
+    for timeframe in (Timeframe.H4, Timeframe.H1):
+        opens = np.concatenate([np.arange(one, one + 22 * HOUR, timeframe.milliseconds) for one in daily.time.tolist()])
+        close = 100 * np.exp(np.cumsum(random.normal(0, 0.004, len(opens))))
+        finer[timeframe] = CandleFrame("TEST-USD", timeframe, opens, close, close, close, close).checked()
+
+    def otherwise(frame: CandleFrame, now: int) -> CandleFrame:
+        factor = np.where(frame.close_time > now, random.uniform(0.3, 3.0, len(frame)), 1.0)
+        return replace(frame, **{name: factor * getattr(frame, name) for name in ("open", "high", "low", "close")})
+
+    found = alignment(daily, finer)
+    assert (found[WINDOW - 1 :].std(axis=0) > 0).all()
+    for row in random.choice(np.arange(WINDOW, len(daily) - 1), 12, replace=False).tolist():
+        now = int(daily.close_time[row])
+        cut = alignment(daily.finished_by(now), {key: one.finished_by(now) for key, one in finer.items()})
+        other = alignment(otherwise(daily, now), {key: otherwise(one, now) for key, one in finer.items()})
+        assert cut[-1].tolist() == other[row].tolist() == found[row].tolist()
+
+
 @pytest.mark.parametrize("finer", [None, {}])
 def test_without_finer_bars_their_columns_are_neutral(finer) -> None:
     found = alignment(sessions(np.exp(0.001 * np.arange(610))), finer)
