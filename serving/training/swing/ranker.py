@@ -42,6 +42,8 @@ class RankRows:
         (T,) instants of its sessions, ms UTC.
     session
         (k,) rows of ``closes``, rising.
+    stock
+        (k,) places among the universe's series.
     columns
         (k, C) `CROSS_SECTION_NAMES`.
     target
@@ -50,6 +52,7 @@ class RankRows:
 
     closes: NDArray[np.int64]
     session: Rows
+    stock: Rows
     columns: NDArray[np.float32]
     target: Floats
 
@@ -74,10 +77,9 @@ def rank_rows(series: Sequence[DailySeries], config: RankerConfig, until: int) -
             if known.sum() >= config.fewest:
                 group = np.zeros(int(known.sum()), np.intp)
                 target = scores_of(came[known], group).mean(axis=1).astype(np.float64)
-                parts.append((np.full(len(group), session, np.intp), columns[known], target))
+                parts.append((np.full(len(group), session, np.intp), stocks[known], columns[known], target))
         if parts:
-            session_of, columns_of, targets = (np.concatenate(part) for part in zip(*parts, strict=True))
-            found[name] = RankRows(market.closes, session_of, columns_of, targets)
+            found[name] = RankRows(market.closes, *(np.concatenate(part) for part in zip(*parts, strict=True)))
     return found
 
 

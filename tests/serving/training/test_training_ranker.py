@@ -12,11 +12,13 @@ from invented_stocks import CONFIG, invented
 from pydantic import ValidationError
 
 from serving.features.swing import CROSS_SECTION_NAMES, Market, cross_section
+from serving.instants import instant_of
 from serving.swing.card import ANY, Ranked, Ranker
 from serving.swing.ranking import Ranking
 from serving.training.swing import RankerConfig
 from serving.training.swing.config import PURGE_SESSIONS
 from serving.training.swing.daily import returns_ahead
+from serving.training.swing.forward import walked
 from serving.training.swing.ranker import RankRows, fitted, rank_rows, ranker_of, ranking_of, worth_of
 from serving.training.swing.table import table_of
 
@@ -35,6 +37,7 @@ def planted(sessions: int, weights: dict[int, float], seed: int, stocks: int = 4
     return RankRows(
         closes=DAY * np.arange(sessions + 50, dtype=np.int64),
         session=np.repeat(np.arange(sessions), stocks).astype(np.intp),
+        stock=np.tile(np.arange(stocks), sessions).astype(np.intp),
         columns=columns,
         target=target,
     )
@@ -74,6 +77,7 @@ def test_rows_are_ranked_stocks_whose_returns_are_known_before_the_instant() -> 
     until = int(series[0].frame.close_time[800])
     found = rank_rows(series, CONFIGURED, until)["invented"]
     assert found.session.max() == 799
+    assert found.stock[found.session == 700].tolist() == list(range(len(series)))
     own = np.flatnonzero(found.session == 700)
     assert len(own) == len(series)
     assert np.array_equal(found.columns[own], cross_section(Market.of([one.frame for one in series]), 700, fewest=3)[1])
@@ -81,6 +85,22 @@ def test_rows_are_ranked_stocks_whose_returns_are_known_before_the_instant() -> 
     assert found.target[own].argmax() == (came[:, 0].argsort().argsort() + came[:, 1].argsort().argsort()).argmax()
     assert found.target[own].mean() == pytest.approx(0, abs=1e-6)
     assert rank_rows(series, RankerConfig(fewest=6), until) == {}
+
+
+def test_walking_forward_finds_what_was_planted_and_nothing_in_noise() -> None:
+    series = invented()
+    years = (2022, 2023)
+    closes = series[0].frame.close_time
+    rows = rank_rows(series, CONFIGURED, int(closes[-1]))["invented"]
+    noise = walked({"invented": rows}, series, CONFIGURED, years)["invented"]
+    assert abs(noise[5].statistic) < 3
+    came = np.array([returns_ahead(one)[:, 1] for one in series]).T
+    told = replace(rows, columns=rows.columns.copy())
+    told.columns[:, 0] = came[rows.session, rows.stock] * 5
+    known = walked({"invented": told}, series, CONFIGURED, years)["invented"]
+    assert known[5].mean > 0.4  # five stocks and 46 columns of noise beside it
+    sessions = np.unique(rows.session[closes[rows.session] > instant_of("2023-01-01T00:00:00Z", "it")])
+    assert known[3].n == noise[3].n == len(sessions)  # nothing is known before 2022
 
 
 def drawn(share: float, worth: float, networks: float) -> tuple[Any, np.ndarray, dict[str, Ranked]]:
