@@ -37,12 +37,19 @@ def run_bundle(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def averaged(members: Sequence[LstmAnswers]) -> LstmAnswers:
-    """Return the mean of several models' calibrated answers to the same rows, every member with the same weight.
+def averaged(members: Sequence[LstmAnswers], weights: Sequence[float] | None = None) -> LstmAnswers:
+    """Return the mean of several models' calibrated answers to the same rows.
 
     What held for each member holds for the mean: probabilities that fall with distance, quantiles that rise. It votes
     where its mean probability leaves its mean band.
+
+    Parameters
+    ----------
+    weights
+        One a member, not negative, with a sum above 0; None: every member has the same.
     """
-    return LstmAnswers(
-        **{one.name: np.mean([getattr(member, one.name) for member in members], axis=0) for one in fields(LstmAnswers)}
-    )
+    means = {
+        one.name: np.average([getattr(member, one.name) for member in members], axis=0, weights=weights)
+        for one in fields(LstmAnswers)
+    }
+    return LstmAnswers(**means)

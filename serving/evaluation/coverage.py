@@ -7,10 +7,22 @@ from numpy.typing import NDArray
 
 from serving.evaluation.metrics import Figure, Sample
 
-__all__ = ["coverage_by_month", "coverage_by_volatility", "inside", "months", "volatility_quintiles"]
+__all__ = [
+    "ROLLING",
+    "coverage_by_month",
+    "coverage_by_volatility",
+    "inside",
+    "lowest_rolling",
+    "months",
+    "spread_by_chance",
+    "volatility_quintiles",
+]
 
 Floats = NDArray[np.floating]
 QUINTILES = 5
+ROLLING = 500
+"""Bars of a rolling coverage."""
+_DRAWS = 2000
 
 
 def inside(low: Floats, high: Floats, value: Floats) -> NDArray[np.float64]:
@@ -57,6 +69,33 @@ def coverage_by_volatility(
         (n,) from `inside` and `volatility_quintiles`, of the sample's rows.
     """
     return sample.by_group(held, None, quintile, QUINTILES), sample.spread(held, quintile, QUINTILES)
+
+
+def spread_by_chance(rows: int, coverage: float, seed: int) -> float:
+    """Return what the spread over quintiles stays below in 95 % of samples whose coverage is the same in all five.
+
+    Parameters
+    ----------
+    rows, coverage
+        Of the sample: its bars, drawn independently, and the share of them that is inside.
+    """
+    size = max(rows // QUINTILES, 1)
+    drawn = np.random.default_rng(seed).binomial(size, coverage, (_DRAWS, QUINTILES)) / size
+    return float(np.quantile(np.ptp(drawn, axis=1), 0.95))
+
+
+def lowest_rolling(held: NDArray[np.float64], instants: NDArray[np.int64], bars: int = ROLLING) -> float:
+    """Return the least share of ``bars`` judged bars in a row that were inside; NaN of fewer bars.
+
+    Parameters
+    ----------
+    held, instants
+        (n,) from `inside`, and the instants, in any order, of one series.
+    """
+    if len(held) < bars:
+        return float("nan")
+    sums = np.cumsum(np.concatenate(([0.0], held[np.argsort(instants, kind="stable")])))
+    return float((sums[bars:] - sums[:-bars]).min() / bars)
 
 
 def coverage_by_month(

@@ -23,6 +23,7 @@ from serving.evaluation.page.tables import (
     series_table,
     walk_forward_table,
 )
+from serving.evaluation.page.together import ensemble_table
 
 __all__ = ["Part", "headline_tables", "rendered", "timeframe_tables"]
 
@@ -47,6 +48,8 @@ def headline_tables(study: Json) -> Iterator[Table]:
     timeframes = study["timeframes"]
     if study["acceptance"]:
         yield acceptance_table(study["acceptance"])
+    if together := ensemble_table(timeframes):
+        yield together
     for kind in KINDS:
         for scope, words in (("reference_five", "the reference five"), ("all", "all series")):
             if table := figure_table(timeframes, kind, scope, words):

@@ -14,18 +14,23 @@ from fusiontrade.inference.contract import FUSED, SEQUENCE_KINDS
 __all__ = [
     "BASELINES",
     "KINDS",
+    "MISSING",
     "ROWS",
     "Cell",
     "Table",
     "acceptance_table",
     "baseline_words",
     "bundle_table",
+    "chance",
     "comparison_table",
     "coverage_table",
     "data_table",
     "figure_table",
     "left_out_table",
+    "number",
+    "ordered",
     "series_table",
+    "table",
     "told",
     "walk_forward_table",
 ]
@@ -159,12 +164,14 @@ def told(figure: Json | None, digits: int = 4) -> str:
     return f"{value} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"
 
 
-def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Table:
+def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Table:
+    """Return a table of words and cells."""
     cells = tuple(tuple(one if isinstance(one, Cell) else Cell(one) for one in row) for row in rows)
     return Table(caption, tuple(columns), cells)
 
 
-def _ordered(timeframes: Json) -> list[str]:
+def ordered(timeframes: Json) -> list[str]:
+    """Return the names of timeframes, shortest first."""
     return sorted(timeframes, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 
 
@@ -174,10 +181,10 @@ def acceptance_table(rows: Sequence[Json]) -> Table:
     What is asked of symbols left out of training has a table of its own: `left_out_table`.
     """
     shown = [row for row in rows if not row["id"].startswith(("unseen_", "adopted_"))]
-    columns = _ordered({row["timeframe"]: None for row in shown})
+    columns = ordered({row["timeframe"]: None for row in shown})
     lines = dict.fromkeys((row["id"], row["criterion"], row["scope"]) for row in shown)
     found = {(row["id"], row["scope"], row["timeframe"]): row for row in shown}
-    return _table(
+    return table(
         "Targets set before training, and what was reached",
         ("target", "measured on", *columns),
         [
@@ -199,7 +206,7 @@ def _verdict(row: Json | None) -> Cell:
 
 def figure_table(timeframes: Json, kind: str, scope: str, words: str) -> Table | None:
     """Return the figures of one kind of model with the baselines under each, a column per timeframe."""
-    columns = [name for name in _ordered(timeframes) if _figures(timeframes[name], kind, scope)]
+    columns = [name for name in ordered(timeframes) if _figures(timeframes[name], kind, scope)]
     if not columns:
         return None
     figures = {name: _figures(timeframes[name], kind, scope) for name in columns}
@@ -212,7 +219,7 @@ def figure_table(timeframes: Json, kind: str, scope: str, words: str) -> Table |
         for baseline, whose in BASELINES.items():
             if (key := f"baseline_{baseline}_{figure}") in known:
                 rows.append([f"… {whose}", *(told(figures[name].get(key)) for name in columns)])
-    return _table(f"{kind}, {words}: value [95 % interval]", ("figure", *columns), rows)
+    return table(f"{kind}, {words}: value [95 % interval]", ("figure", *columns), rows)
 
 
 def _rows_of(table: Mapping[str, dict[str, str]], kind: str) -> dict[str, str]:
@@ -244,21 +251,34 @@ def series_table(name: str, part: Json, kind: str) -> Table | None:
         ]
         for symbol, figures in sorted(by_symbol.items())
     ]
-    return _table(f"{kind}, {name}: each series", ("series", "rows", *chosen.values()), rows)
+    return table(f"{kind}, {name}: each series", ("series", "rows", *chosen.values()), rows)
 
 
 def coverage_table(name: str, part: Json) -> Table | None:
-    """Return the coverage of the 90 % interval by quintile of volatility, pooled and of each series."""
-    coverage: Json = (part.get("lstm") or {}).get("coverage") or {}
+    """Return the coverage of the 90 % interval by quintile of volatility, pooled and of each series.
+
+    It is the ensemble's where there are several models.
+    """
+    kind = ENSEMBLE if part.get(ENSEMBLE) else "lstm"
+    coverage: Json = (part.get(kind) or {}).get("coverage") or {}
     if not coverage:
         return None
     found = {"all series": coverage} | dict(sorted(coverage.get("by_symbol", {}).items()))
     rows = [
-        [whose, *(told(figure, 3) for figure in one["by_quintile"]), told(one["quintile_spread"], 3)]
+        [
+            whose,
+            *(told(figure, 3) for figure in one["by_quintile"]),
+            told(one["quintile_spread"], 3),
+            number(one.get("spread_by_chance")),
+            number(one.get("lowest_rolling")),
+        ]
         for whose, one in found.items()
     ]
-    columns = ("series", "calmest fifth", "second", "third", "fourth", "wildest fifth", "largest less smallest")
-    return _table(f"lstm, {name}: coverage of the 90 % interval by volatility", columns, rows)
+    columns = (
+        *("series", "calmest fifth", "second", "third", "fourth", "wildest fifth", "largest less smallest"),
+        *("by chance below", "lowest of 500 bars"),
+    )
+    return table(f"{kind}, {name}: coverage of the 90 % interval by volatility", columns, rows)
 
 
 def comparison_table(name: str, part: Json, kind: str) -> Table | None:
@@ -271,15 +291,21 @@ def comparison_table(name: str, part: Json, kind: str) -> Table | None:
         series = {symbol: one for symbol, one in sorted(test["by_symbol"].items()) if one["adjusted"] is not None}
         better = [symbol for symbol, one in series.items() if one["adjusted"] <= _LEVEL]
         worse = [symbol for symbol, one in series.items() if 1 - one["p_better"] <= _LEVEL]
-        cells = ", ".join(f"{symbol} {_chance(one['adjusted'])}" for symbol, one in series.items())
+        cells = ", ".join(f"{symbol} {chance(one['adjusted'])}" for symbol, one in series.items())
         counted = [f"{len(found)} of {len(test['by_symbol'])}" for found in (better, worse)]
         rows.append([test["loss"], BASELINES.get(test["baseline"], test["baseline"]), *counted, cells or MISSING])
     caption = f"{kind}, {name}: Diebold-Mariano tests at 5 %; p that the loss is smaller, after Benjamini-Hochberg"
-    return _table(caption, ("loss", "baseline", "better", "worse (uncorrected)", "adjusted p"), rows)
+    return table(caption, ("loss", "baseline", "better", "worse (uncorrected)", "adjusted p"), rows)
 
 
-def _chance(p: float) -> str:
+def chance(p: float) -> str:
+    """Return a p-value in words."""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def number(value: float | None) -> str:
+    """Return a number in words, empty where there is none."""
+    return "" if value is None else f"{value:.4f}"
 
 
 def data_table(name: str, part: Json) -> Table:
@@ -300,7 +326,7 @@ def data_table(name: str, part: Json) -> Table:
         ]
         for one in part["data"]["series"]
     ]
-    return _table(f"{name}: candles", ("series", "against the bundle", "bars", "first", "last", "rows judged"), rows)
+    return table(f"{name}: candles", ("series", "against the bundle", "bars", "first", "last", "rows judged"), rows)
 
 
 def bundle_table(bundles: Sequence[Json]) -> Table:
@@ -318,7 +344,7 @@ def bundle_table(bundles: Sequence[Json]) -> Table:
         for one in bundles
     ]
     columns = ("bundle", "version", "trained on", "judged from", "series", "seed", "code")
-    return _table("Bundles", columns, rows)
+    return table("Bundles", columns, rows)
 
 
 def left_out_table(timeframes: Json, targets: Sequence[Json]) -> Table | None:
@@ -331,7 +357,7 @@ def left_out_table(timeframes: Json, targets: Sequence[Json]) -> Table | None:
         "either_touch_skill_over_climatology": "touch skill",
     }
     rows: list[list[str | Cell]] = []
-    for name in _ordered(timeframes):
+    for name in ordered(timeframes):
         for how, (key, so) in {"left_out": ("unseen", "as it comes"), "adopted": ("adopted", "adopted")}.items():
             part = timeframes[name].get(how) or {"by_symbol": {}}
             for symbol, figures in sorted(part["by_symbol"].items()):
@@ -343,7 +369,7 @@ def left_out_table(timeframes: Json, targets: Sequence[Json]) -> Table | None:
     if not rows:
         return None
     columns = ("timeframe", "left out", "asked", "figure", "trained on it", "never saw it", "difference")
-    return _table("Symbols left out of training, on the same rows", columns, rows)
+    return table("Symbols left out of training, on the same rows", columns, rows)
 
 
 def walk_forward_table(name: str, part: Json) -> Table | None:
@@ -356,7 +382,7 @@ def walk_forward_table(name: str, part: Json) -> Table | None:
         rows.append([baseline_words(key), *(told(fold["figures"].get(key)) for fold in folds)])
     caption = f"{name}: walk-forward, baselines refitted on all before each fold of the development span"
     columns = [f"{fold['from'][:10]} to {fold['to'][:10]}" for fold in folds]
-    return _table(caption, ("figure", *columns), rows)
+    return table(caption, ("figure", *columns), rows)
 
 
 def baseline_words(key: str) -> str:

@@ -29,7 +29,7 @@ from serving.evaluation.study.swing import has_daily, study_swing, swing_folder
 from serving.evaluation.study.timeframe import Plan, study_timeframe
 from serving.instants import iso_of
 
-__all__ = ["SCHEMA", "find_bundles", "study"]
+__all__ = ["SCHEMA", "find_bundles", "study", "warnings_of"]
 
 SCHEMA = 1
 """Version of the JSON's form."""
@@ -67,7 +67,7 @@ def find_bundles(folder: Path, timeframes: Sequence[Timeframe] = ()) -> dict[Tim
     chosen = {
         key: found[key] for key in sorted(found, key=lambda one: one.milliseconds) if key in (timeframes or found)
     }
-    if not chosen and (timeframes or swing_folder(folder) is None):
+    if not chosen and (set(timeframes) - {Timeframe.D1} or swing_folder(folder) is None):
         asked = f" for {', '.join(timeframes)}" if timeframes else ""
         raise InvalidInput("bundles", f"{folder} holds no bundle{asked}: give a folder that make train wrote")
     return chosen
@@ -118,7 +118,7 @@ def study(plan: Plan, command: str, told: Told, processes: int = 2) -> Json:
             "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         },
         "bundles": bundles,
-        "warnings": [*_warnings(timeframes), *_without_daily(plan)],
+        "warnings": [*warnings_of(timeframes), *_without_daily(plan)],
         "acceptance": acceptance(timeframes),
         "timeframes": timeframes,
     } | _cross_sections(plan)
@@ -240,7 +240,7 @@ def _check(bundles: Sequence[Json], until: str | None) -> None:
             raise InvalidInput("until", told)
 
 
-def _warnings(timeframes: Mapping[str, Json]) -> Iterator[str]:
+def warnings_of(timeframes: Mapping[str, Json]) -> Iterator[str]:
     """Yield what a reader has to know before any figure."""
     for name, part in timeframes.items():
         series = part["data"]["series"]

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.evaluation import HeldOut, judge_lstm, judge_patchtst
-from serving.evaluation.coverage import coverage_by_month, coverage_by_volatility, inside, volatility_quintiles
+from serving.evaluation.coverage import (
+    coverage_by_month,
+    coverage_by_volatility,
+    inside,
+    lowest_rolling,
+    spread_by_chance,
+    volatility_quintiles,
+)
 from serving.evaluation.curves import (
     abstention_sweep,
     precision_recall_points,
@@ -22,6 +29,7 @@ from serving.evaluation.held_out import taken
 from serving.evaluation.lstm import served_quantiles
 from serving.evaluation.metrics import Figure, Sample, classified, published, quantile_crps
 from serving.evaluation.study.contests import lstm_contests, patchtst_contests, tested
+from serving.evaluation.study.report import finite
 from serving.evaluation.study.rivals import Rivals, lstm_rival_figures, patchtst_rival_figures
 from serving.forecasting import LstmAnswers
 from serving.models.lstm import QUANTILES
@@ -174,7 +182,10 @@ def _coverage(answers: LstmAnswers, held: HeldOut, sample: Sample, scopes: Scope
         rows, name = held.place == place, scopes.names[place]
         own = Sample(held.entry[rows], scopes.resamples, scopes.seed)
         quintile = volatility_quintiles(held.atr[rows], held.close[rows], held.place[rows])
-        by_symbol[name] = _quintiles(*coverage_by_volatility(own, within[rows], quintile))
+        by_symbol[name] = _quintiles(*coverage_by_volatility(own, within[rows], quintile)) | {
+            "spread_by_chance": round(spread_by_chance(int(rows.sum()), float(within[rows].mean()), scopes.seed), 6),
+            "lowest_rolling": finite(round(lowest_rolling(within[rows], held.entry[rows]), 6)),
+        }
         months, figures = coverage_by_month(own, within[rows], held.entry[rows])
         by_month[name] = [{"month": month} | one.as_dict() for month, one in zip(months, figures, strict=True)]
     return _quintiles(quintiles, spread) | {"by_symbol": by_symbol, "by_month": by_month}

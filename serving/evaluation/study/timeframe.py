@@ -16,12 +16,13 @@ from fusiontrade.inference.contract import SEQUENCE_KINDS, ModelKind
 from fusiontrade.market.timeframes import Timeframe
 from serving.bundle import Bundle, load_bundle
 from serving.card import ModelCard
-from serving.evaluation.answering import averaged, run_bundle
+from serving.evaluation.answering import run_bundle
 from serving.evaluation.baselines import BoostingSettings
 from serving.evaluation.held_out import HeldOut
+from serving.evaluation.study.ensembles import Members, combined_by, compared, said
 from serving.evaluation.study.judged import REFERENCE_FIVE, Candles, judged_part, read
 from serving.evaluation.study.left_out import left_out_part
-from serving.evaluation.study.rivals import rivals
+from serving.evaluation.study.rivals import Rivals, rivals
 from serving.evaluation.study.sections import Scopes, lstm_part, patchtst_part
 from serving.evaluation.walk_forward import even_cuts, expanding_folds, walk_forward
 from serving.forecasting import LstmAnswers, class_probabilities
@@ -29,7 +30,7 @@ from serving.instants import iso_of
 from serving.training.adopt import adopted
 from serving.training.dataset import LstmBatches, PatchTstBatches, Pool
 from serving.training.judging.judge import subjects, walked_answers
-from serving.training.judging.references import held_out
+from serving.training.judging.references import calibration_rows, held_out
 from serving.training.prepared import Prepared, prepared_as
 
 __all__ = ["STEPS", "Plan", "study_timeframe"]
@@ -125,8 +126,8 @@ def _studied(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
             part[kind] = lstm_part(members[kind], held, others, scopes)
         told(kind)
     if len(members) > 1:
-        part["ensemble"] = lstm_part(averaged(list(members.values())), held, others, scopes)
-        part["ensemble"]["members"] = list(members)
+        both = Members({kind: bundles[kind].card for kind in members}, members, held, subjects(candles.pool))
+        part["ensemble"] = _together(both, [bundles[kind] for kind in members], prepared, others, scopes)
     told("ensemble")
     answers = members.get("lstm")
     if (patchtst := bundles.get("patchtst")) is not None:
@@ -146,11 +147,40 @@ def _studied(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
     return part
 
 
-def lstm_answers_of(bundle: Bundle, pool: Pool, held: HeldOut) -> LstmAnswers:
-    """Return a bundle's calibrated answers to the held-out rows, its intervals adapted as outcomes became known."""
-    prepared = prepared_as(bundle.card, pool, judged_rows_only=True)
+def _together(judged: Members, bundles: Sequence[Bundle], prepared: Prepared, told: Rivals, scopes: Scopes) -> Json:
+    """Return the part of the ensemble: the way chosen on the calibration slice, beside its members and other ways."""
+    pool = prepared.pool
+    before = calibration_rows(prepared)
+    answers = {
+        kind: lstm_answers_of(one, pool, before, prepared.slices.calibration)
+        for kind, one in zip(judged.answers, bundles, strict=True)
+    }
+    best, ways = combined_by(Members(judged.cards, answers, before, judged.whose))
+    others: dict[str, LstmAnswers] = {str(kind): one for kind, one in judged.answers.items()}
+    others |= {name: said(one.way, tuple(one.weights.values()), judged) for name, one in ways.items()}
+    ensemble = others[best.way.name]
+    return lstm_part(ensemble, judged.held, told, scopes) | {
+        "members": list(judged.answers),
+        "way": best.way.name,
+        "ways": [
+            {"name": name, "weights": dict(one.weights), "before": one.before, "chosen": one is best}
+            for name, one in ways.items()
+        ],
+        "compared": compared(ensemble, others, judged.held, scopes),
+    }
+
+
+def lstm_answers_of(bundle: Bundle, pool: Pool, held: HeldOut, rows: Rows | None = None) -> LstmAnswers:
+    """Return a bundle's calibrated answers to held-out rows, its intervals adapted as outcomes became known.
+
+    Parameters
+    ----------
+    rows
+        (n,) rows of the pool that ``held`` is of; None: those of the test slice.
+    """
+    prepared = prepared_as(bundle.card, pool, judged_rows_only=rows is None)
     batches = LstmBatches(pool, prepared.scaler, prepared.volatility)
-    outputs = run_bundle(bundle, batches, prepared.slices.test)
+    outputs = run_bundle(bundle, batches, prepared.slices.test if rows is None else rows)
     return walked_answers(bundle.card, outputs, held, subjects(pool))
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "learned_adjustments",
     "subjects",
     "walked_answers",
+    "walked_moves",
 ]
 
 Rows = NDArray[np.intp]
@@ -106,7 +107,24 @@ def walked_answers(
     """
     of_rows = [whose[place] for place in held.place]
     raw = lstm_answers(card, outputs, held.close, held.atr, of_rows)
-    chances = chances_of(card, outputs)
+    moves = walked_moves(raw, chances_of(card, outputs), held, [row_of(card.adjustments, *one) for one in whose])
+    return lstm_answers(card, outputs, held.close, held.atr, of_rows, adjustments=moves)
+
+
+def walked_moves(
+    raw: LstmAnswers, chances: NDArray[np.float64], held: HeldOut, starts: Sequence[Adjustment]
+) -> Adjustments:
+    """Return what each held-out row is moved by, from the outcomes of its series known before it.
+
+    Parameters
+    ----------
+    raw
+        Answers of the rows; their raw intervals and leans count.
+    chances
+        (n, CHANCES) calibrated probabilities that nothing has moved.
+    starts
+        By series number, where its walk begins.
+    """
     moves = Adjustments.of([STILL] * len(held))
     for place in np.unique(held.place):
         rows = np.flatnonzero(held.place == place)
@@ -121,10 +139,10 @@ def walked_answers(
             made_at=held.entry[rows],
             known_at=held.known_at[rows],
         )
-        path = walked(lived, row_of(card.adjustments, *whose[place]))
+        path = walked(lived, starts[place])
         moves.lower[rows], moves.upper[rows] = path.lower, path.upper
         moves.offsets[rows], moves.slopes[rows] = path.offsets, path.slopes
-    return lstm_answers(card, outputs, held.close, held.atr, of_rows, adjustments=moves)
+    return moves
 
 
 def subjects(pool: Pool) -> list[Subject]:

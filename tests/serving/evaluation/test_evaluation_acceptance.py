@@ -104,6 +104,44 @@ def test_a_missing_figure_is_not_known_rather_than_met_or_missed(part: dict[str,
     assert rows(part, "win_long_reliability")[0]["met"] is None
 
 
-def test_targets_are_set_for_the_short_timeframes_alone(part: dict[str, Any]) -> None:
+def test_four_hours_are_asked_to_be_calibrated_and_not_to_be_skilful(part: dict[str, Any]) -> None:
     del part["left_out"]
-    assert acceptance({"4h": part}) == []
+    found = {row["id"] for row in acceptance({"4h": part})}
+    assert {"coverage_each", "coverage_rolling_each", "ece", "ece_each"} <= found
+    assert not found & {"pinball_ratio", "either_touch_skill_over_climatology", "touch_up_1_auc"}
+    assert acceptance({"1d": part}) == []
+
+
+def test_more_is_asked_of_several_models_together_than_of_one(part: dict[str, Any]) -> None:
+    part["ensemble"] = part["lstm"]
+    part["lstm"]["figures"]["reference_five"]["pinball_ratio"] = figure(0.952)
+    part["lstm"]["figures"]["reference_five"]["either_touch_skill_over_climatology"] = figure(0.035)
+    names = ("pinball_ratio", "either_touch_skill_over_climatology")
+    assert [(rows(part, name)[0]["limit"], rows(part, name)[0]["met"]) for name in names] == [
+        (0.95, False),
+        (0.04, False),
+    ]
+    del part["ensemble"]
+    assert [rows(part, name)[0]["met"] for name in names] == [True, True]
+
+
+def test_every_series_is_held_against_quintiles_chance_and_any_500_bars(part: dict[str, Any]) -> None:
+    btc = part["lstm"]["coverage"]["by_symbol"]["BTC-USD"]
+    part["judged"]["series"] = ["BTC-USD"]
+    names = ("coverage_quintiles_each", "coverage_quintiles_chance", "coverage_rolling_each")
+    assert [rows(part, name)[0]["met"] for name in names] == [None, None, None]  # studies of before say neither
+    btc |= {"spread_by_chance": 0.05, "lowest_rolling": 0.8, "quintile_spread": figure(0.045)}
+    assert [rows(part, name)[0]["met"] for name in names] == [False, True, True]
+    btc |= {"spread_by_chance": 0.044, "lowest_rolling": 0.798}
+    assert [rows(part, name)[0]["met"] for name in names] == [False, False, False]
+
+
+def test_calibration_is_held_against_the_floor_of_every_series_too(part: dict[str, Any]) -> None:
+    assert rows(part, "ece_each")[0]["met"] is True
+    part["lstm"]["figures"]["by_symbol"]["EURUSD=X"]["touch_either_1_ece"] = {
+        "value": 0.03,
+        "noise_floor": 0.006,
+        "n": 9,
+    }
+    (row,) = rows(part, "ece_each")
+    assert (row["met"], row["exceptions"]) == (False, ["EURUSD=X touch_either_1"])

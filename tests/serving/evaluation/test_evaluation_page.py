@@ -129,7 +129,11 @@ def test_a_figure_in_words(figure: dict[str, Any] | None, words: str) -> None:
 def test_coverage_is_shown_by_fifths_of_volatility(study: dict[str, Any]) -> None:
     (table,) = [t for t in timeframe_tables("1h", study["timeframes"]["1h"]) if "by volatility" in t.caption]
     assert [row[0].text for row in table.rows] == ["all series", "BTC-USD"]
-    assert [cell.text for cell in table.rows[1][5:]] == ["0.910 [0.900, 0.920]", "0.030 [0.020, 0.040]"]
+    assert [cell.text for cell in table.rows[1][5:]] == ["0.910 [0.900, 0.920]", "0.030 [0.020, 0.040]", "", ""]
+    btc = study["timeframes"]["1h"]["lstm"]["coverage"]["by_symbol"]["BTC-USD"]
+    btc |= {"spread_by_chance": 0.0412, "lowest_rolling": 0.87}
+    (table,) = [t for t in timeframe_tables("1h", study["timeframes"]["1h"]) if "by volatility" in t.caption]
+    assert [cell.text for cell in table.rows[1][7:]] == ["0.0412", "0.8700"]
 
 
 def test_folds_are_columns_and_their_figures_are_named_in_words(study: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from training_data import HOUR, candles
 from fusiontrade.inference.intervals import walk
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
-from serving.bundle import load_bundle
+from serving.bundle import load_bundle, write_card, write_manifest
 from serving.evaluation.__main__ import main
 from serving.evaluation.baselines import BoostingSettings
 from serving.evaluation.page.tables import figure_table
@@ -166,6 +166,25 @@ def test_the_study_holds_tests_reliability_coverage_and_curves(found: dict[str, 
         "coverage_each",
         "win_long_reliability",
     }
+
+
+def test_several_models_are_judged_together_by_a_way_chosen_before(data: Path, tmp_path: Path) -> None:
+    folder = bundles_for(data, tmp_path, ("lstm",))
+    place = Path(shutil.copytree(folder / "lstm-1h", folder / "gru-1h"))
+    write_card(place, load_bundle(place).card.model_copy(update={"kind": "gru", "model_id": "gru-1h"}))
+    (place / "report.json").write_text((place / "report.json").read_text().replace("lstm-1h", "gru-1h"))
+    write_manifest(place)
+    part = study(plan_of(data, folder), "x", quiet, processes=1)["timeframes"]["1h"]
+    together = part["ensemble"]
+    assert together["members"] == ["lstm", "gru"]
+    (chosen,) = [way for way in together["ways"] if way["chosen"]]
+    assert chosen["before"]["score"] == min(way["before"]["score"] for way in together["ways"])
+    beside = {one["name"]: one for one in together["compared"]}
+    assert list(beside) == ["lstm", "gru", *(way["name"] for way in together["ways"])]
+    assert beside["lstm"]["pinball_ratio"] == beside["equal weights"]["pinball_ratio"]  # the tiny graphs are the same
+    for name in ("pinball_ratio", "coverage_90"):
+        assert together["figures"]["all"][name]["value"] == beside[together["way"]][name]["value"]
+    assert 0 < together["coverage"]["by_symbol"]["BTC-USD"]["spread_by_chance"] < 1
 
 
 def test_folds_follow_one_another_before_the_judged_slice(found: dict[str, Any]) -> None:
