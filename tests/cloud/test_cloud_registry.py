@@ -77,6 +77,9 @@ def test_the_job_shows_how_far_the_training_is(desk: RegistryDesk) -> None:
         shown.append((job.progress, job.step))
     third = (0.3, "epoch 3 of 6, validation loss 3.142")
     assert shown == [(0.3, "epoch 2 of 6, validation loss 3.142"), third, third, (0.9, "calibrating and judging")]
+    desk.storage.put(f"training/{order.id}/checkpoints/progress.json", b'{"progress": 1.0, "step": "done"}')
+    desk.step()
+    assert desk.jobs.of(order.id, OWNER).step == "the bundle is being stored"
     desk.sagemaker.looks = 0
     assert desk.work(order).step is None
 

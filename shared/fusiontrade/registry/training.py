@@ -249,7 +249,7 @@ def _step(told: Mapping[str, Any]) -> str:
     """Return what a training program does, in words."""
     epoch, loss = told.get("epoch"), told.get("validation_loss")
     if told.get("step") != "fitting" or not isinstance(epoch, int):
-        return "preparing the data" if told.get("step") == "preparing" else ""
+        return {"preparing": "preparing the data", "done": _STEPS["Uploading"]}.get(str(told.get("step")), "")
     if epoch == told.get("epochs"):
         return "calibrating and judging"
     shown = f", validation loss {loss:.4g}" if isinstance(loss, float) else ""
