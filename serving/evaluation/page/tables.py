@@ -205,7 +205,7 @@ def _verdict(row: Json | None) -> Cell:
 
 
 def figure_table(timeframes: Json, kind: str, scope: str, words: str) -> Table | None:
-    """Return the figures of one kind of model with the baselines under each, a column per timeframe."""
+    """Return the figures of one kind of model, a column per timeframe; baselines under each, but for members beside."""
     columns = [name for name in ordered(timeframes) if _figures(timeframes[name], kind, scope)]
     if not columns:
         return None
@@ -216,7 +216,7 @@ def figure_table(timeframes: Json, kind: str, scope: str, words: str) -> Table |
         if figure not in known:
             continue
         rows.append([label, *(told(figures[name].get(figure)) for name in columns)])
-        for baseline, whose in BASELINES.items():
+        for baseline, whose in BASELINES.items() if kind in (*FUSED, ENSEMBLE) else ():
             if (key := f"baseline_{baseline}_{figure}") in known:
                 rows.append([f"… {whose}", *(told(figures[name].get(key)) for name in columns)])
     return table(f"{kind}, {words}: value [95 % interval]", ("figure", *columns), rows)

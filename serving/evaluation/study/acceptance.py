@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from serving.evaluation.coverage import ROLLING
+
 __all__ = ["TARGET_TIMEFRAMES", "acceptance"]
 
 TARGET_TIMEFRAMES = ("15m", "30m", "1h", "4h")
@@ -145,7 +147,7 @@ def _each_series(lstm: Json, series: Sequence[str]) -> Iterator[Json]:
     yield _each(
         "coverage_rolling_each",
         "coverage of any 500 bars in a row, every series: at least 80 %",
-        {symbol: _lowest(coverage.get(symbol)) for symbol in series},
+        {symbol: _lowest(coverage.get(symbol)) for symbol in series if not _too_short(coverage.get(symbol))},
         lambda figure: _LEAST_ROLLING - float(figure["value"]),
     )
     yield _each(
@@ -172,6 +174,10 @@ def _spread(coverage: Json | None) -> Figure | None:
 def _lowest(coverage: Json | None) -> Figure | None:
     lowest = (coverage or {}).get("lowest_rolling")
     return None if lowest is None else {"value": lowest}
+
+
+def _too_short(coverage: Json | None) -> bool:
+    return bool(coverage) and (coverage or {}).get("quintile_spread", {}).get("n", ROLLING) < ROLLING
 
 
 def _excesses(by_symbol: Mapping[str, Mapping[str, Figure]]) -> Iterator[tuple[str, Figure | None]]:

@@ -134,6 +134,11 @@ def test_every_series_is_held_against_quintiles_chance_and_any_500_bars(part: di
     assert [rows(part, name)[0]["met"] for name in names] == [False, True, True]
     btc |= {"spread_by_chance": 0.044, "lowest_rolling": 0.798}
     assert [rows(part, name)[0]["met"] for name in names] == [False, False, False]
+    part["judged"]["series"] = ["BTC-USD", "EURUSD=X"]
+    few = figure(0.05, n=300)
+    part["lstm"]["coverage"]["by_symbol"]["EURUSD=X"] = {"quintile_spread": few, "lowest_rolling": None}
+    btc["lowest_rolling"] = 0.81
+    assert rows(part, "coverage_rolling_each")[0]["met"] is True  # 300 bars have no 500 in a row
 
 
 def test_calibration_is_held_against_the_floor_of_every_series_too(part: dict[str, Any]) -> None:
