@@ -183,11 +183,12 @@ class Running:
     def _open_rest(self) -> None:
         try:
             before = self.engine
-            engine = self._reader.rest(before)
+            engine = self._reader.rest(before, self._ending)
             if engine is not before:
                 self._batcher.install(engine)
                 self.metrics.serves(engine, self._reader.report.generation, len(engine.refused))
-            self._companions = self._read_companions(None)
+            if not self._ending.is_set():
+                self._companions = self._read_companions(None)
             gc.freeze()  # as what was there before
         except Exception:  # the fused kinds serve whatever this was
             _log.exception("what serves beside the fused kinds could not be opened")

@@ -292,4 +292,6 @@ def _settings(arguments: Sequence[str] | None) -> ServingSettings:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    logging.shutdown()
+    os._exit(ended)  # a thread that is inside native code still would break the interpreter's own way to end

@@ -10,6 +10,7 @@ otherwise a bundle whose folder is gone is; the last one never is.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,12 +85,17 @@ class Reader:
         warm_up(engine)
         return engine
 
-    def rest(self, engine: Engine) -> Engine:
-        """Return what shall serve after ``engine``: the kinds that `first` has left out too, warmed up; or itself."""
+    def rest(self, engine: Engine, ending: threading.Event) -> Engine:
+        """Return what shall serve after ``engine``: the kinds that `first` has left out too, warmed up; or itself.
+
+        No more is opened once ``ending`` is set.
+        """
         later, self._later = self._later, []
-        if not later:
-            return engine
-        whole = self._with(engine, later)
+        whole = engine
+        for folder in later:
+            if ending.is_set():
+                return engine
+            whole = self._with(whole, [folder])
         warm_up(Engine({key: bundle for key, bundle in whole.bundles.items() if key not in engine.bundles}))
         return whole
 

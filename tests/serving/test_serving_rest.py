@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_bundles import build_bundle, candles, card_content, item, lstm_graph, report_content
+from tiny_bundles import build_bundle, candles, card_content, item, lstm_graph, report_content, serving
 
 from fusiontrade.errors import BundleRefused
 from fusiontrade.inference.contract import ForecastItem, ForecastResponse
@@ -23,6 +24,21 @@ from serving.companions import Companions
 from serving.running import Running
 from serving.sentiment.lexicon import Lexicon
 from serving.settings import ServingSettings
+
+HOLDING = """
+import sys, runpy, time
+from serving import companions
+def reading(folder, **_):
+    import onnxruntime
+    graph = (folder / "lstm-1h" / "model.onnx").read_bytes()
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        onnxruntime.InferenceSession(graph)
+companions.Companions.read = reading
+sys.argv[0] = "serving.server"
+runpy.run_module("serving.server", run_name="__main__")
+"""
+"""The program, which opens graphs for twenty seconds after it is ready."""
 
 
 @pytest.fixture
@@ -169,3 +185,16 @@ def test_a_drain_that_is_over_ends_requests_of_every_form(folder: Path, monkeypa
     finally:
         may.set()
         one.close()
+
+
+def test_a_program_that_ends_while_it_opens_the_rest_ends_with_zero(folder: Path, tmp_path: Path) -> None:
+    with serving(folder, tmp_path / "log", command=(sys.executable, "-c", HOLDING)) as program:
+        assert program.end() == 0
+
+
+def test_nothing_more_is_opened_once_the_program_ends(folder: Path) -> None:
+    one = Running(ServingSettings(bundles=folder))
+    one.close()
+    one.open_rest()
+    asyncio.run(one.whole(10))
+    assert [key[0] for key in one.engine.bundles] == ["lstm"]
