@@ -141,6 +141,9 @@ class Reader:
                 key, bundle = self._examined(folder, serving, found)
             except (BundleRefused, OSError) as error:
                 failed.append(self._refusal(folder, error))
+            except Exception as error:  # whatever it breaks, the other folders are to be read
+                _log.exception("a bundle could not be examined", extra={"bundle": folder.name})
+                failed.append(self._refusal(folder, BundleRefused(f"could not be examined: {type(error).__name__}")))
             else:
                 found[key] = bundle
         if not folders:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
-from tiny_bundles import candles, card_content, item, lstm_graph, report_content
+from tiny_bundles import build_bundle, candles, card_content, item, lstm_graph, report_content
 
 from fusiontrade.inference import wire
 from fusiontrade.inference.contract import MOST_SAMPLES, ForecastItem, ForecastRequest, Uncertainty
-from serving.bundle import GRAPH, REPORT, write_card, write_manifest
+from serving import swapping
+from serving.bundle import CARD, GRAPH, REPORT, Bundle, write_card, write_manifest
 from serving.card import ModelCard
 from serving.engine import Engine, load_engine
+from serving.swapping import Reader
 
 COLUMNS, USUAL = 4, 3
 
@@ -94,3 +97,36 @@ def test_the_number_travels_in_both_forms_of_a_request_and_has_its_bounds() -> N
     for wrong in (0, MOST_SAMPLES + 1, 2.5, "many"):
         with pytest.raises(ValidationError, match="samples"):
             ForecastItem.model_validate(asked(1) | {"samples": wrong})
+
+
+def test_a_bundle_that_samples_its_dropout_takes_over_at_a_reading(folder: Path, tmp_path: Path) -> None:
+    bundles = shutil.copytree(folder, tmp_path / "bundles")
+    reader = Reader(bundles, device="cpu", threads=1, slow_seconds=60)
+    before = reader.first()
+    place = bundles / "transformer-1h"
+    card = ModelCard.model_validate_json((place / CARD).read_bytes())
+    write_card(place, card.model_copy(update={"config": {"layers": [2]}}))
+    write_manifest(place)
+    after = reader.again(before)
+    assert (reader.report.outcome, reader.report.failed) == ("changed", ())
+    assert [bundle.card.config for bundle in after.bundles.values()] == [{"layers": [2]}]
+
+
+def test_a_bundle_that_breaks_its_examination_keeps_no_other_from_being_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(bundle: Bundle, **_: object) -> None:
+        if bundle.card.kind == "lstm":
+            raise TypeError("nobody expected that")
+
+    bundles = shutil.copytree(folder, tmp_path / "bundles")
+    reader = Reader(bundles, device="cpu", threads=1, slow_seconds=60)
+    before = reader.first()
+    build_bundle(bundles, "lstm")
+    build_bundle(bundles, "patchtst")
+    monkeypatch.setattr(swapping, "self_test", breaks)
+    after = reader.again(before)
+    assert sorted(key[0] for key in after.bundles) == ["patchtst", "transformer"]
+    assert [(one.folder, one.reason) for one in reader.report.failed] == [
+        ("lstm-1h", "could not be examined: TypeError")
+    ]
