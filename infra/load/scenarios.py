@@ -195,7 +195,7 @@ def drained(options: Options) -> Iterator[Check]:
 
         thread = threading.Thread(target=ask)
         thread.start()
-        accepted = _until(lambda: program.json("/models")["in_flight"] == clients, 5.0)
+        accepted = _until(lambda: (program.json("/models") or {}).get("in_flight") == clients, 5.0)
         code, seconds = program.terminate()
         thread.join()
     (figures,) = found
