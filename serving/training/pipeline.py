@@ -44,6 +44,7 @@ from serving.training.config import TrainingConfig
 from serving.training.dataset import Scaler
 from serving.training.export import export, largest_difference, run_graph
 from serving.training.fit import Batches, Epoch, Progress, deterministic, fit, predict
+from serving.training.judging.curves import curves_of
 from serving.training.judging.judge import Answer, calibrated_patchtst, calibrated_sequence, judged
 from serving.training.judging.references import held_out
 from serving.training.precision.cost import BATCHES, measured
@@ -127,7 +128,9 @@ def train_bundle(
         if choice.precision != "f32":
             card, found = calibrated(known | {"precision": choice.precision}, prepared, answer)
         card, figures = judged(card, prepared, held_out(prepared), answer, config)
-    report |= found | {"precision": {"judged": choice.precision} | choice.report, "figures": figures}
+        untouched = prepared.slices.test
+        curves = curves_of(card, answer(untouched), prepared.pool, untouched)
+    report |= found | {"precision": {"judged": choice.precision} | choice.report, "figures": figures, "curves": curves}
     few = inputs_of(kind, batches, prepared.slices.calibration[: max(BATCHES)])
     run = {
         "started": round(started),

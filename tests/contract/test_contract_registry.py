@@ -131,7 +131,7 @@ def test_a_report_is_of_the_version_that_serves_unless_another_is_named(ml: Func
     assert ml("GET", "/api/v1/ml/registry/..%2F..%2Fx/report", headers=mine).status in (404, 422)
 
 
-def test_a_report_shows_the_curves_of_its_training_else_its_own(
+def test_a_report_shows_its_curves_and_null_where_an_older_training_kept_none(
     ml: Function, mine: dict[str, str], settings: Settings
 ) -> None:
     where, storage = f"/api/v1/ml/registry/{MODEL}/report", Storage(settings.need("artifacts_bucket"))
@@ -140,8 +140,6 @@ def test_a_report_shows_the_curves_of_its_training_else_its_own(
     own = {**bundles.report(MODEL, OLD), "curves": {"heads": {"own": {}}}}
     storage.put(bundles.prefix(MODEL, OLD) + "report.json", json.dumps(own).encode())
     assert ml("GET", where, headers=mine).json()["curves"] == {"heads": {"own": {}}}
-    bundles.keep_curves(MODEL, OLD, {"heads": {"of its training": {}}})
-    assert ml("GET", where, headers=mine).json()["curves"] == {"heads": {"of its training": {}}}
 
 
 @pytest.mark.parametrize("path", POSTS)

@@ -116,6 +116,8 @@ def test_the_card_carries_the_figures_of_its_report(model_id: str) -> None:
     for name, metric in card.metrics.items():
         assert metric.value == report["figures"]["pooled"][name]["value"]
     assert [epoch["number"] for epoch in report["training"]["epochs"]][-1] >= report["training"]["best_epoch"]
+    for head in report["curves"]["heads"].values():
+        assert head["roc"]["true_positive_rate"][-1] == 1.0
     assert set(report["figures"]["by_symbol"]) >= set(DEFAULTS)
 
 

@@ -25,7 +25,6 @@ from serving.training.config import PURGE_BARS, TrainingConfig
 from serving.training.dataset import Pool, pool_of
 from serving.training.fit import Epoch
 from serving.training.job.contest import contest
-from serving.training.job.curves import curves_of
 from serving.training.job.layout import Layout
 from serving.training.job.record import record_of
 from serving.training.pipeline import train_bundle
@@ -83,7 +82,6 @@ def _outcome(layout: Layout, prepared: Prepared, placed: Path) -> Mapping[str, A
     return {
         "bundle": placed.name,
         "comparison": comparison,
-        "curves": curves_of(placed, pool, rows),
         "record": record_of(placed, pool, rows),
     }
 

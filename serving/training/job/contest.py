@@ -22,9 +22,10 @@ from serving.evaluation.significance import compare
 from serving.forecasting import chances_of, class_probabilities
 from serving.instants import iso_of
 from serving.training.dataset import LstmBatches, PatchTstBatches, Pool, Scaler, volatility_of
+from serving.training.judging.curves import came_of
 from serving.training.prepared import lstm_batches_as
 
-__all__ = ["MARGIN", "answers_of", "came_of", "contest"]
+__all__ = ["MARGIN", "answers_of", "contest"]
 
 MARGIN = 0.01
 """Share of the older bundle's loss by which the new one may be worse at most, at the end of its 90 % interval."""
@@ -86,12 +87,6 @@ def _told(
         "p_better": round(p_better, 6) if np.isfinite(p_better) else None,
         "not_worse": interval is not None and interval[1] <= allowed,
     }
-
-
-def came_of(pool: Pool, rows: Rows) -> Mapping[str, NDArray[Any]]:
-    """Return what came true after ``rows`` (n,) of the pool: labels by name, each with n rows."""
-    names = ("touched", "win", "change", "classes")
-    return {name: pool.column(lambda one, name=name: getattr(one.labels, name))[rows] for name in names}  # type: ignore[misc]
 
 
 def answers_of(bundle: Bundle, pool: Pool, rows: Rows) -> dict[str, NDArray[np.float32]]:

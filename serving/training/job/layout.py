@@ -7,7 +7,7 @@
     input/data/active/                  the bundle that serves now, or nothing
     checkpoints/                        kept while the job runs and after a kill: states of fits, progress.json
     model/<model id>/                   the bundle
-    model/outcome.json                  how it compares with the active one, its curves, what its votes came to
+    model/outcome.json                  how it compares with the active one, what its votes came to
     output/failure                      why there is no bundle, in words
 """
 

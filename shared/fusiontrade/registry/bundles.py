@@ -113,15 +113,6 @@ class Bundles:
             raise NotFound(f"there is no report of version {version!r} of the model {model_id!r}")
         return _object(content, REPORT)
 
-    def curves(self, model_id: str, version: str) -> dict[str, Any] | None:
-        """Return what a version's report shows as curves, None where none were kept."""
-        content = self._objects.get(_curves_key(model_id, version))
-        return None if content is None else _object(content, "curves")
-
-    def keep_curves(self, model_id: str, version: str, curves: Mapping[str, Any]) -> None:
-        """Keep what a version's report shows as curves."""
-        self._objects.put(_curves_key(model_id, version), json.dumps(curves, separators=(",", ":")).encode())
-
     def has_weights(self, model_id: str, version: str) -> bool:
         """Tell whether a training could begin with a version."""
         return bool(self._objects.keys(self.prefix(model_id, version) + "weights.safetensors"))
@@ -196,10 +187,6 @@ def _repository(card: Mapping[str, Any], run: bytes | None) -> str | None:
     pulled = (_object(run, _OUTSIDE) if run is not None else {}).get("pulled") or card.get("source")
     name = pulled.get("repository") if isinstance(pulled, Mapping) else None
     return str(name) if name else None
-
-
-def _curves_key(model_id: str, version: str) -> str:
-    return f"reports/{model_id}/{version}.json"
 
 
 def _object(content: bytes, name: str) -> dict[str, Any]:

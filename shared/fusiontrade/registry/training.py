@@ -201,8 +201,6 @@ class Training:
             record=outcome.get("record"),
             check=lambda card: _check(card, order, kept),
         )
-        if curves := outcome.get("curves"):
-            self._bundles.keep_curves(version.model_id, version.version, curves)
         version = self._registry.register(version)
         told: dict[str, Any] = {
             "model_id": version.model_id,
@@ -266,7 +264,7 @@ def _outcome(content: bytes | None) -> dict[str, Any]:
         raise FusionTradeError("the training ended without a bundle")
     if not isinstance(found["bundle"], str) or not PLAIN.fullmatch(found["bundle"]):
         raise BundleRefused(f"the training names its bundle {found['bundle']!r}, which is no plain name")
-    if not all(isinstance(found.get(part) or {}, dict) for part in ("comparison", "record", "curves")):
+    if not all(isinstance(found.get(part) or {}, dict) for part in ("comparison", "record")):
         raise FusionTradeError("the training left an outcome that cannot be read")
     return found
 

@@ -63,14 +63,15 @@ def outcome(root: Path) -> dict[str, Any]:
 
 def test_a_job_leaves_a_bundle_that_may_serve_with_its_curves_and_says_that_it_is_done(done: Path) -> None:
     told = outcome(done)
-    card = load_bundle(done / "model" / told["bundle"]).card
+    folder = done / "model" / told["bundle"]
+    card, curves = load_bundle(folder).card, json.loads((folder / "report.json").read_text())["curves"]
     assert (card.model_id, card.universe) == ("lstm-1h", ("BTC-USD",))
     assert told["comparison"] is None
-    assert set(told["curves"]["heads"]) == {"touch_up_1", "touch_down_1", "touch_either_1", "win_long", "win_short"}
-    for head in told["curves"]["heads"].values():
+    assert set(curves["heads"]) == {"touch_up_1", "touch_down_1", "touch_either_1", "win_long", "win_short"}
+    for head in curves["heads"].values():
         assert set(head) == {"roc", "precision_recall", "thresholds", "reliability"}
         assert head["roc"]["true_positive_rate"][-1] == 1.0
-    assert [one["month"] for one in told["curves"]["coverage_90"]]
+    assert [one["month"] for one in curves["coverage_90"]]
     progress = json.loads((done / "checkpoints" / "progress.json").read_text())
     assert (progress["progress"], progress["step"]) == (1.0, "done")
 

@@ -1,4 +1,4 @@
-"""What a version's report shows as data: ROC, precision and recall, thresholds, reliability, and coverage over time.
+"""What a report shows as data: ROC, precision and recall, thresholds, reliability, and coverage over time.
 
 Of the untouched rows, by what is served before outcomes move it.
 """
@@ -6,22 +6,19 @@ Of the untouched rows, by what is served before outcomes move it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import load_bundle
-from serving.card import HEADS
+from serving.card import HEADS, ModelCard
 from serving.evaluation.coverage import coverage_by_month, inside
 from serving.evaluation.curves import precision_recall_points, reliability, roc_points, threshold_sweep
 from serving.evaluation.metrics import Sample
 from serving.forecasting import chances_of, class_probabilities
 from serving.training.dataset import Pool
-from serving.training.job.contest import answers_of, came_of
 
-__all__ = ["curves_of"]
+__all__ = ["came_of", "curves_of"]
 
 SHOWN = ("touch_up_1", "touch_down_1", "touch_either_1", "win_long", "win_short")
 _RESAMPLES, _SEED = 200, 20240
@@ -29,8 +26,14 @@ _RESAMPLES, _SEED = 200, 20240
 Rows = NDArray[np.intp]
 
 
-def curves_of(folder: Path, pool: Pool, rows: Rows) -> dict[str, Any]:
-    """Return the curves of the bundle in ``folder`` on ``rows`` (n,) of the pool, ready for JSON.
+def came_of(pool: Pool, rows: Rows) -> Mapping[str, NDArray[Any]]:
+    """Return what came true after ``rows`` (n,) of the pool: labels by name, each with n rows."""
+    names = ("touched", "win", "change", "classes")
+    return {name: pool.column(lambda one, name=name: getattr(one.labels, name))[rows] for name in names}  # type: ignore[misc]
+
+
+def curves_of(card: ModelCard, outputs: Mapping[str, NDArray[Any]], pool: Pool, rows: Rows) -> dict[str, Any]:
+    """Return the curves of a bundle's raw ``outputs`` for ``rows`` (n,) of the pool, ready for JSON.
 
     Returns
     -------
@@ -38,18 +41,17 @@ def curves_of(folder: Path, pool: Pool, rows: Rows) -> dict[str, Any]:
         ``heads`` by name (``roc``, ``precision_recall``, ``thresholds``, ``reliability``) and, of intervals,
         ``coverage_90`` by month (``month``, ``value``, ``low``, ``high``, ``n``).
     """
-    bundle = load_bundle(folder)
-    outputs, came = answers_of(bundle, pool, rows), came_of(pool, rows)
+    came = came_of(pool, rows)
     sample = Sample(pool.entry[rows], _RESAMPLES, _SEED)
-    if not bundle.card.is_sequence:
-        said = class_probabilities(bundle.card, outputs)
+    if not card.is_sequence:
+        said = class_probabilities(card, outputs)
         return {
             "heads": {
                 name: _head(sample, said[:, place], came["classes"] == place)
                 for name, place in (("up", 0), ("flat", 1), ("down", 2))
             }
         }
-    chances = chances_of(bundle.card, outputs)
+    chances = chances_of(card, outputs)
     truth = np.concatenate((came["touched"], came["win"]), axis=1) > 0
     places = {head: place for place, head in enumerate(HEADS["lstm"])}
     quantiles = np.sort(outputs["quantiles"].astype(np.float64), axis=1)
