@@ -76,7 +76,7 @@ class Trainings:
     ) -> None:
         self._folder, self._bucket, self._say, self._python = folder, bucket, say, python
         self._waiting: queue.Queue[str] = queue.Queue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._current = ""
         self._closed = threading.Event()
@@ -313,7 +313,8 @@ class Trainings:
 
     def _set(self, name: str, status: str, step: str, reason: str = "") -> None:
         told = {"status": status, "step": step, "reason": reason, "at": round(time.time())}
-        written(self._folder / name / "state.json", told)
+        with self._lock:  # whoever looks at a state before changing it holds it, too
+            written(self._folder / name / "state.json", told)
 
 
 def _end(child: subprocess.Popen[str]) -> None:

@@ -137,6 +137,13 @@ def test_a_refused_training_fails_with_what_the_service_said(desk: RegistryDesk)
     assert (job.status, job.error) == ("FAILED", "SageMaker refused: the role cannot be assumed")
 
 
+def test_no_name_of_a_role_an_account_or_an_object_reaches_whoever_asked(desk: RegistryDesk) -> None:
+    said = "User arn:aws:sts::123456789012:assumed-role/worker may not read s3://bucket/key, account 123456789012"
+    desk.sagemaker.fail("CreateTrainingJob", "AccessDeniedException", said)
+    job = desk.work(desk.ask("train", TRAINING))
+    assert job.error == "SageMaker refused: User … may not read …, account …"
+
+
 def test_a_training_that_failed_says_why_in_the_programs_words(desk: RegistryDesk) -> None:
     desk.sagemaker.ends, desk.sagemaker.reason = "Failed", "AlgorithmError: 900 bars of 1h are too few"
     job = desk.work(desk.ask("train", TRAINING))

@@ -195,6 +195,7 @@ def test_two_trainings_of_one_model_at_once_are_two_candidates(desk: RegistryDes
         (b'{"bundle": "../../../bundles/lstm-1h/aaaaaaaaaaaa"}', {}, "which is no plain name"),
         (b'{"bundle": 7}', {}, "which is no plain name"),
         (b'{"bundle": "lstm-1h", "comparison": {"x": NaN}}', {}, "the training ended without a bundle"),
+        (b'{"bundle": "lstm-1h", "record": {"profit_factor": 1e999}}', {}, "the training ended without a bundle"),
         (b'{"bundle": "gru-1h"}', {}, "the training left no manifest.json"),
         (None, {"symbols": ("GC=F",)}, "learned from GC=F, which it was not given"),
         (None, {"model_id": "gru-1h"}, "is of gru-1h, and lstm-1h was asked for"),

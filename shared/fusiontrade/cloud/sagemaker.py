@@ -7,6 +7,8 @@ answer) is `Unavailable`, everything else that the service refuses is a `SageMak
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +19,7 @@ from fusiontrade.errors import FusionTradeError, Unavailable
 
 __all__ = ["EndpointState", "NoCapacity", "SageMaker", "SageMakerRefused", "TrainingPlan", "TrainingState"]
 
+_log = logging.getLogger(__name__)
 _READ_SECONDS = 10.0
 _GIGABYTES = 30
 _RETRIES = 3
@@ -27,6 +30,7 @@ _PASSING = frozenset(
     {"ThrottlingException", "Throttling", "TooManyRequestsException", "InternalFailure", "ServiceUnavailable",
      "RequestLimitExceeded", "InternalServerException"}
 )  # fmt: skip
+_NAMES = re.compile(r"\b(?:arn:aws[^\s,;)\]]*|s3://[^\s,;)\]]*|\d{12}\b)")
 _REFUSED = frozenset({"ValidationException", "ResourceNotFound", "AccessDeniedException", "ConflictException"})
 
 
@@ -133,7 +137,7 @@ class SageMaker:
         return TrainingState(
             told["TrainingJobStatus"],
             told.get("SecondaryStatus", ""),
-            told.get("FailureReason", ""),
+            _without_names(told.get("FailureReason", "")),
             told.get("ModelArtifacts", {}).get("S3ModelArtifacts", ""),
         )
 
@@ -146,7 +150,9 @@ class SageMaker:
         told = self._found("describe_endpoint", EndpointName=name)
         if told is None:
             return None
-        return EndpointState(told["EndpointStatus"], told["EndpointConfigName"], told.get("FailureReason", ""))
+        return EndpointState(
+            told["EndpointStatus"], told["EndpointConfigName"], _without_names(told.get("FailureReason", ""))
+        )
 
     def roll_out(self, endpoint: str, configuration: str, bundles: str) -> None:
         """Let the endpoint serve the set of bundles under the S3 prefix ``bundles``; the old set serves until it does.
@@ -200,7 +206,7 @@ class SageMaker:
             try:
                 answer: dict[str, Any] = getattr(client("sagemaker", read_seconds=_READ_SECONDS), operation)(**request)
             except ClientError as error:
-                code, text = code_of(error), str(error.response.get("Error", {}).get("Message", ""))
+                code, text = code_of(error), _without_names(error.response.get("Error", {}).get("Message", ""))
                 if code == known and (known != "ValidationException" or _is_done(operation, text)):
                     return {}
                 if code in _LIMITED:
@@ -211,6 +217,13 @@ class SageMaker:
                     raise SageMakerRefused(f"SageMaker refused: {text or code}") from error
                 raise
         return answer
+
+
+def _without_names(text: str) -> str:
+    """Return what the service says without the names of roles, accounts and objects, which no user is to read."""
+    if (told := _NAMES.sub("…", text)) != text:
+        _log.warning("SageMaker: %s", text)
+    return told
 
 
 def _is_done(operation: str, text: str) -> bool:

@@ -40,6 +40,7 @@ MOST_ERRORS = 4.0
 MOST_RISE = 0.02
 """Of the Brier score: less is no trouble, however certain."""
 _BINS = 10
+_INVENTED = "simulated"  # what the market was made up for says nothing of a model
 _DAY = 86_400_000
 _SETTLED = frozenset({"WIN", "LOSS", "EXPIRED"})
 PLATFORM = "PLATFORM"
@@ -120,7 +121,8 @@ class Drift:
         now = self._clock()
         since = now - (RECENT_DAYS + BEFORE_DAYS) * _DAY
         tallies = Tallies()
-        found = signs_of(tallies.passing(self._entries(since)), now)
+        real = (entry for entry in self._entries(since) if entry.data_source != _INVENTED)
+        found = signs_of(tallies.passing(real), now)
         told = {}
         for model_id, version in self._registry.active().items():
             if (record := tallies.told(model_id, version, since, now)) is not None:

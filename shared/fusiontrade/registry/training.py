@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -257,7 +258,7 @@ def _step(told: Mapping[str, Any]) -> str:
 def _outcome(content: bytes | None) -> dict[str, Any]:
     """Return what a training says that it came to; raises `FusionTradeError` where that cannot be used."""
     try:
-        found = json.loads(content or b"null", parse_constant=_refused)
+        found = json.loads(content or b"null", parse_constant=_finite, parse_float=_finite)
     except ValueError:
         found = None
     if not isinstance(found, dict) or "bundle" not in found:
@@ -269,8 +270,10 @@ def _outcome(content: bytes | None) -> dict[str, Any]:
     return found
 
 
-def _refused(constant: str) -> float:
-    raise ValueError(f"{constant} is no number of JSON")
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number of JSON")
+    return number
 
 
 def _check(card: Mapping[str, Any], order: JobOrder, kept: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -165,6 +166,15 @@ def test_the_check_writes_down_what_came_of_the_forecasts() -> None:
     found = registry.records["aaaaaaaaaaaa"]
     assert found["wins"] == sum(each.status is Status.WIN for each in entries)
     assert (found["source"], found["wins"] + found["losses"]) == ("journal", 800)
+
+
+def test_what_came_of_invented_prices_speaks_neither_for_a_version_nor_against_it() -> None:
+    invented = [replace(each, data_source="simulated") for each in journal(0.7)]
+    assert checked(invented) == ([], {"version": "aaaaaaaaaaaa", "checked": False}, [])
+    registry = Registry()
+    work = drift.Drift(registry, lambda since: invented, lambda version, identity: "", lambda: NOW)  # type: ignore[arg-type]
+    work.turn(ordered(NOW), {}, cancelled=False)
+    assert registry.records == {}
 
 
 def test_a_version_that_is_well_is_restored_where_enough_was_settled() -> None:
