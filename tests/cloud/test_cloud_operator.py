@@ -148,7 +148,7 @@ def test_a_deployed_stack_is_asked_for_its_table(
 ) -> None:
     monkeypatch.delenv("ACCOUNTS_TABLE")
     body = {"Resources": {"AccountsTable": _table(f"{accounts_table_name}-of-stack")}}
-    formation: Any = client("cloudformation")
+    formation: Any = client("cloudformation", read_seconds=60.0)  # a second try would find the first one's stack
     formation.create_stack(StackName=accounts_table_name, TemplateBody=json.dumps(body))
     try:
         assert physical_name(accounts_table_name, "AccountsTable") == f"{accounts_table_name}-of-stack"

@@ -76,7 +76,9 @@ def signing_keys() -> SigningKeys:
 @pytest.fixture
 def signing_keys_arn(aws: None, signing_keys: SigningKeys) -> str:
     name = f"signing-keys-{uuid.uuid4().hex[:8]}"
-    return str(client("secretsmanager").create_secret(Name=name, SecretString=signing_keys.to_json())["ARN"])
+    return str(
+        client("secretsmanager", read_seconds=30.0).create_secret(Name=name, SecretString=signing_keys.to_json())["ARN"]
+    )
 
 
 @pytest.fixture
@@ -87,7 +89,9 @@ def derivation() -> Derivation:
 @pytest.fixture
 def derivation_secret_arn(aws: None) -> str:
     name = f"derivation-{uuid.uuid4().hex[:8]}"
-    return str(client("secretsmanager").create_secret(Name=name, SecretString=DERIVATION_SECRET)["ARN"])
+    return str(
+        client("secretsmanager", read_seconds=30.0).create_secret(Name=name, SecretString=DERIVATION_SECRET)["ARN"]
+    )
 
 
 @pytest.fixture
