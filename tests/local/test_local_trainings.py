@@ -96,6 +96,13 @@ def until(trainings: Trainings, *statuses: str, name: str = NAME) -> dict[str, A
     return told
 
 
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, f"waited a minute for {what}"
+        time.sleep(0.02)
+
+
 def test_a_job_gets_its_channels_shows_its_progress_and_leaves_its_bundle(
     made: Callable[..., Trainings], bucket: Bucket
 ) -> None:
@@ -123,8 +130,7 @@ def test_a_job_that_is_stopped_ends_with_its_process(made: Callable[..., Trainin
     trainings._say = said.append
     trainings.create(request(retries=1))
     starts = tmp_path / "jobs" / NAME / "ml" / "checkpoints" / "starts"
-    while not starts.exists() or not starts.read_text().strip():
-        time.sleep(0.02)
+    wait_for(lambda: starts.exists() and starts.read_text().strip(), "the job to begin")
     trainings.stop({"TrainingJobName": NAME})
     assert "FailureReason" not in until(trainings, "Stopped")
     assert not [line for line in said if "goes on" in line]
@@ -146,8 +152,7 @@ def test_what_was_interrupted_goes_on_with_its_checkpoints_at_the_next_start(
     first = made("sleep 60")
     first.create(request())
     starts = tmp_path / "jobs" / NAME / "ml" / "checkpoints" / "starts"
-    while not starts.exists() or not starts.read_text().strip():
-        time.sleep(0.02)
+    wait_for(lambda: starts.exists() and starts.read_text().strip(), "the job to begin")
     first.close()
     assert first.describe({"TrainingJobName": NAME})["TrainingJobStatus"] == "InProgress"
     del bucket["training/1/candles/EURUSD=X.npz"]  # its input lies beside it already
@@ -180,16 +185,14 @@ def test_a_job_that_waits_for_another_is_stopped_at_once_and_never_begun(
     trainings = made("sleep 60")
     trainings.create(request())
     until(trainings, "InProgress")
-    while not (tmp_path / "jobs" / NAME / "ml" / "checkpoints").exists():
-        time.sleep(0.02)
+    wait_for((tmp_path / "jobs" / NAME / "ml" / "checkpoints").exists, "the job to begin")
     trainings.create(request("fusiontrade-2"))
     trainings.stop({"TrainingJobName": "fusiontrade-2"})
     assert trainings.describe({"TrainingJobName": "fusiontrade-2"})["TrainingJobStatus"] == "Stopped"
     trainings.stop({"TrainingJobName": NAME})
     until(trainings, "Stopped")
     trainings.create(request("fusiontrade-3"))
-    while not (tmp_path / "jobs" / "fusiontrade-3" / "ml").exists():
-        time.sleep(0.02)
+    wait_for((tmp_path / "jobs" / "fusiontrade-3" / "ml").exists, "the third job to begin")
     assert not (tmp_path / "jobs" / "fusiontrade-2" / "ml").exists()
 
 

@@ -162,11 +162,15 @@ def test_no_more_is_read_while_requests_wait_for_the_first_of_them() -> None:
     async def scenario() -> None:
         async with answering(at_once=False) as told:
             reader, writer = await connected(told)
-            for _ in range(2):
-                writer.write(PING * 100)
-                await asyncio.sleep(0.05)
+            writer.write(PING * 100)
+            async with asyncio.timeout(10):
+                while [len(one.pipeline) for one in told.protocols] != [99]:
+                    await asyncio.sleep(0.005)
             (protocol,) = told.protocols
-            assert len(protocol.pipeline) == 99
+            writer.write(PING * 100)
+            for _ in range(10):
+                await asyncio.sleep(0.005)
+                assert len(protocol.pipeline) == 99
             told.let.set()
             found = b""
             while found.count(b"HTTP/1.1 200") < 200:
