@@ -85,7 +85,7 @@ class SwingCard(SealedCard):
     """``model.json``. ``encoder`` names the Kronos bundle whose embeddings were learned from, null: none were.
 
     ``veto`` calibrates the trees' logit, ``threshold`` is the least probability that a signal needs. A symbol of no
-    universe is answered, and abstains where every universe does. Without a ``ranker``, or where it does not know a
+    universe is answered, and abstains: nothing proved its forecasts. Without a ``ranker``, or where it does not know a
     universe, the ensemble is what both networks come to; where it does, a stock that was not ranked abstains: only the
     ranked forecast was proven.
     """
@@ -122,6 +122,5 @@ class SwingCard(SealedCard):
         """Tell whether ``symbol`` gets no signal; ``ranked``: it was, in the run that is answered."""
         if not ranked and self.ranked(symbol) is not None:
             return True
-        if (name := self.universe(symbol)) != ANY:
-            return self.universes[name].abstains
-        return all(universe.abstains for universe in self.universes.values())
+        name = self.universe(symbol)
+        return name == ANY or self.universes[name].abstains

@@ -1,7 +1,8 @@
 """The third member: what a stock's place among the others of its run says of its next sessions.
 
 Always true: stocks are ranked with those of their universe whose newest bar is of the same session, whatever their
-order; a stock of too small a group has no score, and what the networks say of it stands alone. Pure numpy.
+order; a stock of too small a group, or with two histories, has no score, and what the networks say of it stands
+alone. Pure numpy.
 """
 
 from __future__ import annotations
@@ -56,11 +57,6 @@ class Ranking:
         """Return that of ``count`` windows that were not ranked."""
         return cls.of(np.full(count, np.nan), [None] * count)
 
-    @property
-    def known(self) -> NDArray[np.bool_]:
-        """(n,) whether a window was ranked."""
-        return np.asarray(np.isfinite(self.returns[:, 0]))
-
     def joined(self, networks: Floats) -> Floats:
         """Return (n, 3) the ensemble of both networks' (n, 3) returns and the ranker's."""
         return np.asarray(self.networks * networks + self.share * np.nan_to_num(self.returns), np.float64)
@@ -78,19 +74,26 @@ def rank_scores(card: SwingCard, frames: Mapping[str, CandleFrame]) -> dict[str,
     ----------
     frames
         Checked, finished daily bars of the whole run, by whatever they are called in the answer. A symbol that stands
-        here twice is ranked once; where its bars differ, by those that come first.
+        here twice is ranked once; where the newest bars of both differ, not at all.
     """
     if card.ranker is None:
         return {}
     groups: dict[tuple[str, int], dict[str, str]] = {}
+    doubtful: set[tuple[str, int]] = set()
     for key, frame in frames.items():
         name = card.universe(frame.symbol)
         if name in card.ranker.universes and len(frame) >= WINDOW:
-            groups.setdefault((name, int(frame.close_time[-1])), {}).setdefault(frame.symbol, key)
+            close = int(frame.close_time[-1])
+            first = groups.setdefault((name, close), {}).setdefault(frame.symbol, key)
+            if first != key and not _same(frames[first], frame):
+                doubtful.add((frame.symbol, close))
     found: dict[tuple[str, int], dict[str, float]] = {}
     for (name, close), keys in groups.items():
-        symbols = sorted(keys)
-        market = Market.of([frames[keys[symbol]].tail(WINDOW) for symbol in symbols])
+        symbols = sorted(symbol for symbol in keys if (symbol, close) not in doubtful)
+        newest = [frames[keys[symbol]].tail(WINDOW) for symbol in symbols]
+        if not newest or len(np.unique(np.concatenate([one.close_time for one in newest]))) > 2 * WINDOW:
+            continue  # no common calendar
+        market = Market.of(newest)
         stocks, columns = cross_section(market, len(market.closes) - 1, fewest=card.ranker.fewest)
         scores = scored(columns, card.ranker.universes[name].weights).tolist()
         found[name, close] = {symbols[place]: score for place, score in zip(stocks.tolist(), scores, strict=True)}
@@ -100,3 +103,15 @@ def rank_scores(card: SwingCard, frames: Mapping[str, CandleFrame]) -> dict[str,
         if frame.symbol in group and len(frame) >= WINDOW:
             told[key] = group[frame.symbol]
     return told
+
+
+def _same(one: CandleFrame, other: CandleFrame) -> bool:
+    """Tell whether the bars that would be ranked are the same."""
+    if (one.volume is None) != (other.volume is None):
+        return False
+    return all(np.array_equal(mine, its) for mine, its in zip(_newest(one), _newest(other), strict=True))
+
+
+def _newest(frame: CandleFrame) -> list[NDArray[np.float64] | NDArray[np.int64]]:
+    columns = (frame.time, frame.open, frame.high, frame.low, frame.close, frame.volume)
+    return [column[-WINDOW:] for column in columns if column is not None]

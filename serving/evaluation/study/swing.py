@@ -39,7 +39,6 @@ _REVERSAL, _BACK = "baseline: 5-session reversal", 5
 _RANKER, _NETWORKS = "ranker", "both networks, 0.35 / 0.30 / 0.35"
 TRIALS = 270
 """Configurations that were looked at on bars before the untouched slice; decision 150 counts them."""
-_FEWEST = FEWEST
 
 
 def swing_folder(folder: Path) -> Path | None:
@@ -88,7 +87,7 @@ def study_swing(
             judged_stride=stride,
             stride=10**6,
             held_stride=10**6,
-            fewest=_FEWEST,
+            fewest=FEWEST,
             ranker=ranker,
         )
         table = table_of(series, config, encoder, told, unknown=True, kept=kept)
@@ -125,7 +124,7 @@ def _of_universe(name: str, place: int, bundle: SwingBundle, table: SwingTable, 
         panel,
         trials=TRIALS,
         targets=RANK_IC_TARGETS if name == _TARGETED else None,
-        fewest=_FEWEST,
+        fewest=FEWEST,
     )
     abstains = bundle.card.universes[name].abstains
     return found | {"bundle": f"{bundle.card.model_id}@{bundle.card.version}", "abstains": abstains}

@@ -76,7 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         until = instant_of(asked.before, "before")
         config = replace(RankerConfig(), penalty=asked.penalty)
         series = [_before(one, until) for one in read_daily(asked.data) if one.frame.close_time[0] < until]
-        last = int(str(np.datetime64(until - 1, "ms").astype("datetime64[Y]")))
+        if not series:
+            raise ValueError(f"no bars end before {asked.before}: name a later instant")
+        newest = max(int(one.frame.close_time[-1]) for one in series)
+        last = int(str(np.datetime64(newest - 1, "ms").astype("datetime64[Y]")))
+        if asked.first > last:
+            raise ValueError(f"first is {asked.first}, but bars end in {last}: name an earlier year")
         with threadpool_limits(1):
             found = walked(rank_rows(series, config, until), series, config, range(asked.first, last + 1))
     except (FusionTradeError, ValueError) as error:

@@ -80,7 +80,7 @@ def judged(
         "stockformer": returns.stockformer,
         "tft": returns.tft,
         "networks": returns.networks,
-        "ranker": np.nan_to_num(returns.ranker),
+        "ranker": returns.ranker,
         "equal_weights": _equal(returns, table.groups(rows)),
         "baseline_context_trees": baseline,
         "baseline_reversal": -np.repeat(_last_moves(table, rows)[:, None], len(HORIZONS), axis=1),
@@ -101,6 +101,7 @@ def judged(
                     [one.as_dict() for one in rank_skill(values[own], table, of_universe, config.judged_stride)]
                 )
                 for who, values in said.items()
+                if np.isfinite(values[own]).any()
             },
             "deciles": _deciles(returns.ensemble[own], table, of_universe, config),
             "interval_80": _coverage(returns, table, own, rows),

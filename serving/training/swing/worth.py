@@ -100,7 +100,7 @@ def map_of(kind: str, outputs: Outputs, table: SwingTable, rows: Rows) -> Return
 
 
 def rank_skill(scores: Floats, table: SwingTable, rows: Rows, stride: int) -> list[RankSkill]:
-    """Return the skill of (k, 3) scores for ``rows`` of one universe, a figure for each horizon.
+    """Return the skill of (k, 3) scores, NaN where there is none, for ``rows`` of one universe, for each horizon.
 
     Parameters
     ----------
@@ -118,11 +118,13 @@ def rank_skill(scores: Floats, table: SwingTable, rows: Rows, stride: int) -> li
             ]
         )
         daily = daily[np.isfinite(daily)]
-        found.append(_skill(daily, lags=max(0, -(-days // stride)), rows=len(rows)))
+        found.append(_skill(daily, lags=max(0, -(-days // stride)), rows=int(np.isfinite(scores[:, place]).sum())))
     return found
 
 
 def _rank_correlation(one: Floats, other: Floats) -> float:
+    known = np.isfinite(one)
+    one, other = one[known], other[known]
     if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
     return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from invented_stocks import CONFIG, invented
+from invented_stocks import CONFIG, invented, stock
 from pydantic import ValidationError
 
 from serving.features.swing import CROSS_SECTION_NAMES, Market, cross_section
 from serving.instants import instant_of
-from serving.swing.card import ANY, Ranked, Ranker
-from serving.swing.ranking import Ranking
+from serving.swing.card import ANY, Ranked, Ranker, SwingCard, Universe
+from serving.swing.ranking import Ranking, rank_scores
 from serving.training.swing import RankerConfig
 from serving.training.swing.config import PURGE_SESSIONS
 from serving.training.swing.daily import returns_ahead
-from serving.training.swing.forward import walked
+from serving.training.swing.forward import main, walked
 from serving.training.swing.ranker import RankRows, fitted, rank_rows, ranker_of, ranking_of, worth_of
 from serving.training.swing.table import table_of
 
@@ -147,7 +149,7 @@ def test_the_order_is_kept_where_scores_were_worth_nothing_and_networks_say_noth
     ranking = Ranking.of(np.array([1.0, -1.0, np.nan]), [one, one, one])
     joined = ranking.joined(np.zeros((3, 3)))
     assert (joined[0] > joined[1]).all()
-    assert ranking.known.tolist() == [True, True, False]
+    assert np.isfinite(ranking.returns[:, 0]).tolist() == [True, True, False]
     assert np.array_equal(ranking.joined(said[:3])[2], said[2])
 
 
@@ -160,7 +162,7 @@ def test_few_stocks_leave_the_networks_alone() -> None:
     weights = {"invented": (1.0,) * WIDTH}
     assert worth_of(table, rows, weights, np.zeros((len(rows), 3)), config.ranker) == {}
     assert ranker_of(weights, {}, config.ranker) is None
-    assert not ranking_of(table, rows, {}, {}).known.any()
+    assert not np.isfinite(ranking_of(table, rows, {}, {}).returns).any()
 
 
 def test_settings_and_cards_that_cannot_be_are_refused() -> None:
@@ -170,3 +172,61 @@ def test_settings_and_cards_that_cannot_be_are_refused() -> None:
     one = Ranked(weights=(1.0, 2.0), slope=(1.0,) * 3, networks=(1.0,) * 3, share=(1.0,) * 3)
     with pytest.raises(ValidationError, match="it has 2 weights for 3 columns"):
         Ranker(features="1", columns=("a", "b", "c"), fewest=3, universes={"it": one})
+
+
+def card_of(**universes: bool) -> SwingCard:
+    """A card that ranks the stocks of ``it`` and of no universe; which universe abstains."""
+    weights = tuple(np.linspace(-1, 1, WIDTH).tolist())
+    one = Ranked(weights=weights, slope=(1.0,) * 3, networks=(1.0,) * 3, share=(1.0,) * 3)
+    return SwingCard.model_construct(
+        ranker=Ranker(features="1", columns=CROSS_SECTION_NAMES, fewest=3, universes={"it": one, ANY: one}),
+        universes={name: Universe(symbols=(name.upper(),), abstains=told) for name, told in universes.items()},
+    )
+
+
+def test_a_stock_of_no_universe_gets_no_signal_though_another_universe_was_proven() -> None:
+    card = card_of(it=False, other=True)
+    assert [card.abstains(symbol) for symbol in ("IT", "OTHER", "ELSE")] == [False, True, True]
+
+
+def test_a_stock_with_two_histories_is_not_ranked_whatever_their_order_and_a_copy_is() -> None:
+    card = card_of(it=False)
+    frames = {f"{number}": stock(f"S{number}", number, bars=620).frame for number in range(5)}
+    alone = rank_scores(card, frames)
+    assert set(alone) == set(frames)
+    assert rank_scores(card, frames | {"copy": frames["2"].rows(slice(5, None))}) == alone | {"copy": alone["2"]}
+    volume = frames["2"].volume.copy()
+    volume[-1] += 1
+    for two in ({"other": stock("S2", 9, bars=620).frame}, {"other": replace(frames["2"], volume=volume)}):
+        found = rank_scores(card, frames | two)
+        assert set(found) == {"0", "1", "3", "4"}
+        assert rank_scores(card, two | frames) == found
+
+
+def test_stocks_without_a_common_calendar_are_not_laid_side_by_side() -> None:
+    frames = {}
+    for number in range(48):
+        one = stock(f"S{number}", number, bars=601).frame
+        late = one.time + number
+        late[-1] = one.time[-1]
+        frames[str(number)] = replace(one, time=late)
+    tracemalloc.start()
+    try:
+        found = rank_scores(card_of(it=False), frames)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == {}
+    assert peak < 16 * 2**20
+
+
+def test_a_year_after_the_newest_bar_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("serving.training.swing.forward.read_daily", lambda _: invented())
+    for before in ("2023-03-01T00:00:00Z", "2040-01-01T00:00:00Z"):
+        assert main(["--data", str(tmp_path), "--before", before, "--first", "2030"]) == 2
+        said = capsys.readouterr()
+        assert (said.out, "first is 2030, but bars end in 2023: name an earlier year" in said.err) == ("", True)
+    assert main(["--data", str(tmp_path), "--before", "2020-01-01T00:00:00Z"]) == 2
+    assert "no bars" in capsys.readouterr().err

@@ -22,13 +22,16 @@ from serving.evaluation.study import swing as study
 from serving.kronos.windows import windows_of
 from serving.models import stockformer, tft
 from serving.swing import SwingBundle, load_swing
+from serving.swing.ranking import Ranking
 from serving.training.__main__ import main as command
 from serving.training.swing import DailySeries, SwingConfig, read_daily, train_swing
 from serving.training.swing.config import PURGE_SESSIONS
 from serving.training.swing.daily import returns_ahead
 from serving.training.swing.embedding import embedded
+from serving.training.swing.judging import judged
 from serving.training.swing.ranker import ranking_of
 from serving.training.swing.table import SwingSlices, SwingTable, scores_of, split, table_of
+from serving.training.swing.worth import rank_skill
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +158,7 @@ def test_what_is_served_is_what_was_judged(bundle: SwingBundle, series: list[Dai
     worth = bundle.card.ranker.universes
     ranking = ranking_of(table, newest, {name: one.weights for name, one in worth.items()}, worth)
     returns, veto = bundle.run(table.prices[newest], table.embedding[newest], table.context[newest], ranking)
-    assert ranking.known.all()
+    assert np.isfinite(ranking.returns).all()
     told = bundle.answer(cut).forecasts
     for row, place in enumerate(table.stock[newest]):
         one = told[table.stocks[place]]
@@ -173,6 +176,19 @@ def test_noise_is_told_as_noise(folder: Path, bundle: SwingBundle) -> None:
     assert bundle.card.metrics["rank_ic_invented_3d"].value == skill["mean"]
     t = report["before_judging"]["invented"][0]["t"]
     assert bundle.card.universes["invented"].abstains == (t < 1.645)
+
+
+def test_stocks_that_were_not_ranked_have_no_rank(bundle: SwingBundle, table: SwingTable, slices: SwingSlices) -> None:
+    rows = slices.test
+    ranker = table.returns[rows].copy()
+    ranker[table.stock[rows] == 0] = np.nan
+    assert rank_skill(ranker, table, rows, 2)[0].mean == pytest.approx(1)
+    assert rank_skill(ranker, table, rows, 2)[0].rows == np.isfinite(ranker[:, 0]).sum() < len(rows)
+    none = Ranking.none(len(rows))
+    returns, veto = bundle.run(table.prices[rows], table.embedding[rows], table.context[rows], none)
+    told = judged(bundle.card, table, slices, CONFIG, returns=returns, veto=veto)["invented"]["rank_ic"]
+    assert "ranker" not in told
+    assert "ensemble" in told
 
 
 def test_an_encoder_that_the_bundle_never_saw_is_refused(bundle: SwingBundle) -> None:
@@ -233,7 +249,7 @@ def test_the_study_judges_the_same_slice_as_training_and_finds_the_same(
     pq.write_table(pa.table(columns), tmp_path / "invented_1d.parquet")
     (tmp_path / "instruments.toml").write_text('[[tables]]\npath = "invented_1d.parquet"\ntimeframe = "1d"\n')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "_FEWEST", 3)
+        patch.setattr(study, "FEWEST", 3)
         found = study.study_swing(folder, tmp_path, stride=CONFIG.judged_stride)
     assert study.swing_folder(folder.parent) == folder
     assert list(found) == ["invented"]
