@@ -55,7 +55,8 @@ def joined(studies: Sequence[Mapping[str, Any]]) -> Json:
     sections = _once("universe", [one.get("cross_sections", {}) for one in studies])
     timeframes = dict(sorted(parts.items(), key=lambda item: Timeframe(item[0]).milliseconds))
     own = {warning for one in studies for warning in warnings_of(one["timeframes"])}
-    others = [warning for one in studies for warning in one["warnings"] if warning not in own]
+    told = dict.fromkeys(warning for one in studies for warning in one["warnings"] if warning not in own)
+    others = [warning for warning in told if not (sections and warning.startswith("1d: "))]
     runs = [one["run"] for one in studies]
     found: Json = {
         "schema": first["schema"],

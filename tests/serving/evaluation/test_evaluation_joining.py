@@ -41,3 +41,15 @@ def test_a_part_that_was_judged_twice_and_other_settings_are_refused(
         joined([sample_study(), other])
     assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "not joined" in capsys.readouterr().err
+
+
+def test_what_no_study_judged_is_told_once_and_not_where_one_of_them_did() -> None:
+    several = [sample_study() for _ in range(3)]
+    for one, name in zip(several, ("15m", "30m", "1h"), strict=True):
+        one["timeframes"] = {name: one["timeframes"]["1h"]}
+        one["warnings"] = ["1d: swing-1d was not judged, the folder of candles has no daily table.", "Of all."]
+    assert joined(several)["warnings"][-2:] == several[0]["warnings"]
+    several[1] |= {"warnings": ["Of all."], "cross_sections": {"nifty100": {}}}
+    found = joined(several)
+    assert found["warnings"].count("Of all.") == 1
+    assert not [warning for warning in found["warnings"] if warning.startswith("1d: ")]
