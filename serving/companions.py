@@ -78,6 +78,10 @@ class Companions:
                 _log.error("bundle refused", extra={"bundle": place.name, "reason": str(error)})
                 refused.append(RefusedBundle(place.name, str(error)))
                 failed.add(kind)
+            except Exception as error:  # whatever it breaks, the others are to be opened
+                _log.exception("a bundle could not be opened", extra={"bundle": place.name})
+                refused.append(RefusedBundle(place.name, f"could not be opened: {type(error).__name__}"))
+                failed.add(kind)
         kept = {kind: old[kind] for kind in failed if kind not in found and old.get(kind) is not None}
         serving = {**kept, **found}
         return cls(serving.get(KRONOS), serving.get(SENTIMENT), serving.get(SWING), tuple(refused))

@@ -103,6 +103,10 @@ def with_folders(engine: Engine, folders: Iterable[Path], *, device: str = "cpu"
             _log.error("bundle refused", extra={"bundle": place.name, "reason": str(error)})
             refused.append(RefusedBundle(place.name, str(error)))
             continue
+        except Exception as error:  # whatever it breaks, the others are to be opened
+            _log.exception("a bundle could not be opened", extra={"bundle": place.name})
+            refused.append(RefusedBundle(place.name, f"could not be opened: {type(error).__name__}"))
+            continue
         bundles[bundle.card.kind, bundle.card.timeframe] = bundle
         _log.info("bundle loaded", extra={"bundle": bundle.card.model_id, "version": bundle.card.version})
     return Engine(dict(sorted(bundles.items())), tuple(refused))

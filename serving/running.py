@@ -182,18 +182,22 @@ class Running:
 
     def _open_rest(self) -> None:
         try:
+            self._open_beside()
+            if not self._ending.is_set():
+                self._companions = self._read_companions(None)
+            gc.freeze()  # as what was there before
+        finally:
+            self._whole.set_result(None)
+
+    def _open_beside(self) -> None:
+        try:
             before = self.engine
             engine = self._reader.rest(before, self._ending)
             if engine is not before:
                 self._batcher.install(engine)
                 self.metrics.serves(engine, self._reader.report.generation, len(engine.refused))
-            if not self._ending.is_set():
-                self._companions = self._read_companions(None)
-            gc.freeze()  # as what was there before
-        except Exception:  # the fused kinds serve whatever this was
+        except Exception:  # the fused kinds and the companions serve whatever this was
             _log.exception("what serves beside the fused kinds could not be opened")
-        finally:
-            self._whole.set_result(None)
 
     def _watch(self, seconds: float) -> None:
         while not self._ending.wait(seconds):

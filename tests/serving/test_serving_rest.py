@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 import threading
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from tiny_bundles import build_bundle, candles, card_content, item, lstm_graph, 
 from fusiontrade.errors import BundleRefused
 from fusiontrade.inference.contract import ForecastItem, ForecastResponse
 from fusiontrade.inference.texts import TextScore
-from serving import engine, running
+from serving import engine, running, swapping
 from serving.asked import Asked
 from serving.bundle import GRAPH, REPORT, write_card, write_manifest
 from serving.card import ModelCard
@@ -130,6 +131,46 @@ def test_a_kind_beside_that_must_not_serve_is_told_and_touches_no_other(folder: 
         asyncio.run(one.whole(10))
         assert [refused.folder for refused in one.engine.refused] == ["gru-1h"]
         assert ask(one, "lstm").items[0].lstm is not None
+    finally:
+        one.close()
+
+
+def test_a_kind_beside_whose_opening_breaks_is_told_and_touches_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = engine.load_bundle
+
+    def loading(place: Path, **how: Any) -> Any:
+        if place.name == "gru-1h":
+            raise KeyError("no library expected that")
+        return load(place, **how)
+
+    monkeypatch.setattr(engine, "load_bundle", loading)
+    shutil.copytree(folder / "gru-1h", folder / "gru-2")
+    one = Running(ServingSettings(bundles=folder))
+    try:
+        asyncio.run(one.whole(10))
+        assert [(refused.folder, refused.reason) for refused in one.engine.refused] == [
+            ("gru-1h", "could not be opened: KeyError")
+        ]
+        assert [key[0] for key in one.engine.bundles] == ["gru", "lstm"]
+    finally:
+        one.close()
+
+
+def test_kinds_beside_that_break_the_warm_up_leave_the_companions_to_be_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise ValueError("no library expected that")
+
+    one = Running(ServingSettings(bundles=folder))
+    found = Companions()
+    try:
+        monkeypatch.setattr(swapping, "warm_up", breaks)
+        monkeypatch.setattr(running.Companions, "read", lambda *_, **__: found)
+        asyncio.run(one.whole(10))
+        assert one.companions is found
     finally:
         one.close()
 

@@ -14,6 +14,7 @@ import pytest
 from tiny_bundles import Program, build_bundle, serving
 
 from fusiontrade.inference.texts import TEXTS, TextResponse
+from serving import companions
 from serving.companions import Companions
 
 WORDS = ["Shares fell sharply after the report", "", "profit rose"]
@@ -124,6 +125,21 @@ def test_companions_are_exchanged_kept_and_withdrawn(folder: Path, tmp_path: Pat
     assert gone.classifier is None
     assert gone.encoder is first.encoder
     assert "already serves as kronos" in gone.refused[0].reason
+
+
+def test_a_companion_whose_opening_breaks_is_told_and_touches_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise KeyError("no library expected that")
+
+    first = read(folder)
+    monkeypatch.setitem(companions._LOADERS, "sentiment", breaks)  # type: ignore[arg-type]
+    odd = read(folder)
+    assert [(one.folder, one.reason) for one in odd.refused] == [("finbert", "could not be opened: KeyError")]
+    assert odd.classifier is None
+    assert odd.encoder is not None
+    assert read(folder, first).classifier is first.classifier
 
 
 def test_of_two_encoders_the_one_serves_that_the_daily_model_learned_from(folder: Path, tmp_path: Path) -> None:
