@@ -153,7 +153,10 @@ def _bundle(source: _Source, model_id: str, files: Mapping[str, str], out: Path)
     fetched = [source.fetch(f"{model_id}/{name}", files[name], parts) for name in files]
     fresh.mkdir()
     for name, part in zip(files, fetched, strict=True):
-        part.rename(fresh / name)
+        if fetched.count(part) > 1:  # files of one content share it
+            shutil.copyfile(part, fresh / name)
+        else:
+            part.rename(fresh / name)
     shutil.rmtree(parts, ignore_errors=True)
     return placed(fresh, out, overwrite=True, model_id=model_id)
 

@@ -66,6 +66,17 @@ def test_every_bundle_comes_verified_and_a_second_time_nothing_does(bucket: Path
         assert (folder / "manifest.json").read_bytes() == (bucket / folder.name / "manifest.json").read_bytes()
 
 
+def test_two_files_of_the_same_content_both_come(bucket: Path, out: Path) -> None:
+    place = bucket / "lstm-1h"
+    shutil.copyfile(place / "report.json", place / "outcome.json")
+    write_manifest(place)
+    rewrite(bucket)
+    with serving(bucket) as server:
+        synced(server, out)
+        assert sum(one.path in ("/lstm-1h/report.json", "/lstm-1h/outcome.json") for one in server.seen) == 1
+    assert (out / "lstm-1h" / "outcome.json").read_bytes() == (out / "lstm-1h" / "report.json").read_bytes()
+
+
 def test_a_manifest_in_a_file_serves_a_folder_beside_it(bucket: Path, out: Path) -> None:
     assert len(sync(str(bucket / "bundles.json"), out).fetched) == 2
     with pytest.raises(InvalidInput, match="cannot be read"):
