@@ -114,9 +114,8 @@ class Web:
         """Call ``read`` until it comes to its end; a connection that was cut off is made anew."""
         import httpx
 
-        turn = 0
+        turn, longest = 0, size()
         while True:
-            known = size()
             try:
                 return read()
             except httpx.HTTPStatusError as error:
@@ -126,7 +125,8 @@ class Web:
                 told = f"{plain(address)} answered {status}"
             except (httpx.HTTPError, _Dripping) as error:
                 told = f"{plain(address)}: {type(error).__name__.strip('_')}"
-            turn = 1 if size() - known >= _ENOUGH else turn + 1
+            grown, longest = size() - longest, max(longest, size())
+            turn = 1 if grown >= _ENOUGH else turn + 1
             if turn >= _TRIES:
                 raise Unavailable(f"{told}; what has come stays, run the command again to go on")
             self._pause(0.25 * 2 ** (turn - 1))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import httpx
 import pytest
 from loopback import Manners, serving
 
@@ -24,6 +26,25 @@ def test_a_connection_that_only_drips_counts_as_broken_and_what_came_stays(tmp_p
             web.append(f"{server.url}/file", tmp_path / "part")
         assert [one.range for one in server.seen][:3] == [None, "bytes=100-", "bytes=150-"]
         assert len(server.seen) == 5
+
+
+def test_a_server_without_ranges_that_gets_no_further_is_given_up(tmp_path: Path) -> None:
+    tries = count()
+
+    def cut(_: httpx.Request) -> httpx.Response:
+        def pieces() -> Iterator[bytes]:
+            yield bytes((3 if number % 2 else 1) << 20)
+            raise httpx.RemoteProtocolError("cut off")
+
+        number = next(tries)
+        assert number < 20
+        return httpx.Response(200, content=pieces())
+
+    with Web(direct=True, pause=lambda _: None) as web:
+        web._client = httpx.Client(transport=httpx.MockTransport(cut))
+        with pytest.raises(Unavailable, match="RemoteProtocolError; what has come stays"):
+            web.append("https://host.example/file", tmp_path / "part")
+    assert next(tries) <= 7
 
 
 def test_a_full_disk_is_said_and_not_tried_again(tmp_path: Path) -> None:
