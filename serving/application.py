@@ -232,22 +232,21 @@ class Service:
     async def _moods(self, running: Running, request: Request, said: Announced, room: Room) -> TextResponse:
         body = await self._body(request, said, room)
         texts = texts_of(body) if is_quick(body, said) else await self._in_thread(texts_of, body)
-        await running.whole(self.settings.answer_seconds)
+        seconds = await running.whole(self.settings.answer_seconds)
         if not running.desk.has_room(len(texts)):
             detail = f"{running.desk.unanswered} texts wait already; try again in a few seconds"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
-        answer = await _unless_gone(request, running.desk.answer(texts, seconds=self.settings.answer_seconds))
+        answer = await _unless_gone(request, running.desk.answer(texts, seconds=seconds))
         running.metrics.told(answer.items)
         return answer
 
     async def _stocks(self, running: Running, request: Request, said: Announced, room: Room) -> SwingResponse:
-        await running.whole(self.settings.answer_seconds)
+        seconds = await running.whole(self.settings.answer_seconds)
         bundle, encoder = running.companions.swing, running.companions.encoder
         if bundle is None:
             detail = "no model of daily stocks is loaded: give a bundle of kind swing"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail)
         asked = await self._in_thread(stocks_of, await self._body(request, said, room))
-        seconds = self.settings.answer_seconds
         try:
             answer = await _unless_gone(request, running.stocks.answer(asked, bundle, encoder, seconds=seconds))
         except BundleRefused as error:

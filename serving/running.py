@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 
@@ -100,11 +101,14 @@ class Running:
             if self._opening.ident is None:
                 self._opening.start()
 
-    async def whole(self, seconds: float) -> None:
-        """Wait, ``seconds`` at most, for what is opened in the background right after a start."""
+    async def whole(self, seconds: float) -> float:
+        """Wait, ``seconds`` at most, for what is opened right after a start; return how many of them are left."""
         self.open_rest()
-        if not self._whole.done():
-            await asyncio.wait([asyncio.wrap_future(self._whole)], timeout=seconds)
+        if self._whole.done():
+            return seconds
+        until = time.monotonic() + seconds
+        await asyncio.wait([asyncio.wrap_future(self._whole)], timeout=seconds)
+        return max(0.0, until - time.monotonic())
 
     async def answer(self, asked: Sequence[Asked], *, seconds: float) -> ForecastResponse:
         """Return one answer per item, in order.
@@ -124,11 +128,11 @@ class Running:
         Overloaded
             At once, where all places are taken.
         """
-        loop = asyncio.get_running_loop()
+        loop, left = asyncio.get_running_loop(), seconds
         if not self._whole.done() and any(kind not in FUSED for one in asked for kind in one.models):
-            await self.whole(seconds)
+            left = await self.whole(seconds)
         ticket = self._batcher.submit(asked, loop)
-        patience = loop.call_later(seconds, ticket.wake)
+        patience = loop.call_later(left, ticket.wake)
         try:
             await ticket.done
             self._batcher.withdraw(ticket)

@@ -92,7 +92,7 @@ class Desk:
             async with asyncio.timeout(seconds):
                 return await asked.answer
         except TimeoutError:
-            return asked.response(asked.scorer or self._scorer(), f"no answer within {seconds:g} s")
+            return asked.response(asked.scorer or self._scorer(), "no answer in time")
         finally:
             self._open.discard(asked)
 

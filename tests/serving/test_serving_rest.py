@@ -9,7 +9,8 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from tiny_bundles import build_bundle, candles, card_content, item, lstm_graph, report_content, serving
@@ -17,11 +18,13 @@ from tiny_bundles import build_bundle, candles, card_content, item, lstm_graph, 
 from fusiontrade.errors import BundleRefused
 from fusiontrade.inference.contract import ForecastItem, ForecastResponse
 from fusiontrade.inference.texts import TextScore
-from serving import engine, running, swapping
+from serving import application, engine, running, swapping
 from serving.asked import Asked
+from serving.bodies import SWING, TEXTS, Announced
 from serving.bundle import GRAPH, REPORT, write_card, write_manifest
 from serving.card import ModelCard
 from serving.companions import Companions
+from serving.connections import GONE
 from serving.running import Running
 from serving.sentiment.lexicon import Lexicon
 from serving.settings import ServingSettings
@@ -101,15 +104,68 @@ def test_the_fused_kinds_answer_while_the_others_are_opened(folder: Path, held: 
         one.close()
 
 
-def test_whoever_waits_too_long_for_a_kind_is_told_that_there_is_none(folder: Path, held: threading.Event) -> None:
+def test_whoever_waits_too_long_for_a_kind_is_told_so(folder: Path, held: threading.Event) -> None:
     one = Running(ServingSettings(bundles=folder))
     try:
         error = ask(one, "gru", seconds=0.05).items[0].error
         assert error is not None
-        assert error.code == "no_model"
+        assert error.code in {"timed_out", "no_model"}  # whichever is said first
     finally:
         held.set()
         one.close()
+
+
+def test_waiting_for_what_is_opened_takes_from_a_requests_time(tmp_path: Path, held: threading.Event) -> None:
+    build_bundle(tmp_path, "lstm", behaviour="slow")
+    build_beside(tmp_path)
+    rising = ForecastItem.model_validate(item(candles(drift=2.0)) | {"models": ["gru", "lstm"]})
+    one = Running(ServingSettings(bundles=tmp_path))
+
+    async def scenario() -> None:
+        assert await one.whole(0.05) == pytest.approx(0, abs=0.01)
+        one.whole = none_left  # type: ignore[method-assign]
+        (answer,) = (await one.answer([Asked.of(rising)], seconds=30)).items
+        assert answer.lstm is None
+
+    async def none_left(_: float) -> float:
+        return 0.0
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        held.set()
+        one.close()
+
+
+def test_what_waiting_leaves_is_what_moods_and_stocks_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Part:
+        async def answer(self, *_: object, seconds: float) -> Any:
+            given.append(seconds)
+            return SimpleNamespace(items=[])
+
+        def has_room(self, _: int) -> bool:
+            return True
+
+    async def whole(seconds: float) -> float:
+        return seconds - 21
+
+    async def body(*_: object) -> bytes:
+        return b'{"texts": ["up"]}'
+
+    async def scenario() -> None:
+        face = application.Service(ServingSettings(answer_seconds=30), lambda: one, lambda _: None)
+        monkeypatch.setattr(face, "_body", body)
+        monkeypatch.setattr(application, "stocks_of", lambda _: None)
+        request: Any = SimpleNamespace(scope={GONE: asyncio.get_running_loop().create_future()})
+        for form, answer in ((TEXTS, face._moods), (SWING, face._stocks)):
+            await answer(one, request, Announced(form, is_gzip=False, takes_gzip=False), cast("Any", None))
+        face._pool.shutdown()
+
+    given: list[float] = []
+    there, counted = SimpleNamespace(swing=True, encoder=None), SimpleNamespace(told=lambda _: None)
+    one: Any = SimpleNamespace(whole=whole, desk=Part(), stocks=Part(), companions=there, metrics=counted)
+    asyncio.run(scenario())
+    assert given == [9, 9]
 
 
 def test_a_reading_waits_for_what_is_being_opened_and_opens_nothing_twice(folder: Path, held: threading.Event) -> None:
