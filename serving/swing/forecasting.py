@@ -26,6 +26,7 @@ __all__ = [
     "SwingForecast",
     "forecasts_of",
     "returns_of",
+    "together",
     "units_of",
     "veto_extras",
     "veto_probability",
@@ -35,7 +36,6 @@ Floats = NDArray[np.float64]
 Outputs = Mapping[str, NDArray[np.float32]]
 Signal = Literal["BUY", "SELL", "HOLD"]
 
-_OF_STOCKFORMER, _OF_TFT, _OF_BOTH = 0.35, 0.30, 0.35
 _NORMAL_WIDTH = 2.5631  # from the 10 % to the 90 % quantile of a standard normal
 _SURE = 1e-7
 _LEAST = 1e-4  # of the close: a smaller ATR is none
@@ -104,6 +104,11 @@ def units_of(contexts: NDArray[np.float32]) -> Floats:
     return np.maximum(contexts[:, _ATR].astype(np.float64), _LEAST)[:, None]
 
 
+def together(stockformer: Floats, tft: Floats) -> Floats:
+    """Return the returns of both networks together: 0.35 StockFormer, 0.30 TFT and 0.35 the mean of both."""
+    return np.asarray(0.35 * stockformer + 0.30 * tft + 0.35 * (stockformer + tft) / 2, np.float64)
+
+
 def returns_of(
     card: SwingCard | Mapping[str, ReturnMap],
     stockformer: Outputs,
@@ -132,7 +137,7 @@ def returns_of(
     quantiles = np.asarray(tft["quantiles"], np.float64)
     middle = quantiles[:, :, 1]
     whole = np.add(former.below, former.above) / _NORMAL_WIDTH
-    networks = _OF_STOCKFORMER * first + _OF_TFT * second + _OF_BOTH * (first + second) / 2
+    networks = together(first, second)
     deviation = np.asarray(stockformer["uncertainty"], np.float64) * units * whole
     return Returns(
         stockformer=first,

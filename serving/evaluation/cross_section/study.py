@@ -20,6 +20,7 @@ from serving.evaluation.cross_section.portfolios import Deciles, deciles
 from serving.evaluation.cross_section.ranks import FEWEST, mean_test, rank_correlations
 from serving.evaluation.study.report import finite
 from serving.instants import iso_of
+from serving.swing.forecasting import together
 
 __all__ = ["ENSEMBLE", "EQUAL", "RANK_IC_TARGETS", "study_cross_section", "with_ensembles"]
 
@@ -27,7 +28,6 @@ Json = dict[str, Any]
 Predictions = Mapping[str, Mapping[int, Floats]]
 
 ENSEMBLE, EQUAL = "ensemble", "equal weights"
-_STOCKFORMER, _TFT, _BOTH = 0.35, 0.30, 0.35
 RANK_IC_TARGETS: dict[int, tuple[float, float]] = {3: (0.035, 0.045), 5: (0.038, 0.05), 10: (0.046, 0.06)}
 """By horizon, the least rank correlation on NIFTY and the aim."""
 _SURVIVORS = (
@@ -46,9 +46,8 @@ def with_ensembles(stockformer: Mapping[int, Floats], tft: Mapping[int, Floats])
     found: dict[str, dict[int, Floats]] = {"stockformer": dict(stockformer), "tft": dict(tft), ENSEMBLE: {}, EQUAL: {}}
     for horizon, first in stockformer.items():
         second = tft[horizon]
-        mean = (first + second) / 2.0
-        found[ENSEMBLE][horizon] = _STOCKFORMER * first + _TFT * second + _BOTH * mean
-        found[EQUAL][horizon] = mean
+        found[ENSEMBLE][horizon] = together(first, second)
+        found[EQUAL][horizon] = (first + second) / 2.0
     return found
 
 

@@ -6,7 +6,6 @@ The bundle says itself when that slice begins; nothing here is fitted, and nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +77,9 @@ def study_swing(
     with threadpool_limits(1):
         bundle = load_swing(folder)
         encoder = _encoder(folder.parent, bundle.card.encoder)
-        series = [_until(one, until) for one in read_daily(data, tuple(bundle.card.universes))]
+        series = read_daily(data, tuple(bundle.card.universes))
+        if until is not None:
+            series = [one.until(until) for one in series]
         begin = bundle.card.windows.test[0]
         ranker = RankerConfig() if bundle.card.ranker is None else RankerConfig(fewest=bundle.card.ranker.fewest)
         beginning = f"{np.datetime64(begin - 1, 'ms')}+00:00"
@@ -156,10 +157,3 @@ def _encoder(folder: Path, named: str | None) -> Encoder | None:
             if f"{encoder.card.model_id}@{encoder.card.version}" == named:
                 return encoder
     raise InvalidInput("bundles", f"{folder} has no encoder {named}, which its swing bundle learned from")
-
-
-def _until(series: DailySeries, until: int | None) -> DailySeries:
-    if until is None:
-        return series
-    rows = slice(0, int(np.searchsorted(series.frame.close_time, until, side="right")))
-    return replace(series, frame=series.frame.rows(rows), factor=series.factor[rows], jumps=series.jumps[rows])

@@ -7,7 +7,7 @@ end at a day that ``jump_flag`` marks: its move may be a demerger that nobody ad
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,11 @@ class DailySeries:
     def symbol(self) -> str:
         """Yahoo's code."""
         return self.frame.symbol
+
+    def until(self, instant: int) -> DailySeries:
+        """Return the bars that had closed by ``instant`` (ms UTC)."""
+        rows = slice(0, int(np.searchsorted(self.frame.close_time, instant, side="right")))
+        return replace(self, frame=self.frame.rows(rows), factor=self.factor[rows], jumps=self.jumps[rows])
 
 
 def read_daily(folder: Path, universes: tuple[str, ...] = (), symbols: tuple[str, ...] = ()) -> list[DailySeries]:

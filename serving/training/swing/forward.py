@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         until = instant_of(asked.before, "before")
         config = replace(RankerConfig(), penalty=asked.penalty)
-        series = [_before(one, until) for one in read_daily(asked.data) if one.frame.close_time[0] < until]
+        series = [one.until(until - 1) for one in read_daily(asked.data) if one.frame.close_time[0] < until]
         if not series:
             raise ValueError(f"no bars end before {asked.before}: name a later instant")
         newest = max(int(one.frame.close_time[-1]) for one in series)
@@ -95,11 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _beginning(year: int) -> int:
     return int(np.datetime64(f"{year}-01-01", "ms").astype(np.int64))
-
-
-def _before(series: DailySeries, until: int) -> DailySeries:
-    rows = slice(0, int(np.searchsorted(series.frame.close_time, until)))
-    return replace(series, frame=series.frame.rows(rows), factor=series.factor[rows], jumps=series.jumps[rows])
 
 
 if __name__ == "__main__":

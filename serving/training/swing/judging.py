@@ -110,17 +110,19 @@ def judged(
     return by_universe
 
 
-def pooled_figures(by_universe: Mapping[str, Any]) -> dict[str, dict[str, float | int]]:
-    """Return the figures that the card shows: value, interval and days of the ensemble's rank correlation."""
-    found: dict[str, dict[str, float | int]] = {}
+def pooled_figures(by_universe: Mapping[str, Any]) -> dict[str, dict[str, float | int | None]]:
+    """Return the figures that the card shows: value, interval and rows of the ensemble's rank correlation, if known."""
+    found: dict[str, dict[str, float | int | None]] = {}
     for name, part in by_universe.items():
         for horizon, skill in part["rank_ic"]["ensemble"].items():
+            if skill["mean"] is None:
+                continue
             figure = {"value": skill["mean"], "low": skill["low"], "high": skill["high"], "n": skill["rows"]}
             found[f"rank_ic_{name}_{horizon}"] = figure
     return found
 
 
-def _by_horizon(values: list[dict[str, float | int]]) -> dict[str, dict[str, float | int]]:
+def _by_horizon(values: list[dict[str, float | int | None]]) -> dict[str, dict[str, float | int | None]]:
     return dict(zip(_NAMES, values, strict=True))
 
 

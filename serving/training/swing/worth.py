@@ -5,14 +5,15 @@ Returns are compared with the mean of their day and universe: a score says who d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata  # type: ignore[import-untyped]
 
+from serving.evaluation.cross_section.ranks import rank_correlations
 from serving.evaluation.significance import long_run_variance
 from serving.models.swing import HORIZONS
 from serving.swing.card import ReturnMap
@@ -34,7 +35,7 @@ class RankSkill:
     Parameters
     ----------
     mean, low, high
-        Mean over the days and its 95 % interval by Newey-West errors.
+        Mean over the days and its 95 % interval by Newey-West errors; NaN, as the next two, of fewer than three days.
     t
         The mean over its error.
     ratio
@@ -51,9 +52,10 @@ class RankSkill:
     days: int
     rows: int
 
-    def as_dict(self) -> dict[str, float | int]:
-        """Return the figures for JSON."""
-        numbers = {name: round(getattr(self, name), 6) for name in ("mean", "low", "high", "t", "ratio")}
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Return the figures for JSON; null where there were too few days to tell."""
+        told = {name: getattr(self, name) for name in ("mean", "low", "high", "t", "ratio")}
+        numbers = {name: round(value, 6) if math.isfinite(value) else None for name, value in told.items()}
         return {**numbers, "days": self.days, "rows": self.rows}
 
 
@@ -113,7 +115,7 @@ def rank_skill(scores: Floats, table: SwingTable, rows: Rows, stride: int) -> li
     for place, days in enumerate(HORIZONS):
         daily = np.array(
             [
-                _rank_correlation(scores[first:last, place], table.returns[rows[first:last], place])
+                rank_correlations(scores[first:last, place][None], table.returns[rows[first:last], place][None], 3)[0]
                 for first, last in pairwise(edges)
             ]
         )
@@ -122,17 +124,9 @@ def rank_skill(scores: Floats, table: SwingTable, rows: Rows, stride: int) -> li
     return found
 
 
-def _rank_correlation(one: Floats, other: Floats) -> float:
-    known = np.isfinite(one)
-    one, other = one[known], other[known]
-    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
-
-
 def _skill(daily: Floats, *, lags: int, rows: int) -> RankSkill:
     if len(daily) < 3:
-        return RankSkill(0.0, -1.0, 1.0, 0.0, 0.0, len(daily), rows)
+        return RankSkill(math.nan, math.nan, math.nan, math.nan, math.nan, len(daily), rows)
     mean, deviation = float(daily.mean()), float(daily.std())
     error = float(np.sqrt(max(long_run_variance(daily, min(lags, len(daily) - 1)), 1e-12) / len(daily)))
     return RankSkill(

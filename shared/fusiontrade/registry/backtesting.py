@@ -157,10 +157,9 @@ class Backtest:
 
     def _traded(self, order: JobOrder, frame: CandleFrame, signals: Sequence[Signal]) -> dict[str, Any]:
         from fusiontrade.journal.outcomes import HORIZON_BARS
-        from fusiontrade.market.rollover import in_rollover, rolls_over
-        from fusiontrade.market.symbols import parse_symbol
         from fusiontrade.trading.account import Order
         from fusiontrade.trading.costs import Costs
+        from fusiontrade.trading.markets import entries_of
         from fusiontrade.trading.reports import backtest, planned
 
         orders = {
@@ -168,13 +167,11 @@ class Backtest:
             for one in signals
             if one.side
         }
-        # at rollover quotes widen and only the bid is in the data: every dip looks like skill there
-        entries = {frame.symbol: ~in_rollover(frame.time)} if rolls_over(parse_symbol(frame.symbol)) else None
         found = backtest(
             [frame],
             planned(orders),
             costs={frame.symbol: Costs(commission=float(order.request["costs_bps"]))},
-            entries=entries,
+            entries=entries_of([frame]),
             trials=self._trials(order),
         )
         journaled = sum(one.journaled for one in signals)

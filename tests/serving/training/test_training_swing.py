@@ -257,8 +257,8 @@ def test_the_study_judges_the_same_slice_as_training_and_finds_the_same(
     report = json.loads((folder / "report.json").read_text())["figures"]["by_universe"]["invented"]["rank_ic"]
     judged, known = found["invented"]["horizons"]["10"]["models"], 0
     for name in ("stockformer", "tft", "ranker", "ensemble"):  # over 10 days both know the same rows
-        mean = judged[name]["rank_ic"]["mean"]  # None where nothing is forecast
-        assert (mean or 0.0) == pytest.approx(report[name]["10d"]["mean"], abs=1e-6)
+        mean = judged[name]["rank_ic"]["mean"]
+        assert mean == pytest.approx(report[name]["10d"]["mean"], abs=1e-6)  # None in both where nothing is forecast
         known += mean is not None
     assert known
 
