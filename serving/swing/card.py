@@ -108,6 +108,8 @@ class SwingCard(SealedCard):
         names = [symbol for one in self.universes.values() for symbol in one.symbols]
         if len(set(names)) != len(names):
             raise ValueError("a symbol is in two universes")
+        if ANY in self.universes:
+            raise ValueError(f"a universe is called {ANY!r}, which stands for the stocks of none")
         return self
 
     def universe(self, symbol: str) -> str:

@@ -7,6 +7,8 @@ end at a day that ``jump_flag`` marks: its move may be a demerger that nobody ad
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from fusiontrade.errors import InvalidInput
 from fusiontrade.market.candles import CandleFrame, Floats
 from fusiontrade.market.timeframes import Timeframe
 from serving.models.swing import HORIZONS
+from serving.swing.card import ANY
 
-__all__ = ["DailySeries", "has_daily", "read_daily", "returns_ahead"]
+__all__ = ["DailySeries", "apart", "has_daily", "read_daily", "returns_ahead"]
 
 _PRICES = ("open", "high", "low", "close")
 
@@ -87,6 +90,29 @@ def read_daily(folder: Path, universes: tuple[str, ...] = (), symbols: tuple[str
 def has_daily(folder: Path) -> bool:
     """Tell whether the folder names a daily table; raises `InvalidInput` where it names nothing that can be read."""
     return bool(_tables(folder))
+
+
+def apart(series: Sequence[DailySeries]) -> None:
+    """Check that a card can name every stock: each stands in one universe, once.
+
+    Raises
+    ------
+    InvalidInput
+        If a symbol stands twice, or a universe has the name that is kept for stocks of none.
+    """
+    found: dict[str, str] = {}
+    for one in series:
+        if one.universe == ANY:
+            raise InvalidInput("universes", f"universe {ANY!r} is that of stocks of none: give its table another name")
+        if (first := found.setdefault(one.symbol, one.universe)) != one.universe:
+            raise InvalidInput(
+                "universes",
+                f"symbol {one.symbol} stands in the universes {first} and {one.universe}: take it out of one table, or "
+                "learn from one of both (--universes)",
+            )
+    if len(found) < len(series):
+        ((twice, _),) = Counter(one.symbol for one in series).most_common(1)
+        raise InvalidInput("universes", f"symbol {twice} stands twice in {found[twice]}: name its table once")
 
 
 def returns_ahead(series: DailySeries) -> Floats:

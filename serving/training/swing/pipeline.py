@@ -41,7 +41,7 @@ from serving.training.export import export, largest_difference, run_graph
 from serving.training.fit import Epoch, deterministic, fit, predict
 from serving.training.judging.calibrate import fit_binary
 from serving.training.swing.config import SwingConfig
-from serving.training.swing.daily import DailySeries
+from serving.training.swing.daily import DailySeries, apart
 from serving.training.swing.judging import judged, pooled_figures, trades_of
 from serving.training.swing.ranker import Weights, fitted, rank_rows, ranker_of, ranking_of, worth_of
 from serving.training.swing.table import SwingBatches, SwingSlices, SwingTable, split, table_of
@@ -99,7 +99,15 @@ def train_swing(
         Called with a line for each step.
     kept
         Folder of embeddings that earlier runs made, read and added to; None: nothing is kept.
+
+    Raises
+    ------
+    InvalidInput
+        Before anything is fitted, if a symbol stands in two universes, or a universe is called ``any``.
+    ValueError
+        If the series are too few or too short for the slices.
     """
+    apart(series)
     started = time.time()
     checkpoints = {name: out / _CHECKPOINTS / f"{model_id}.{name}.safetensors" for name in _MODELS}
     with deterministic(config.fitting.threads):

@@ -189,6 +189,12 @@ def test_a_stock_of_no_universe_gets_no_signal_though_another_universe_was_prove
     assert [card.abstains(symbol) for symbol in ("IT", "OTHER", "ELSE")] == [False, True, True]
 
 
+def test_a_card_whose_universe_has_the_name_of_stocks_of_none_is_refused() -> None:
+    card = card_of(it=False).model_copy(update={"universes": {ANY: Universe(symbols=("IT",), abstains=False)}})
+    with pytest.raises(ValueError, match="a universe is called 'any', which stands for the stocks of none"):
+        card._apart()
+
+
 def test_a_stock_with_two_histories_is_not_ranked_whatever_their_order_and_a_copy_is() -> None:
     card = card_of(it=False)
     frames = {f"{number}": stock(f"S{number}", number, bars=620).frame for number in range(5)}

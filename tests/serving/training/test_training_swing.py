@@ -123,6 +123,25 @@ def test_the_same_series_give_the_same_manifest(series: list[DailySeries], folde
     assert not (tmp_path / ".checkpoints").exists()
 
 
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        ([("S1", "second")], "symbol S1 stands in the universes invented and second: take it out of one table"),
+        ([("S1", "invented")], "symbol S1 stands twice in invented: name its table once"),
+        ([("T0", "any")], "universe 'any' is that of stocks of none: give its table another name"),
+    ],
+)
+def test_stocks_that_no_card_can_name_are_refused_before_anything_is_fitted(
+    series: list[DailySeries], others: list[tuple[str, str]], told: str, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    given = [*series, *(stock(symbol, 9, universe) for symbol, universe in others)]
+    with pytest.raises(InvalidInput, match=told) as refused:
+        train_swing(given, CONFIG, tmp_path, told=lines.append)
+    assert refused.value.field == "universes"
+    assert (lines, list(tmp_path.iterdir())) == ([], [])
+
+
 def test_the_bundle_answers_each_symbol_and_one_failure_is_its_own(
     bundle: SwingBundle, series: list[DailySeries]
 ) -> None:
