@@ -236,18 +236,22 @@ def _of_levels(seen: _Window) -> dict[str, Floats]:
 
 
 def _of_volume(seen: _Window) -> dict[str, Floats]:
-    """Return how much is traded against before; NaN where a stock has no volume in a stretch."""
+    """Return how much is traded against before; NaN where less than half of a stretch has a volume.
+
+    A session without one adds nothing to the moves weighted by volume, as long as half of the five have one.
+    """
     size = np.log(seen.volume)
     usual = _mean(size[-_QUARTER:])
     surge = size[-_WEEK:] - usual
+    week = _mean(surge)
     cost = np.abs(seen.moves) / seen.turnover
     illiquidity = np.log(_mean(cost[-_MONTH:])) - np.log(_mean(cost[-_YEAR:]))
     return {
         "volume_1": surge[-1],
-        "volume_5": _mean(surge),
+        "volume_5": week,
         "volume_21": _mean(size[-_MONTH:]) - _mean(size[-_YEAR:]),
         "illiquidity": illiquidity,
-        "volume_move_5": np.nansum(seen.moves[-_WEEK:] * surge, axis=0),
+        "volume_move_5": np.where(np.isfinite(week), np.nansum(seen.moves[-_WEEK:] * surge, axis=0), np.nan),
     }
 
 

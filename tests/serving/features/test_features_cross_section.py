@@ -10,7 +10,7 @@ import pytest
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from serving.features.swing import CROSS_SECTION_NAMES, Market, cross_section
-from serving.features.swing.cross_section import FEWEST, SESSIONS
+from serving.features.swing.cross_section import _VOLUME, FEWEST, SESSIONS
 
 DAY = 86_400_000
 BARS, STOCKS = 720, 28
@@ -144,6 +144,21 @@ def test_a_session_of_few_is_none(stocks: list[CandleFrame], told: np.ndarray) -
     assert column(found, "move_21") == pytest.approx(column(told, "move_21"), abs=1e-6)
 
 
+@pytest.mark.parametrize(("idle", "known"), [(2, True), (3, False), (5, False)])
+def test_a_week_without_volume_is_unknown_and_takes_no_place_among_the_others(
+    stocks: list[CandleFrame], told: np.ndarray, idle: int, known: bool
+) -> None:
+    sessions = np.arange(BARS)
+    quiet = np.where((sessions > AT - idle) & (sessions <= AT), 0.0, stocks[6].volume)
+    _, found = cross_section(Market.of([*stocks[:6], replace(stocks[6], volume=quiet), *stocks[7:]]), AT)
+    ranked = np.flatnonzero(known | (np.arange(STOCKS) != 6))
+    places = (np.arange(len(ranked)) + 0.5) / len(ranked) - 0.5
+    for name in ("volume_5", "volume_move_5"):
+        assert np.sort(column(found, name)[ranked]) == pytest.approx(places, abs=1e-6), name
+        assert known or column(found, name)[6] == 0, name
+    assert column(found, "volume_1")[6] == 0 != column(told, "volume_1")[6]
+
+
 def test_too_few_stocks_or_sessions_are_not_ranked(stocks: list[CandleFrame]) -> None:
     few = Market.of(stocks[: FEWEST - 1])
     assert [len(part) for part in cross_section(few, AT)] == [0, 0]
@@ -167,8 +182,7 @@ def test_bars_that_leap_over_every_bound_and_no_volume_spoil_no_other(
     places, found = cross_section(Market.of(others), AT)
     assert len(places) == STOCKS
     assert np.isfinite(found).all()
-    assert (
-        found[-1, [CROSS_SECTION_NAMES.index(name) for name in ("volume_1", "volume_21", "illiquidity")]] == 0
-    ).all()
+    of_volume = [place for place, name in enumerate(CROSS_SECTION_NAMES) if name in _VOLUME]
+    assert (found[-1, of_volume] == 0).all()
     same = [CROSS_SECTION_NAMES.index(name) for name in ("residual_week", "move_21", "volume_5")]
     assert np.corrcoef(found[:-2, same].ravel(), told[:-2, same].ravel())[0, 1] > 0.95
