@@ -8,11 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fusiontrade.market.timeframes import Timeframe
 from infra.local.options import Options
 
 __all__ = ["DEMO_EMAIL", "DEMO_PASSWORD", "show"]
 
 DEMO_EMAIL, DEMO_PASSWORD = "devtest@fusiontrade.ai", "DevTest123!"
+_TIMEFRAMES = tuple(timeframe.value for timeframe in Timeframe)
 _MARKETS = {
     "yahoo": "yahoo: Yahoo Finance",
     "simulated": "simulated: invented prices, not a real market",
@@ -54,7 +56,12 @@ def market(options: Options) -> str:
 
 
 def loaded(models: Sequence[dict[str, Any]]) -> str:
-    """Return the models by name and version, one line each; says so where there is none."""
+    """Return the models in a line for each kind, with the timeframes it serves; says so where there is none."""
     if not models:
         return "none (make train makes some)"
-    return "\n".join(f"{model['id']}  {model['version']}" for model in models)
+    kinds: dict[str, list[str]] = {}
+    for model in models:
+        kind, _, timeframe = str(model["id"]).rpartition("-")
+        known = timeframe in _TIMEFRAMES
+        kinds.setdefault(kind if known else model["id"], []).extend([timeframe] if known else [])
+    return "\n".join(" ".join([kind, *sorted(frames, key=_TIMEFRAMES.index)]) for kind, frames in kinds.items())

@@ -7,6 +7,7 @@ and whether it is a notice for the console; lines without a mark belong to the p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -25,11 +26,15 @@ _KEEP_BYTES = 20 * 1024 * 1024
 
 
 def emit(kind: str, part: str, text: str, output: TextIO | None = None) -> None:
-    """Write a marked line for the supervisor: ``kind`` is LINE, NOTICE or READY; safe from any thread."""
+    """Write a marked line for the supervisor: ``kind`` is LINE, NOTICE or READY; safe from any thread.
+
+    Where the supervisor was killed nobody reads any more: the line is lost, and the process gets on with its own end.
+    """
     stream = output or sys.stdout
-    for line in text.splitlines() or [""]:
-        stream.write(f"{_MARK}{kind}{_MARK}{part}{_MARK}{line}\n")
-        stream.flush()
+    with contextlib.suppress(BrokenPipeError):
+        for line in text.splitlines() or [""]:
+            stream.write(f"{_MARK}{kind}{_MARK}{part}{_MARK}{line}\n")
+            stream.flush()
 
 
 def readable(text: str) -> str:

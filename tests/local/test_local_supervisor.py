@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import signal
@@ -148,6 +149,16 @@ def test_marked_lines_speak_for_their_part_and_only_notices_reach_the_console(
     assert [line.split(" ", 1)[1] for line in written] == ["fusion    | quiet", "auth      | loud", "gateway   | plain"]
 
 
+def test_a_line_that_nobody_reads_any_more_is_lost_and_breaks_nothing() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    output = os.fdopen(writing, "w")
+    emit(NOTICE, "auth", "loud", output)
+    emit(LINE, "auth", "two\nlines", output)
+    with contextlib.suppress(BrokenPipeError):
+        output.close()
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -168,7 +179,7 @@ def test_table_shows_models_refused_bundles_and_the_address_of_another_port(cons
         "refused": [{"folder": "lstm-4h", "reason": "model.onnx was changed"}],
     }
     show(console, Options(port=3001, market_data="files", market_data_dir="/data"), told, 1.25)
-    for part in ("lstm-1h  abc", "lstm-4h: model.onnx was changed", "--api http://127.0.0.1:3001", "files: /data"):
+    for part in ("lstm 1h", "lstm-4h: model.onnx was changed", "--api http://127.0.0.1:3001", "files: /data"):
         assert part in shown(console)
 
 
@@ -176,6 +187,12 @@ def test_table_does_not_call_a_stack_up_whose_functions_do_not_start(console: Co
     show(console, Options(market_data="simulated"), {"broken": "auth, fusion"}, 1.25)
     assert "is up, but not all of it" in shown(console)
     assert "auth, fusion (tried again when the code changes)" in shown(console)
+
+
+def test_table_names_a_kind_of_model_once_with_its_timeframes_in_order() -> None:
+    names = ["gru-4h", "gru-15m", "lstm-1h", "kronos-compact", "swing-1d", "mine", "lstm-15m"]
+    told = loaded([{"id": name, "version": "abc"} for name in names])
+    assert told.splitlines() == ["gru 15m 4h", "lstm 15m 1h", "kronos-compact", "swing 1d", "mine"]
 
 
 def test_table_without_a_model_says_how_to_get_one() -> None:
