@@ -65,7 +65,10 @@ def walked(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a line for each universe and horizon; return the exit code (2: the data or the arguments are unusable)."""
+    """Print a line for each universe and horizon; return the exit code.
+
+    2: the data or the arguments are unusable, or no stock of any universe can be ranked.
+    """
     parser = argparse.ArgumentParser(prog="python -m serving.training.swing.forward", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with instruments.toml and daily tables")
     parser.add_argument("--before", required=True, help="ISO instant: later bars are not read")
@@ -87,10 +90,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FusionTradeError, ValueError) as error:
         print(f"not walked: {error}", file=sys.stderr)
         return 2
-    for name, by_horizon in found.items():
+    ranked = {name: tests for name, tests in found.items() if any(test.n for test in tests.values())}
+    for name in sorted({one.universe for one in series} - set(ranked)):
+        why = f"no session from {asked.first} on has {config.fewest} stocks that can be ranked by sessions before it"
+        print(f"{name}: not walked, {why}", file=sys.stderr)
+    for name, by_horizon in ranked.items():
         for days, test in by_horizon.items():
             print(f"{name} {days:2} sessions: {test.mean:+.4f} (t {test.statistic:.1f}, {test.n} sessions)")
-    return 0
+    return 0 if ranked else 2
 
 
 def _beginning(year: int) -> int:

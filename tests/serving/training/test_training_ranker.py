@@ -236,3 +236,21 @@ def test_a_year_after_the_newest_bar_is_refused(
         assert (said.out, "first is 2030, but bars end in 2023: name an earlier year" in said.err) == ("", True)
     assert main(["--data", str(tmp_path), "--before", "2020-01-01T00:00:00Z"]) == 2
     assert "no bars" in capsys.readouterr().err
+
+
+def test_a_walk_that_ranks_nobody_says_so_and_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = invented()
+    monkeypatch.setattr("serving.training.swing.forward.read_daily", lambda _: series)
+    asked = ["--data", str(tmp_path), "--before", "2023-06-01T00:00:00Z"]
+    assert main([*asked, "--first", "2022"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "invented: not walked, no session from 2022 on has 25 stocks that can be ranked" in said.err
+    monkeypatch.setattr("serving.training.swing.forward.RankerConfig", lambda: CONFIGURED)
+    series.append(stock("ALONE", 9, "few"))
+    assert main([*asked, "--first", "2023"]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("invented") == 3
+    assert said.err.startswith("few: not walked, no session from 2023 on has 3 stocks")
