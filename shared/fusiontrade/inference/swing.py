@@ -50,10 +50,15 @@ class StockForecast(_Message):
 
     ``signal`` is the sign of the ensemble's 3-day return, HOLD with ``confidence`` 0 where ``veto``, the calibrated
     probability that the trade wins, is below the bundle's threshold, or the bundle ``abstains`` from the stock's
-    universe. ``ranker`` is what the stock's place among the others of its universe in the request says; null where they
-    are too few, or it lacks the bars: the ensemble is then what both networks come to, and ``abstains`` is true if the
-    bundle was proven with ranks. ``uncertainty`` is StockFormer's deviation; ``p10``, ``p50``, ``p90`` and
-    ``attention`` (weights of stretches of the window, the oldest first) are TFT's.
+    universe. ``uncertainty`` is StockFormer's deviation; ``p10``, ``p50``, ``p90`` and ``attention`` (weights of
+    stretches of the window, the oldest first) are TFT's.
+
+    ``ranker`` is what the stock's place among the others of its universe in the request says. It is null where the
+    bundle has no ranker, or none that knows the stock's universe; fewer stocks of the universe with the same newest
+    session came in the request than the bundle needs (25); the stock's own newest bar is of another session; it has no
+    bar on one in ten of the newest 504 sessions that the others traded on; it came twice with different bars; or the
+    stocks' sessions do not fall together. The ensemble is then what both networks come to, and ``abstains`` is true if
+    the bundle was proven with ranks.
     """
 
     symbol: str
