@@ -15,10 +15,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from infra.load.bodies import Message
 
-__all__ = ["Figures", "drive", "run"]
+__all__ = ["Amid", "Figures", "amid", "drive", "run"]
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _REFUSED_SECONDS = 0.05  # a client that was refused comes back too soon, but not at once
@@ -105,6 +106,21 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(message)
         return self._answer
+
+    def send(self, rest: bytes) -> None:
+        """Send more of a message that was asked in part."""
+        if self._transport is not None:
+            self._transport.write(rest)
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the system has taken everything."""
+        return self._transport is not None and not self._transport.get_write_buffer_size()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether anything of an answer has come, or none can any more."""
+        return bool(self._received) or not self.open
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -212,3 +228,76 @@ async def drive(
 def run(address: tuple[str, int], messages: Sequence[Message], **how: object) -> Figures:
     """Run `drive` on an event loop of its own."""
     return asyncio.run(drive(address, messages, **how))  # type: ignore[arg-type]
+
+
+def _timed(figures: Figures, begun: float, answer: asyncio.Future[tuple[int, bytes, bytes]]) -> None:
+    if not answer.cancelled() and answer.exception() is None and answer.result()[0] == 200:
+        figures.latencies.append(time.perf_counter() - begun)
+
+
+@dataclass(frozen=True)
+class Amid:
+    """What a run saw around one moment.
+
+    Parameters
+    ----------
+    taken
+        Whether the program said before it that it had every request.
+    early
+        Requests that were answered, or whose connections were lost, before it.
+    """
+
+    figures: Figures
+    taken: bool
+    early: int
+
+
+async def amid(
+    address: tuple[str, int],
+    messages: Sequence[Message],
+    taken: Callable[[int], bool],
+    act: Callable[[], object],
+    *,
+    patience: float = 60.0,
+) -> Amid:
+    """Do ``act`` while every one of ``messages`` has been sent whole and none is answered.
+
+    Each is sent but for its last byte, on a connection of its own: none can be answered while ``taken`` is waited
+    for, and the program is free to say how many it has. Then the last bytes are sent, and once the system has them
+    ``act`` is called.
+
+    Parameters
+    ----------
+    taken
+        Tells, in a thread of its own, whether the program has as many requests as it is given.
+    patience
+        Seconds for the last bytes, and then for every answer.
+    """
+    loop, figures, begun = asyncio.get_running_loop(), Figures(), time.perf_counter()
+    connections = [(await loop.create_connection(_Connection, *address))[1] for _ in messages]
+    try:
+        answers = [one.ask(message.wire[:-1]) for one, message in zip(connections, messages, strict=True)]
+        for answer in answers:
+            answer.add_done_callback(partial(_timed, figures, begun))
+        has_all = await asyncio.to_thread(taken, len(messages))
+        for one, message in zip(connections, messages, strict=True):
+            one.send(message.wire[-1:])
+        async with asyncio.timeout(patience):
+            while not all(one.is_sent or not one.open for one in connections):
+                await asyncio.sleep(0.001)
+        act()
+        await asyncio.sleep(0)  # an answer that has come by now counts as early, be it a moment younger
+        early = sum(one.is_answered for one in connections)
+        await asyncio.wait(answers, timeout=patience)
+    finally:
+        for one in connections:
+            one.close()
+    figures.seconds = time.perf_counter() - begun
+    for answer in answers:
+        if not answer.done():
+            figures.failures["TimeoutError"] += 1
+        elif (error := answer.exception()) is not None:
+            figures.failures[type(error).__name__] += 1
+        else:
+            figures.statuses[answer.result()[0]] += 1
+    return Amid(figures, has_all, early)

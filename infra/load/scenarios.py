@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import tempfile
@@ -17,7 +18,7 @@ from fusiontrade.inference.wire import NPY
 from infra.load.bodies import Message, messages
 from infra.load.bundles import changed, copied
 from infra.load.checks import Check, Options, Versions, alike
-from infra.load.driver import Figures, run
+from infra.load.driver import Figures, amid, run
 from infra.load.program import Program, serving_python
 from serving.engine import folders_of
 
@@ -187,19 +188,22 @@ def drained(options: Options) -> Iterator[Check]:
     """Say SIGTERM while requests are answered: each of them is, and the program ends with 0 in under 30 s."""
     clients = options.clients or 16
     sent = messages(clients, seed=51, content_types=BOTH, items=(16,))
-    found: list[Figures] = []
+    said: list[float] = []
     with Program(serving_python(), name="load-drained") as program:
 
-        def ask() -> None:
-            found.append(run(program.address, sent, clients=clients, count=clients))
+        def taken(count: int) -> bool:
+            return _until(lambda: (program.json("/models") or {}).get("in_flight") == count, 10.0)
 
-        thread = threading.Thread(target=ask)
-        thread.start()
-        accepted = _until(lambda: (program.json("/models") or {}).get("in_flight") == clients, 5.0)
-        code, seconds = program.terminate()
-        thread.join()
-    (figures,) = found
-    print(f"  {figures}", flush=True)
-    yield Check(f"all {clients} were at work", accepted, "" if accepted else "some were done, or not begun")
-    yield Check("all were answered", figures.statuses[200] == clients, f"{figures.statuses[200]} of {clients}")
+        def end() -> None:
+            program.signal(signal.SIGTERM)
+            said.append(time.monotonic())
+
+        seen = asyncio.run(amid(program.address, sent, taken, end))
+        code = program.wait(seconds=40.0)
+        seconds = time.monotonic() - said[0]
+    print(f"  {seen.figures}", flush=True)
+    answered = seen.figures.statuses[200]
+    yield Check(f"all {clients} were accepted", seen.taken, "by its own word" if seen.taken else "some were not")
+    yield Check("none was answered before SIGTERM", not seen.early, f"{seen.early} of {clients}, sent whole")
+    yield Check("all were answered", answered == clients, f"{answered} of {clients}")
     yield Check("ended with 0 in under 30 s", code == 0 and seconds < 30, f"status {code} in {seconds:.1f} s")

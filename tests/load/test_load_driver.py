@@ -12,7 +12,7 @@ import pytest
 
 from fusiontrade.inference.contract import ForecastRequest
 from infra.load.bodies import Message, messages
-from infra.load.driver import Figures, drive
+from infra.load.driver import Amid, Figures, amid, drive
 
 Answer = Callable[[bytes], bytes | None]
 
@@ -147,3 +147,84 @@ def test_clients_that_ask_by_the_clock_wait_for_it_and_begin_one_after_the_other
     gaps = [after - before for before, after in itertools.pairwise(times)]
     assert min(gaps) > 0.02
     assert times[-1] - times[0] >= 0.24
+
+
+@pytest.mark.parametrize(
+    ("eager", "taken", "early", "statuses"),
+    [(False, True, 0, {200: 3}), (True, True, 3, {200: 3}), (False, False, 0, {200: 3})],
+    ids=["all-at-work", "answered-before", "not-taken"],
+)
+def test_what_is_done_amid_requests_is_done_when_all_are_whole_and_none_answered(
+    eager: bool, taken: bool, early: int, statuses: dict[int, int]
+) -> None:
+    """A server that answers once told to, or (eager) a request that is not whole yet."""
+    request = ForecastRequest.model_construct(items=[])
+    sent = [Message(request, b"POST / HTTP/1.1\r\nContent-Length: 300000\r\n\r\n" + 300_000 * b"a", 300_000)] * 3
+    unread, asked = [len(message.wire) for message in sent], list[int]()
+    at_moment: list[int] = []
+
+    async def scenario() -> Amid:
+        acted, all_read = asyncio.Event(), asyncio.Event()
+        numbers = itertools.count()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            number = next(numbers)
+            while unread[number] > 1:
+                unread[number] -= len(await reader.read(65_536))
+            if eager:
+                writer.write(ok())
+            if max(unread) <= 1:
+                all_read.set()
+            while unread[number]:
+                unread[number] -= len(await reader.read(65_536))
+            await acted.wait()
+            if not eager:
+                writer.write(ok())
+            writer.close()
+
+        def is_taken(count: int) -> bool:
+            asked.append(count)
+            asyncio.run_coroutine_threadsafe(asyncio.wait_for(all_read.wait(), 10), loop).result()
+            return taken
+
+        def act() -> None:
+            at_moment.extend(unread)
+            acted.set()
+
+        loop = asyncio.get_running_loop()
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as running:
+            return await amid(running.sockets[0].getsockname()[:2], sent, is_taken, act, patience=10.0)
+
+    seen = asyncio.run(scenario())
+    assert (seen.taken, seen.early, asked) == (taken, early, [3])
+    assert max(at_moment) <= 1  # the system has the last byte; the server may not have read it
+    assert seen.figures.statuses == statuses
+    assert len(seen.figures.latencies) == 3
+
+
+def test_requests_that_are_lost_amid_are_failures_and_not_answers() -> None:
+    request = ForecastRequest.model_construct(items=[])
+    sent = [Message(request, b"POST / HTTP/1.1\r\n\r\nab", 2)] * 2
+
+    async def scenario() -> Amid:
+        writers: list[asyncio.StreamWriter] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\na")
+            writers.append(writer)
+
+        def taken(count: int) -> bool:
+            until = time.monotonic() + 10
+            while len(writers) < count and time.monotonic() < until:
+                time.sleep(0.005)
+            return len(writers) == count
+
+        def act() -> None:
+            for writer in writers:
+                writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as running:
+            return await amid(running.sockets[0].getsockname()[:2], sent, taken, act, patience=10.0)
+
+    figures = asyncio.run(scenario()).figures
+    assert (figures.sent, sum(figures.failures.values()), figures.statuses, figures.latencies) == (2, 2, {}, [])
