@@ -7,6 +7,7 @@ written beside the last and moved over it; nothing is pickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -19,11 +20,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+import fusiontrade
 from serving.models.protocol import Forecaster
+from serving.training.bundle import libraries
 from serving.training.config import TrainingConfig
 
 __all__ = ["Batches", "Epoch", "Progress", "deterministic", "fit", "predict"]
@@ -104,7 +107,8 @@ def fit(
     checkpoint
         Where each epoch's state is kept; a state of the same ``identity`` found there is resumed.
     identity
-        Names data, configuration and model: a checkpoint with another one is ignored.
+        Names data, configuration and model: a checkpoint with another one, or of another version of the code or of a
+        library, is ignored.
 
     Raises
     ------
@@ -117,6 +121,7 @@ def fit(
         raise ValueError(f"both slices need rows, got {len(training)} to train and {len(validation)} to validate")
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     state = _State(learning_rate=config.learning_rate)
+    identity = _versioned(identity)
     if checkpoint is not None:
         _resume(checkpoint, identity, model, optimiser, state)
     held = _thin(validation, config.rows_per_evaluation, 0)
@@ -252,6 +257,11 @@ def _advance(
             group["lr"] = state.learning_rate
 
 
+def _versioned(identity: str) -> str:
+    versions = json.dumps([identity, fusiontrade.__version__, libraries()])
+    return hashlib.sha256(versions.encode()).hexdigest()
+
+
 def _save(path: Path, identity: str, model: torch.nn.Module, optimiser: torch.optim.Adam, state: _State) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
@@ -273,14 +283,17 @@ def _save(path: Path, identity: str, model: torch.nn.Module, optimiser: torch.op
 
 
 def _resume(path: Path, identity: str, model: torch.nn.Module, optimiser: torch.optim.Adam, state: _State) -> None:
-    """Continue from ``path`` if it holds a state of the same identity."""
+    """Continue from ``path`` if it holds a whole state of the same identity."""
     if not path.exists():
         return
-    with safe_open(path, framework="pt") as stored:
-        numbers = json.loads(stored.metadata()["state"])
-        if numbers["identity"] != identity:
-            return
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # not a mapping
+    try:
+        with safe_open(path, framework="pt") as stored:
+            numbers = json.loads(stored.metadata()["state"])
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # not a mapping
+    except SafetensorError:  # cut off by a crash of the machine
+        return
+    if numbers["identity"] != identity:
+        return
     model.load_state_dict(_below("model.", tensors))
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in _below("adam.", tensors).items():

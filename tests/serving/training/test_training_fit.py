@@ -208,3 +208,30 @@ def test_settings_out_of_range_are_refused_by_name() -> None:
         TrainingConfig(epochs=0)
     with pytest.raises(ValueError, match="leave a test slice"):
         TrainingConfig(train=0.9)
+
+
+@pytest.mark.parametrize("newer", ["code", "library"])
+def test_a_checkpoint_of_another_version_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newer: str
+) -> None:
+    """Epochs of two versions would make a bundle that neither of them makes, under the name of the second."""
+    path = tmp_path / "state.safetensors"
+    fit(line(), Points(), TRAIN, HELD, replace(CONFIG, epochs=2), checkpoint=path, identity="a")
+    told: list[int] = []
+    if newer == "code":
+        monkeypatch.setattr("fusiontrade.__version__", "99.0.0")
+    else:
+        monkeypatch.setattr("serving.training.fit.libraries", lambda: {"torch": "99.0.0"})
+    fit(line(), Points(), TRAIN, HELD, CONFIG, checkpoint=path, identity="a", progress=lambda e: told.append(e.number))
+    assert told == list(range(1, CONFIG.epochs + 1))
+
+
+@pytest.mark.parametrize("left", [0, 300, -1])
+def test_a_checkpoint_cut_off_by_a_crash_of_the_machine_is_ignored(tmp_path: Path, left: int) -> None:
+    path = tmp_path / "state.safetensors"
+    fit(line(), Points(), TRAIN, HELD, replace(CONFIG, epochs=2), checkpoint=path, identity="a")
+    path.write_bytes(path.read_bytes()[:left])
+    fresh, resumed = line(), line()
+    fit(fresh, Points(), TRAIN, HELD, CONFIG)
+    fit(resumed, Points(), TRAIN, HELD, CONFIG, checkpoint=path, identity="a")
+    assert weights(resumed) == weights(fresh)
