@@ -2,8 +2,8 @@
 
 Always true here: candles are fetched once for a symbol and the length of bars its entries are walked by, however many
 entries there are; a bar that is not finished is never used, and no instant counts as known before every bar that
-should be finished by then has arrived; entries of which the first bars are missing, or whose prices came from another
-source, are left as they are; what cannot be fetched is left PENDING and looked at again. Settling is
+should be finished by then has arrived; entries of which the first bars are missing, or every bar, or whose prices came
+from another source, are left as they are; what cannot be fetched is left PENDING and looked at again. Settling is
 `journal.settlement`'s, and an entry is settled once, whoever else is at it.
 """
 
@@ -329,14 +329,16 @@ def outcomes_of(group: Group, answer: CandleAnswer) -> Iterator[tuple[Entry, Set
     frame, calendar = answer.frame, calendar_of(group.symbol)
     known_to = answer.as_of if is_current(frame, group.symbol, answer.as_of) else int(frame.close_time[-1])
     bars = _bars_of(frame)
-    closes = frame.close_time
+    closes, length = frame.close_time, group.step.milliseconds
     for entry in group.entries:
         if entry.data_source not in (answer.source, IMPORTED):
             continue
-        if not _covers(frame, calendar, entry.opened_at):
-            continue
+        if _has_bars(calendar, group.step, entry.opened_at, int(frame.time[0])):
+            continue  # the first ones are missing
         first = int(np.searchsorted(frame.time, entry.opened_at))
         last = int(np.searchsorted(closes, entry.expires_at, side="right"))
+        if first >= last and _has_bars(calendar, group.step, entry.opened_at, entry.expires_at - length + 1):
+            continue  # all are missing: nobody knows what became of it
         settlement = _settled(entry, bars[first:last], known_to)
         if settlement.status is not Status.PENDING:
             yield entry, settlement
@@ -352,15 +354,12 @@ def _bars_of(frame: CandleFrame) -> list[Bar]:
     return [Bar(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _covers(frame: CandleFrame, calendar: MarketCalendar, opened_at: int) -> bool:
-    """Whether no bar that should be there is missing between ``opened_at`` and the first bar."""
-    first = int(frame.time[0])
-    if first <= opened_at:
-        return True
+def _has_bars(calendar: MarketCalendar, step: Timeframe, start: int, end: int) -> bool:
+    """Whether bars should open in ``[start, end)``; where the market's hours are not known, they should."""
     try:
-        return not len(calendar.bar_opens(frame.timeframe, opened_at, first))
+        return start < end and len(calendar.bar_opens(step, start, end)) > 0
     except InvalidInput:
-        return False
+        return True
 
 
 @cache

@@ -32,6 +32,7 @@ from tests.support.markets import Market
 END = parse_iso("2026-01-09T18:00:00Z")  # weeks with Christmas, New Year and a market that opens after them
 SYMBOLS = ("EURUSD=X", "GC=F", "BTC-USD", "AAPL")
 STEPS = (Timeframe.M15, Timeframe.H1, Timeframe.H4)
+UNDECIDED = ("PENDING", None, None)
 
 
 @cache
@@ -76,7 +77,7 @@ def random_entries(code: str, timeframe: Timeframe, count: int, seed: int) -> li
 
 def told_by_hand(entry: Entry, frame: CandleFrame, known_to: int) -> tuple[str, float | None, int | None]:
     """The rules as a trader would tell them, bar after bar, on floats and with words for each side."""
-    last = float(entry.levels[0])
+    last, seen = float(entry.levels[0]), 0
     for row in range(len(frame)):
         begins, ends = int(frame.time[row]), int(frame.time[row]) + frame.timeframe.milliseconds
         if begins < entry.opened_at:
@@ -88,8 +89,15 @@ def told_by_hand(entry: Entry, frame: CandleFrame, known_to: int) -> tuple[str, 
         if found is not None:
             status, price, at_the_open = found
             return status, price, begins if at_the_open else ends
-        last = float(frame.close[row])
-    return ("EXPIRED", last, entry.expires_at) if known_to >= entry.expires_at else ("PENDING", None, None)
+        last, seen = float(frame.close[row]), seen + 1
+    missing = not seen and len(whole_bars_of(entry, frame))
+    return ("EXPIRED", last, entry.expires_at) if known_to >= entry.expires_at and not missing else UNDECIDED
+
+
+def whole_bars_of(entry: Entry, frame: CandleFrame) -> Sequence[int]:
+    length = frame.timeframe.milliseconds
+    opens = calendar_of(parse_symbol(entry.symbol)).bar_opens(frame.timeframe, entry.opened_at, entry.expires_at)
+    return [opened for opened in opens.tolist() if opened + length <= entry.expires_at]
 
 
 def long_by_hand(entry: Entry, opened: float, high: float, low: float) -> tuple[str, float, bool] | None:
@@ -115,7 +123,7 @@ def short_by_hand(entry: Entry, opened: float, high: float, low: float) -> tuple
 
 
 def told(settlement: Settlement | None) -> tuple[str, float | None, int | None]:
-    return ("PENDING", None, None) if settlement is None else (settlement.status, settlement.price, settlement.at)
+    return UNDECIDED if settlement is None else (settlement.status, settlement.price, settlement.at)
 
 
 def decided(group: Group, answer: CandleAnswer) -> dict[str, Settlement]:
@@ -150,6 +158,33 @@ def _touches_both(entry: Entry, frame: CandleFrame, at: int | None) -> bool:
     row = np.flatnonzero(frame.close_time == at)
     low, high = sorted((float(entry.tp1 or 0), float(entry.stop_loss or 0)))
     return bool(len(row)) and float(frame.low[row[0]]) <= low and float(frame.high[row[0]]) >= high
+
+
+@pytest.mark.parametrize("bars", [0, 1])
+def test_an_entry_of_whose_life_a_feed_brought_nothing_is_no_expired_trade_of_no_pips(bars: int) -> None:
+    """The feed was away from noon on and is back: of four hours nobody knows the price, of one that is known it is."""
+    frame = SimulatedProvider(lambda: NOON + DAY).candles(
+        parse_symbol("BTC-USD"), Timeframe.H1, end=NOON + DAY, count=100, timeout=9.0
+    )
+    away = (frame.time >= NOON + bars * HOUR) & (frame.time < NOON + 6 * HOUR)
+    far = {"tp1": Decimal("1e9"), "stop_loss": Decimal("1e-9"), "tp2": None, "tp3": None, "data_source": "simulated"}
+    entry = buy(symbol="BTC-USD", opened_at=NOON, expires_at=NOON + 4 * HOUR, entry_price=Decimal(100), **far)
+    found = decided(group_at("BTC-USD", Timeframe.H1, [entry]), answer_of(frame.rows(~away), NOON + DAY))
+    known = float(frame.close[frame.time == NOON][0])
+    assert told(found.get(entry.id)) == (("EXPIRED", known, NOON + 4 * HOUR) if bars else UNDECIDED)
+
+
+def test_an_entry_that_lived_over_a_weekend_only_expires_at_its_entry() -> None:
+    """Nothing traded and nothing is missing: its price is the one it began with."""
+    friday = parse_iso("2025-12-12T22:00:00Z")
+    frame = market("EURUSD=X", Timeframe.H1)
+    price = decimal_of(float(frame.close[frame.close_time <= friday][-1]))
+    entry = buy(
+        opened_at=friday, expires_at=friday + 4 * HOUR, data_source="simulated", entry_price=price,
+        tp1=price * 2, stop_loss=price / 2, tp2=None, tp3=None,
+    )  # fmt: skip
+    found = decided(group_at("EURUSD=X", Timeframe.H1, [entry]), answer_of(frame))
+    assert told(found.get(entry.id)) == ("EXPIRED", float(price), friday + 4 * HOUR)
 
 
 @pytest.mark.parametrize("code", SYMBOLS)
