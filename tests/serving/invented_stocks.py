@@ -14,7 +14,7 @@ from serving.models import stockformer, tft
 from serving.models.veto import VetoConfig
 from serving.training.config import TrainingConfig
 from serving.training.swing import DailySeries, RankerConfig, SwingConfig
-from serving.training.swing.pipeline import _MODELS
+from serving.training.swing.networks import NETWORKS
 
 DAY = 86_400_000
 BARS, STOCKS = 900, 5
@@ -57,5 +57,5 @@ def tiny_networks() -> Iterator[None]:
     """Let the preset ``small`` be a network of a few hundred weights."""
     with pytest.MonkeyPatch.context() as patch:
         for name, sizes in TINY.items():
-            patch.setitem(_MODELS, name, (_MODELS[name][0], {"small": sizes}))
+            patch.setitem(NETWORKS, name, (NETWORKS[name][0], {"small": sizes}))
         yield

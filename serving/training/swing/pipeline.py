@@ -8,69 +8,41 @@ once, after every choice has been made.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
-import fusiontrade
 from serving.bundle import GRAPH
-from serving.card import DataFingerprint, Metric, Windows
-from serving.card import Series as CardSeries
-from serving.features.swing import SWING_VERSION, VETO_NAMES, swing_vectors, veto_vectors
-from serving.instants import iso_of
-from serving.models import stockformer, tft
+from serving.features.swing import VETO_NAMES, swing_vectors, veto_vectors
 from serving.models.veto import converted, grown
-from serving.sealed import Source, write_sealed
+from serving.sealed import write_sealed
 from serving.swing import Encoding, SwingCard, load_swing
 from serving.swing.bundle import TFT, VETO, VETO_TEXT
-from serving.swing.card import Ranked, ReturnMap, Universe
-from serving.swing.forecasting import Outputs, Returns, returns_of, units_of, veto_extras, veto_probability
-from serving.training.bundle import libraries
-from serving.training.dataset import fingerprint
-from serving.training.export import export, largest_difference, run_graph
-from serving.training.fit import Epoch, deterministic, fit, predict
+from serving.swing.card import Ranked, ReturnMap
+from serving.swing.forecasting import Returns, returns_of, units_of, veto_extras, veto_probability
+from serving.training.fit import deterministic
 from serving.training.judging.calibrate import fit_binary
 from serving.training.swing.config import SwingConfig
 from serving.training.swing.daily import DailySeries, apart
-from serving.training.swing.judging import judged, pooled_figures, trades_of
+from serving.training.swing.judging import judged, trades_of
+from serving.training.swing.networks import NETWORKS, FittedNetwork, fitted_network, said_by, trees_say
 from serving.training.swing.ranker import Weights, fitted, rank_rows, ranker_of, ranking_of, worth_of
-from serving.training.swing.table import SwingBatches, SwingSlices, SwingTable, split, table_of
-from serving.training.swing.worth import map_of, proven, rank_skill
+from serving.training.swing.records import SLICES, Given, Learned, card_of, judged_card, report_of
+from serving.training.swing.table import SwingSlices, SwingTable, split, table_of
+from serving.training.swing.worth import map_of, rank_skill
 
 __all__ = ["train_swing"]
 
 Rows = NDArray[np.intp]
 Floats = NDArray[np.float64]
 Told = Callable[[str], None]
-_PROOF = 256
-_BATCH = 1024
 _CHECKPOINTS = ".checkpoints"
-_MODELS: dict[str, tuple[Any, Any]] = {
-    "stockformer": (stockformer.StockformerModel, stockformer.PRESETS),
-    "tft": (tft.TftModel, tft.PRESETS),
-}
 _HELD = 0.25  # of the stack slice, its end, decides how many trees are kept
-
-
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    """A network as its graph, with how it was fitted."""
-
-    graph: bytes
-    weights: dict[str, torch.Tensor]
-    epochs: list[Epoch]
-    difference: float
-    parameters: int
 
 
 def train_swing(
@@ -108,86 +80,90 @@ def train_swing(
         If the series are too few or too short for the slices.
     """
     apart(series)
-    started = time.time()
-    checkpoints = {name: out / _CHECKPOINTS / f"{model_id}.{name}.safetensors" for name in _MODELS}
+    began = time.time()
     with deterministic(config.fitting.threads):
-        table = table_of(series, config, encoder, told, kept=kept)
-        slices = split(table, series, config)
-        told(", ".join(f"{name}: {len(getattr(slices, name))} rows" for name in _SLICES))
-        tabled = time.time()
-        choices = json.loads(json.dumps(asdict(config)))
-        encoded = None if encoder is None else f"{encoder.card.model_id}@{encoder.card.version}"
-        data = _data(series)
-        identity = json.dumps([data.fingerprint, encoded, choices])
+        given = _given(series, config, encoder, kept, told)
+        read = time.time()
+        checkpoints = {name: out / _CHECKPOINTS / f"{model_id}.{name}.safetensors" for name in NETWORKS}
         networks = {
-            name: _fitted(name, table, slices, config, checkpoint=checkpoints[name], identity=identity, told=told)
-            for name in _MODELS
+            name: fitted_network(
+                name,
+                given.table,
+                given.slices,
+                config,
+                checkpoint=checkpoint,
+                identity=given.identity,
+                told=told,
+            )
+            for name, checkpoint in checkpoints.items()
         }
         fitted_at = time.time()
-        graphs = {name: one.graph for name, one in networks.items()}
-        ranks = rank_rows(series, config.ranker, slices.cuts[-1])
-        told(", ".join(f"{name}: {len(one.target)} ranked rows" for name, one in ranks.items()) or "nothing is ranked")
-        judge = _Judge(table, slices, config, graphs, fitted(ranks, config.ranker, slices.cuts[1]))
-        booster = judge.trees()
-        files = {GRAPH: graphs["stockformer"], TFT: graphs["tft"], VETO: converted(booster)}
-        files[VETO_TEXT] = booster.model_to_string().encode()
-        calibration, tried = judge.veto_map(files[VETO])
-        skills = judge.skills()
-        abstaining = {name: not is_proven for name, is_proven in proven(skills).items()}
-        card = SwingCard(
-            model_id=model_id,
-            config=choices,
-            source=Source(how="trained"),
-            code_version=fusiontrade.__version__,
-            libraries=libraries() | {"lightgbm": importlib.metadata.version("lightgbm")},
-            features=SWING_VERSION,
-            encoder=encoded,
-            stockformer=judge.maps["stockformer"],
-            tft=judge.maps["tft"],
-            ranker=ranker_of(fitted(ranks, config.ranker, slices.cuts[-1]), judge.worth, config.ranker),
-            veto=calibration,
-            universes={
-                name: Universe(symbols=_symbols(series, name), abstains=abstaining[name]) for name in table.universes
-            },
-            data=data,
-            windows=_windows(table, slices),
-            seed=config.fitting.seed,
-        )
-        returns, veto = judge.answers(slices.test, files[VETO], card)
-        by_universe = judged(card, table, slices, config, returns=returns, veto=veto)
-    figures = pooled_figures(by_universe)
-    card = SwingCard.model_validate(
-        card.model_dump() | {"metrics": {name: Metric(**values).model_dump() for name, values in figures.items()}}
-    )
-    if keep_weights:
-        files |= {f"{name}.safetensors": save(one.weights) for name, one in networks.items()}
-    report = {
-        "kind": "swing",
-        "data_fingerprint": data.fingerprint,
-        "encoder": encoded,
-        "slices": {name: _slice(table, getattr(slices, name)) for name in _SLICES},
-        "models": {name: _told_of(one) for name, one in networks.items()},
-        "ranker": {name: len(one.target) for name, one in ranks.items()},
-        "veto": {"trees": booster.num_trees(), "held_log_loss": {key: round(loss, 6) for key, loss in tried.items()}},
-        "before_judging": {name: [one.as_dict() for one in found] for name, found in skills.items()},
-        "figures": {"pooled": figures, "by_universe": by_universe},
-        "survivorship": "both lists are today's members: what a portfolio made is flattered",
-    }
+        judge, learned = _learned(given, {name: one.graph for name, one in networks.items()}, told)
+        card = card_of(model_id, given, learned)
+        returns, veto = judge.answers(given.slices.test, learned.graph, card)
+        by_universe = judged(card, given.table, given.slices, config, returns=returns, veto=veto)
     run = {
-        "started": round(started),
-        "seconds_reading": round(tabled - started, 1),
-        "seconds_fitting": round(fitted_at - tabled, 1),
+        "started": round(began),
+        "seconds_reading": round(read - began, 1),
+        "seconds_fitting": round(fitted_at - read, 1),
         "seconds_calibrating_and_judging": round(time.time() - fitted_at, 1),
     }
-    folder = write_sealed(out, card, files, report, run, load=load_swing)
-    for checkpoint in checkpoints.values():
-        checkpoint.unlink(missing_ok=True)
-    if (out / _CHECKPOINTS).is_dir() and not any((out / _CHECKPOINTS).iterdir()):
-        (out / _CHECKPOINTS).rmdir()
+    files = _files(networks, learned, keep_weights=keep_weights)
+    report = report_of(given, networks, learned, by_universe)
+    folder = write_sealed(out, judged_card(card, by_universe), files, report, run, load=load_swing)
+    _forget(checkpoints.values())
     return folder
 
 
-_SLICES = ("train", "validation", "stack", "calibration", "test")
+def _given(
+    series: Sequence[DailySeries], config: SwingConfig, encoder: Encoding | None, kept: Path | None, told: Told
+) -> Given:
+    """Return the rows to learn from, in their slices."""
+    table = table_of(series, config, encoder, told, kept=kept)
+    slices = split(table, series, config)
+    told(", ".join(f"{name}: {len(getattr(slices, name))} rows" for name in SLICES))
+    named = None if encoder is None else f"{encoder.card.model_id}@{encoder.card.version}"
+    return Given.of(series, config, named, table, slices)
+
+
+def _learned(given: Given, graphs: Mapping[str, bytes], told: Told) -> tuple[_Judge, Learned]:
+    """Return what was learned of the answers of ``graphs``, and who tells them."""
+    config, cuts = given.config.ranker, given.slices.cuts
+    ranks = rank_rows(given.series, config, cuts[-1])
+    told(", ".join(f"{name}: {len(one.target)} ranked rows" for name, one in ranks.items()) or "nothing is ranked")
+    judge = _Judge(given.table, given.slices, given.config, graphs, fitted(ranks, config, cuts[1]))
+    booster = judge.trees()
+    graph = converted(booster)
+    calibration, tried = judge.veto_map(graph)
+    return judge, Learned(
+        maps=judge.maps,
+        ranker=ranker_of(fitted(ranks, config, cuts[-1]), judge.worth, config),
+        ranked={name: len(one.target) for name, one in ranks.items()},
+        trees=booster.num_trees(),
+        text=booster.model_to_string().encode(),
+        graph=graph,
+        calibration=calibration,
+        tried=tried,
+        skills=judge.skills(),
+    )
+
+
+def _files(networks: Mapping[str, FittedNetwork], learned: Learned, *, keep_weights: bool) -> dict[str, bytes]:
+    """Return what stands beside the card, by name."""
+    files = {GRAPH: networks["stockformer"].graph, TFT: networks["tft"].graph}
+    files |= {VETO: learned.graph, VETO_TEXT: learned.text}
+    if keep_weights:
+        files |= {f"{name}.safetensors": save(one.weights) for name, one in networks.items()}
+    return files
+
+
+def _forget(checkpoints: Collection[Path]) -> None:
+    """Remove the checkpoints, and their folder where it is empty then."""
+    for checkpoint in checkpoints:
+        checkpoint.unlink(missing_ok=True)
+    for folder in {checkpoint.parent for checkpoint in checkpoints}:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 class _Judge:
@@ -198,12 +174,12 @@ class _Judge:
         table: SwingTable,
         slices: SwingSlices,
         config: SwingConfig,
-        graphs: dict[str, bytes],
+        graphs: Mapping[str, bytes],
         weights: Weights,
     ) -> None:
         self._table, self._slices, self._config, self._graphs = table, slices, config, graphs
         self._weights, rows = weights, slices.stack
-        outputs = self._outputs(rows)
+        outputs = said_by(graphs, table, rows)
         self.maps: dict[str, ReturnMap] = {name: map_of(name, outputs[name], table, rows) for name in graphs}
         self.worth: dict[str, Ranked] = {}
         self.worth = worth_of(table, rows, weights, self._returns(rows).networks, config.ranker)
@@ -224,7 +200,7 @@ class _Judge:
         rows = self._slices.calibration
         rows = rows[np.argsort(self._table.day[rows], kind="stable")]
         vectors, wins = self._vectors(rows)
-        raw = np.clip(_trees(graph, vectors).astype(np.float64), 1e-7, 1 - 1e-7)
+        raw = np.clip(trees_say(graph, vectors).astype(np.float64), 1e-7, 1 - 1e-7)
         return fit_binary(np.log(raw / (1 - raw)), wins)
 
     def skills(self) -> dict[str, Any]:
@@ -240,7 +216,7 @@ class _Judge:
         """Return what the bundle says of ``rows``."""
         newest = {} if card.ranker is None else {name: one.weights for name, one in card.ranker.universes.items()}
         vectors, _ = self._vectors(rows)
-        return self._returns(rows, newest), veto_probability(card.veto, _trees(graph, vectors))
+        return self._returns(rows, newest), veto_probability(card.veto, trees_say(graph, vectors))
 
     def _vectors(self, rows: Rows) -> tuple[NDArray[np.float32], Floats]:
         table, returns = self._table, self._returns(rows)
@@ -249,126 +225,6 @@ class _Judge:
         return veto_vectors(vectors, *veto_extras(returns)), wins
 
     def _returns(self, rows: Rows, weights: Weights | None = None) -> Returns:
-        outputs, units = self._outputs(rows), units_of(self._table.context[rows])
+        outputs, units = said_by(self._graphs, self._table, rows), units_of(self._table.context[rows])
         ranking = ranking_of(self._table, rows, self._weights if weights is None else weights, self.worth)
         return returns_of(self.maps, outputs["stockformer"], outputs["tft"], units, ranking)
-
-    def _outputs(self, rows: Rows) -> dict[str, Outputs]:
-        return {
-            name: _answers(graph, SwingBatches(self._table), rows, _MODELS[name][0].outputs)
-            for name, graph in self._graphs.items()
-        }
-
-
-def _fitted(
-    name: str,
-    table: SwingTable,
-    slices: SwingSlices,
-    config: SwingConfig,
-    *,
-    checkpoint: Path,
-    identity: str,
-    told: Told,
-) -> _Fitted:
-    """Fit one network, export it, and prove the graph on windows of the calibration slice."""
-    kind, presets = _MODELS[name]
-    torch.manual_seed(config.fitting.seed)
-    model = kind(presets[config.preset])
-    batches = SwingBatches(table)
-
-    def progress(epoch: Epoch) -> None:
-        told(
-            f"{name} epoch {epoch.number}/{config.fitting.epochs}: loss {epoch.training_loss:.5f}, "
-            f"validation {epoch.validation_loss:.5f}, {epoch.seconds:.0f} s"
-        )
-
-    epochs = fit(
-        model,
-        batches,
-        slices.train,
-        slices.validation,
-        config.fitting,
-        checkpoint=checkpoint,
-        identity=hashlib.sha256(f"{name}{identity}".encode()).hexdigest(),
-        progress=progress,
-    )
-    graph = export(model)
-    proof = slices.calibration[:: max(1, len(slices.calibration) // _PROOF)]
-    difference = largest_difference(predict(model, batches, proof), _answers(graph, batches, proof, model.outputs))
-    parameters = sum(one.numel() for one in model.parameters())
-    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-    return _Fitted(graph, weights, epochs, difference, parameters)
-
-
-def _answers(
-    graph: bytes, batches: SwingBatches, rows: Rows, outputs: tuple[str, ...]
-) -> dict[str, NDArray[np.float32]]:
-    names = ("prices", "embedding", "context")
-    parts = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
-    return run_graph(graph, (dict(zip(names, batches.inputs(part), strict=True)) for part in parts), outputs)
-
-
-def _trees(graph: bytes, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    parts = ({"features": vectors[start : start + _BATCH]} for start in range(0, len(vectors), _BATCH))
-    return run_graph(graph, parts, ("probability",))["probability"]
-
-
-def _symbols(series: Sequence[DailySeries], universe: str) -> tuple[str, ...]:
-    return tuple(one.symbol for one in series if one.universe == universe)
-
-
-def _data(series: Sequence[DailySeries]) -> DataFingerprint:
-    found = []
-    for one in series:
-        digest = hashlib.sha256(fingerprint(one.frame).encode())
-        digest.update(one.factor.astype("<f8").tobytes() + one.jumps.tobytes())
-        found.append(
-            CardSeries(
-                symbol=one.symbol,
-                rows=len(one.frame),
-                first=int(one.frame.time[0]),
-                last=int(one.frame.time[-1]),
-                sha256=digest.hexdigest(),
-            )
-        )
-    whole = hashlib.sha256("".join(one.sha256 for one in found).encode()).hexdigest()
-    return DataFingerprint(fingerprint=whole, series=tuple(found))
-
-
-def _windows(table: SwingTable, slices: SwingSlices) -> Windows:
-    spans = {name: (int(table.day[rows].min()), int(table.day[rows].max())) for name, rows in _spans(slices).items()}
-    return Windows(**spans)
-
-
-def _spans(slices: SwingSlices) -> dict[str, Rows]:
-    """Return the slices as a card names them: what learned worth and veto is calibration there."""
-    return {
-        "train": slices.train,
-        "validation": slices.validation,
-        "calibration": np.concatenate((slices.stack, slices.calibration)),
-        "test": slices.test,
-    }
-
-
-def _slice(table: SwingTable, rows: Rows) -> dict[str, Any]:
-    by_universe = {name: int((table.universe[rows] == place).sum()) for place, name in enumerate(table.universes)}
-    first, last = int(table.day[rows].min()), int(table.day[rows].max())
-    return {"rows": len(rows), "from": iso_of(first), "to": iso_of(last), "rows_by_universe": by_universe}
-
-
-def _told_of(fitted: _Fitted) -> dict[str, Any]:
-    best = min(fitted.epochs, key=lambda epoch: epoch.validation_loss)
-    return {
-        "parameters": fitted.parameters,
-        "best_epoch": best.number,
-        "epochs": [
-            {
-                "number": epoch.number,
-                "training_loss": round(epoch.training_loss, 6),
-                "validation_loss": round(epoch.validation_loss, 6),
-            }
-            for epoch in fitted.epochs
-        ],
-        "largest_difference_from_torch": float(f"{fitted.difference:.3g}"),
-        "bytes": len(fitted.graph),
-    }
