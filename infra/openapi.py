@@ -30,10 +30,9 @@ TAGS = {
     "auth": "Accounts: registering, signing in, sessions, machine keys, and what access tokens verify with.",
     "fusion": "One forecast from all models over four timeframes.",
     "journal": "Your forecasts, each settled against the market, and what they were worth.",
-    "ml": "Forecasts in the background, and the jobs that work asked for becomes.",
+    "ml": "Model versions, what serves, trainings, exchanges, backtests, forecasts in the background, and their jobs.",
     "docs": "This document, and health.",
 }
-METHODS = ("get", "put", "post", "delete", "patch")
 
 
 class MergeError(ValueError):
