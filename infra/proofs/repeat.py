@@ -6,7 +6,7 @@ the folders, the path of the data, the seed of Python's hashes, the zone of time
 training does not say. The bytes of both ``manifest.json`` are held against each other, one line for each bundle; ends
 with 1 where two differ, where a training failed, or where one that was killed began anew instead of going on.
 
-Run it with ``.venv/train/bin/python``. What the training commands take beside data, folder, seed and threads is given to
+Run it with ``.venv/train/bin/python``. What a training command takes beside data, folder, seed and threads is given to
 them as it stands: ``--intraday "--epochs 2 --batch 128"``.
 """
 
