@@ -29,6 +29,7 @@ from serving.bodies import (
     SWING,
     TEXTS,
     Announced,
+    Aside,
     Memory,
     Room,
     announced,
@@ -106,6 +107,7 @@ class Service:
         self.running: Running | None = None
         self._load = load
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="body")
+        self._aside = Aside(self._pool)
         self._memory = Memory(max(2, _BODIES // settings.processes) * settings.body_limit)
         self._answers: dict[str, _Answer] = {TEXTS: self._moods, SWING: self._stocks}
         self.accepted = 0  # invocations that are neither answered nor refused yet
@@ -231,7 +233,7 @@ class Service:
 
     async def _moods(self, running: Running, request: Request, said: Announced, room: Room) -> TextResponse:
         body = await self._body(request, said, room)
-        texts = texts_of(body) if is_quick(body, said) else await self._in_thread(texts_of, body)
+        texts = texts_of(body) if is_quick(body, said) else await self._aside(texts_of, body)
         seconds = await running.whole(self.settings.answer_seconds)
         if not running.desk.has_room(len(texts)):
             detail = f"{running.desk.unanswered} texts wait already; try again in a few seconds"
@@ -246,7 +248,7 @@ class Service:
         if bundle is None:
             detail = "no model of daily stocks is loaded: give a bundle of kind swing"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail)
-        asked = await self._in_thread(stocks_of, await self._body(request, said, room))
+        asked = await self._aside(stocks_of, await self._body(request, said, room))
         try:
             answer = await _unless_gone(request, running.stocks.answer(asked, bundle, encoder, seconds=seconds))
         except BundleRefused as error:
@@ -256,7 +258,7 @@ class Service:
 
     async def _read(self, request: Request, said: Announced, room: Room) -> list[Asked]:
         body = await self._body(request, said, room)
-        return _asked(body, said) if is_quick(body, said) else await self._in_thread(_asked, body, said)
+        return _asked(body, said) if is_quick(body, said) else await self._aside(_asked, body, said)
 
     async def _body(self, request: Request, said: Announced, room: Room) -> bytes:
         limit = self.settings.body_limit

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
@@ -35,10 +36,12 @@ __all__ = [
     "SWING",
     "TEXTS",
     "Announced",
+    "Aside",
     "Memory",
     "Room",
     "announced",
     "decompressed",
+    "is_parsed_soon",
     "is_quick",
     "parsed",
     "received",
@@ -53,10 +56,16 @@ NPY = "application/x-npy"  # fusiontrade.inference.wire.NPY, whose imports have 
 TEXTS = "application/vnd.fusiontrade.texts+json"  # fusiontrade.inference.texts.TEXTS, likewise
 SWING = "application/vnd.fusiontrade.swing+json"  # fusiontrade.inference.swing.SWING, likewise
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _FORMS = {JSON: "json", NPY: "npy", TEXTS: "texts", SWING: "swing"}
 _QUICK = dict.fromkeys(_FORMS, 128 * 1024) | {NPY: 256 * 1024}  # bytes that are parsed in less than half a millisecond
+_LARGE = 128 * 1024  # JSON is counted before it is parsed from here on
+_MOST_STRINGS = _MOST_MARKS = 128 * 512  # of 512 items with every field they may have; an item has less than 70
+_LEAST_NUMBER = 4  # bytes a number takes on average at least, its comma included: an open time alone has 13 digits
 _WORTH_COMPRESSING = 16 * 1024
 _COMPRESSION = 1  # the quickest: a third is left of forecasts, a fourth at three times the time
+_TURNS = 8  # of the loop, from a connection that is handed over to the answer of ``/ping``, and a few more
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's word for: a gzip stream and no other
 
 
@@ -104,6 +113,25 @@ class Room:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
         self.taken += size
         self._memory.held += size
+
+
+class Aside:
+    """Parses large bodies in threads of ``pool``, one at a time, and lets the event loop go round between any two.
+
+    A parser holds Python's lock to its end: several in turn would leave none of it to whoever asks ``/ping``.
+    """
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool, self._lock = pool, asyncio.Lock()
+
+    async def __call__(self, parse: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
+        """Return what ``parse`` returns."""
+        async with self._lock:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._pool, partial(parse, *given, **named))
+            finally:
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
 
 
 def announced(headers: Headers, limit: int) -> Announced:
@@ -174,6 +202,23 @@ def decompressed(body: bytes, limit: int) -> bytes:
     return plain
 
 
+def is_parsed_soon(text: bytes) -> bool:
+    """Tell whether the JSON of ``text`` has no more strings, braces, brackets and numbers than a request can have.
+
+    A parser holds Python's lock to its end: a million empty objects, or members that nobody knows, take seconds in
+    which no other thread answers anything, ``/ping`` neither. Counting takes a hundredth of that. What is no JSON may
+    be counted wrongly from its first fault on, where parsers stop.
+    """
+    if len(text) <= _LARGE:
+        return True
+    parts = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if parts.count(b'"') > 2 * _MOST_STRINGS:
+        return False
+    outside = b"".join(parts.split(b'"')[::2])
+    few = all(outside.count(mark) <= _MOST_MARKS for mark in (b"{", b"[", b":"))
+    return few and outside.count(b",") <= len(text) // _LEAST_NUMBER
+
+
 def parsed(body: bytes, said: Announced) -> ForecastRequest:
     """Return the request that the plain ``body`` holds."""
     from fusiontrade.errors import InvalidInput
@@ -181,7 +226,9 @@ def parsed(body: bytes, said: Announced) -> ForecastRequest:
     from fusiontrade.inference.contract import ForecastRequest
 
     try:
-        return wire.decode(body) if said.content_type == NPY else ForecastRequest.model_validate_json(body)
+        if said.content_type == NPY:
+            return wire.decode(_counted(body, wire.head_of(body)))
+        return ForecastRequest.model_validate_json(_counted(body, body))
     except ValidationError as error:
         raise malformed(error) from None
     except InvalidInput as error:
@@ -195,7 +242,7 @@ def texts_of(body: bytes) -> list[str]:
     from fusiontrade.inference.texts import TextRequest
 
     try:
-        return TextRequest.model_validate_json(body).texts
+        return TextRequest.model_validate_json(_counted(body, body)).texts
     except ValidationError as error:
         raise malformed(error) from None
 
@@ -205,7 +252,7 @@ def stocks_of(body: bytes) -> SwingRequest:
     from fusiontrade.inference.swing import SwingRequest
 
     try:
-        return SwingRequest.model_validate_json(body)
+        return SwingRequest.model_validate_json(_counted(body, body))
     except ValidationError as error:
         raise malformed(error) from None
 
@@ -216,6 +263,14 @@ def written(response: ForecastResponse | TextResponse | SwingResponse, said: Ann
     if not said.takes_gzip or len(answer) < _WORTH_COMPRESSING:
         return answer, headers
     return gzip.compress(answer, _COMPRESSION, mtime=0), {**headers, "Content-Encoding": "gzip"}
+
+
+def _counted(body: bytes, text: bytes) -> bytes:
+    """Return ``body``, whose JSON is ``text``; refuse what no request has and a parser would be seconds at."""
+    if is_parsed_soon(text):
+        return body
+    detail = "the body has more members, lists or values than any request: send what the contract names, and no more"
+    raise Refusal(HTTPStatus.BAD_REQUEST, detail)
 
 
 def _too_large(limit: int, when: str = "") -> Refusal:

@@ -104,11 +104,12 @@ def test_a_malformed_body_is_a_400_problem_that_names_the_field(program: Program
     assert len(response.content) < 10_000
 
 
-def test_a_body_of_half_a_million_unknown_fields_is_one_short_400(program: Program) -> None:
-    content = b'{"items": [], ' + b",".join(b'"%d": 0' % number for number in range(400_000)) + b"}"
+@pytest.mark.parametrize(("fields", "told"), [(30_000, "in 30001 places"), (400_000, "more members")])
+def test_a_body_of_countless_unknown_fields_is_one_short_400(program: Program, fields: int, told: str) -> None:
+    content = b'{"items": [], ' + b",".join(b'"%d": 0' % number for number in range(fields)) + b"}"
     response = post(program, content)
     assert response.status_code == 400
-    assert "in 400001 places" in response.json()["detail"]
+    assert told in response.json()["detail"]
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "chunked"])

@@ -26,7 +26,7 @@ from fusiontrade.errors import InvalidInput
 from fusiontrade.inference.contract import CandleColumns, ForecastItem, ForecastRequest
 from fusiontrade.market.candles import CandleFrame
 
-__all__ = ["NPY", "columns_of", "decode", "encode"]
+__all__ = ["NPY", "columns_of", "decode", "encode", "head_of"]
 
 NPY = "application/x-npy"
 
@@ -76,6 +76,11 @@ def encode(request: ForecastRequest) -> bytes:
     return b"".join(parts)
 
 
+def head_of(body: bytes) -> bytes:
+    """Return the JSON of a binary body, which is not looked at; raises `InvalidInput` where its place is wrong."""
+    return _head(body)[0].tobytes()
+
+
 def decode(body: bytes) -> ForecastRequest:
     """Return the request that ``body`` holds; its columns are read-only arrays over the body.
 
@@ -86,7 +91,7 @@ def decode(body: bytes) -> ForecastRequest:
     InvalidInput
         If anything else does; ``field`` is a JSON pointer into the request, or empty where it is the body as a whole.
     """
-    head, end = _array(body, 0, _HEAD, "the first array (the request as JSON)")
+    head, end = _head(body)
     request = _head_model().model_validate_json(head.tobytes())
     whole, end = _array(body, end, _WHOLE, "the second array (open times)")
     real, end = _array(body, end, _REAL, "the third array (prices and volumes)")
@@ -108,6 +113,10 @@ def _packed(values: Any, dtype: str, pointer: str) -> Array:
 def _announcement(dtype: str, count: int) -> bytes:
     text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({count},), }}"
     return b"\x93NUMPY\x01\x00\x76\x00" + text.encode().ljust(2 * _ALIGNMENT - 11) + b"\n"
+
+
+def _head(body: bytes) -> tuple[Array, int]:
+    return _array(body, 0, _HEAD, "the first array (the request as JSON)")
 
 
 def _array(body: bytes, start: int, dtype: str, what: str) -> tuple[Array, int]:
