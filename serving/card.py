@@ -19,12 +19,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from fusiontrade.inference.contract import (
     CHANCES,
     SEQUENCE_KINDS,
     TOUCH_LEVELS,
+    Bends,
     CalibrationState,
     IntervalSide,
     ModelKind,
@@ -129,14 +139,23 @@ class Adjustment(_Part):
     """What a market's forecasts are moved by before the first outcome is learned after training.
 
     ``lower`` and ``upper`` are added to the raw 90 % interval, as shares of its width (negative narrows it),
-    ``offsets``, and ``slopes`` times the leans, to the logits of the touch and win probabilities, in the order of
-    ``HEADS["lstm"]``.
+    ``offsets``, ``slopes`` and ``bends`` move the logits of the touch and win probabilities as
+    `fusiontrade.inference.probabilities` says, in the order of ``HEADS["lstm"]``.
     """
 
     lower: IntervalSide
     upper: IntervalSide
     offsets: Offsets
     slopes: Slopes
+    bends: Bends = (0.0,) * CHANCES
+
+    @model_serializer(mode="wrap")
+    def _without_no_bends(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave bends of 0 out, as cards that are older than they are left them out."""
+        content: dict[str, Any] = written(self)
+        if not any(self.bends):
+            del content["bends"]
+        return content
 
 
 class DirectionRule(_Part):
@@ -241,7 +260,8 @@ class ModelCard(_Part):
     ``centres`` the mean logit of each touch and win probability there, from which leans are counted;
     ``abstains`` tells that a PatchTST did not prove its direction there and never votes. ``adopted`` are series
     that taught a season and adjustments of their own, and nothing to the weights. ``precision`` is the graph's;
-    ``dropout`` is what its ``masks`` are drawn by, null for a graph without such an input.
+    ``dropout`` is what its ``masks`` are drawn by, null for a graph without such an input. The width of the raw
+    interval is multiplied by (ATR / what it usually is) to the power of ``unrest_exponent``.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -259,6 +279,7 @@ class ModelCard(_Part):
     calibration: dict[str, CalibrationMap]
     directions: dict[str, DirectionRule] = {}
     centres: tuple[FiniteFloat, ...] = ()
+    unrest_exponent: Annotated[FiniteFloat, Field(ge=-1.0, le=1.0)] = 0.0
     adjustments: dict[str, Adjustment] = {}
     thresholds: Thresholds | None = None
     abstains: bool = False
@@ -315,9 +336,14 @@ class ModelCard(_Part):
     def digest(self, graph: bytes) -> str:
         """Return sha256 over ``graph`` followed by this card without its version, as canonical JSON.
 
-        A precision of f32 and no dropout are left out, as cards that are older than the fields left them out.
+        A precision of f32, no dropout and an exponent of 0 are left out, as cards that are older than the fields left
+        them out.
         """
-        usual = {"precision": self.precision == "f32", "dropout": self.dropout is None}
+        usual = {
+            "precision": self.precision == "f32",
+            "dropout": self.dropout is None,
+            "unrest_exponent": self.unrest_exponent == 0.0,
+        }
         content = self.model_dump(mode="json", exclude={"version", *(name for name, is_so in usual.items() if is_so)})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(graph + canonical.encode("ascii")).hexdigest()

@@ -21,7 +21,8 @@ from fusiontrade.market.timeframes import Timeframe
 from serving.asked import Asked
 from serving.bundle import ELSEWHERE, MANIFEST, Bundle, kind_of, load_bundle
 from serving.card import ModelCard
-from serving.forecasting import Outputs, lstm_forecasts, patchtst_forecasts
+from serving.features import unrest_of
+from serving.forecasting import Newest, Outputs, lstm_forecasts, patchtst_forecasts
 from serving.preparing import opened, prepare
 from serving.sampling import sequence_forecasts
 from serving.windows import Forecast, Inputs, ModelFault, Window, told
@@ -225,6 +226,10 @@ def _answer(card: ModelCard, windows: Sequence[Window], outputs: Outputs) -> Non
 def _forecasts(card: ModelCard, windows: Sequence[Window], outputs: Outputs) -> Sequence[Forecast]:
     if card.kind == "patchtst":
         return patchtst_forecasts(card, outputs)
-    close, atr = [window.close for window in windows], [window.atr for window in windows]
+    newest = Newest(
+        close=[window.close for window in windows],
+        atr=[window.atr for window in windows],
+        unrest=[unrest_of(window.inputs[card.kind]["features"][0, -1]) for window in windows],
+    )
     answer = lstm_forecasts if card.kind == "lstm" else sequence_forecasts
-    return answer(card, outputs, close, atr, [window.asked for window in windows])
+    return answer(card, outputs, newest, [window.asked for window in windows])

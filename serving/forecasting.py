@@ -32,6 +32,7 @@ __all__ = [
     "Adjustments",
     "Asking",
     "LstmAnswers",
+    "Newest",
     "Outputs",
     "Subject",
     "chances_of",
@@ -42,6 +43,7 @@ __all__ = [
     "lstm_forecast",
     "lstm_forecasts",
     "patchtst_forecasts",
+    "widened",
 ]
 
 Floats = NDArray[np.float64]
@@ -74,20 +76,42 @@ class Asking(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Newest:
+    """What the newest bars of n windows say besides the inputs of a graph.
+
+    Parameters
+    ----------
+    close, atr
+        (n,) last close and its ATR(14) in the quote currency; ``atr`` is positive.
+    unrest
+        (n,) log of the ATR over what it usually is, `serving.features.unrest_of`.
+    """
+
+    close: ArrayLike
+    atr: ArrayLike
+    unrest: ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
 class Adjustments:
-    """What n forecasts are moved by, as `serving.card.Adjustment` says: (n,) sides, (n, CHANCES) offsets, slopes."""
+    """What n forecasts are moved by, as `serving.card.Adjustment` says: (n,) sides, (n, CHANCES) the others."""
 
     lower: Floats
     upper: Floats
     offsets: Floats
     slopes: Floats
+    bends: Floats
 
     @classmethod
     def of(cls, rows: Sequence[Adjustment | CalibrationState]) -> Adjustments:
         """Return them by row."""
-        table = np.array([(row.lower, row.upper, *row.offsets, *row.slopes) for row in rows], np.float64)
-        table = table.reshape(-1, 2 + 2 * CHANCES)
-        return cls(table[:, 0], table[:, 1], table[:, 2 : 2 + CHANCES], table[:, 2 + CHANCES :])
+        table = np.array([(row.lower, row.upper, *row.offsets, *row.slopes, *row.bends) for row in rows], np.float64)
+        lower, upper, steps = np.split(table.reshape(-1, 2 + 3 * CHANCES), (1, 2), axis=1)
+        return cls(lower[:, 0], upper[:, 0], *np.split(steps, 3, axis=1))
+
+    def move(self, chances: Floats, leans: Floats) -> Floats:
+        """Return (n, CHANCES) probabilities of ``leans`` as moved, in agreement with each other."""
+        return consistent(moved(chances, leans, self.offsets, self.slopes, self.bends))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +131,8 @@ class LstmAnswers:
     predicted_price
         Next close, in the quote currency.
     raw_low, raw_high, low, high
-        Its 90 % interval as the quantiles give it, and as corrected by the interval's sides.
+        Its 90 % interval as the quantiles give it, its width freed of what unrest does to it, and the same as
+        corrected by the interval's sides.
     expected_range
         High minus low over the horizon, in the quote currency.
     leans
@@ -144,8 +169,7 @@ class LstmAnswers:
 def lstm_answers(
     card: ModelCard,
     outputs: Outputs,
-    close: ArrayLike,
-    atr: ArrayLike,
+    newest: Newest,
     subjects: Sequence[Subject],
     *,
     adjustments: Adjustments | None = None,
@@ -158,8 +182,8 @@ def lstm_answers(
         Of a bundle that answers as an LSTM.
     outputs
         Finite raw outputs: direction (n,), change (n,), quantiles (n, 5), touch (n, 15), win (n, 2), log_range (n,).
-    close, atr
-        (n,) last close and its ATR(14) in the quote currency; ``atr`` is positive.
+    newest
+        Of the n windows.
     subjects
         Whose window each of the n is.
     adjustments
@@ -172,7 +196,7 @@ def lstm_answers(
     """
     if not card.is_sequence:
         raise ValueError(f"{card.model_id} is no lstm, nor answers as one")
-    price, unit = np.asarray(close, np.float64), np.asarray(atr, np.float64)
+    price, unit = np.asarray(newest.close, np.float64), np.asarray(newest.atr, np.float64)
     direction, change, log_range = (
         np.asarray(outputs[name], np.float64) for name in ("direction", "change", "log_range")
     )
@@ -181,11 +205,12 @@ def lstm_answers(
         adjustments = Adjustments.of([row_of(card.adjustments, *subject) for subject in subjects])
     chances = chances_of(card, outputs)
     leans = leans_of(card, chances)
-    chances = consistent(moved(chances, leans, adjustments.offsets, adjustments.slopes))
+    chances = adjustments.move(chances, leans)
     touch = chances[:, :_TOUCHES].reshape(-1, len(TOUCH_SIDES), len(TOUCH_LEVELS))
     quantiles = np.sort(np.asarray(outputs["quantiles"], np.float64), axis=1)
     least = price * _LEAST
-    raw_low, raw_high = _interval(price + quantiles[:, 0] * unit, price + quantiles[:, -1] * unit, least)
+    ends = widened(quantiles[:, 0], quantiles[:, -1], newest.unrest, card.unrest_exponent)
+    raw_low, raw_high = _interval(price + ends[0] * unit, price + ends[1] * unit, least)
     low, high = _interval(*corrected(raw_low, raw_high, adjustments.lower, adjustments.upper), least)
     return LstmAnswers(
         probability_up=probability,
@@ -235,14 +260,23 @@ def consistent(chances: Floats) -> Floats:
     return agreed
 
 
-def lstm_forecasts(
-    card: ModelCard, outputs: Outputs, close: ArrayLike, atr: ArrayLike, items: Sequence[Asking]
-) -> list[LstmForecast]:
+def widened(low: Floats, high: Floats, unrest: ArrayLike, exponent: float) -> tuple[Floats, Floats]:
+    """Return the ends of intervals whose width is multiplied by exp(``exponent`` · ``unrest``); any common shape.
+
+    What networks learn of wild and of calm days is too wide on the ones and too narrow on the others, or the other
+    way round: an exponent of the calibration slice (`serving.training.judging.widths`) takes that out.
+    """
+    middle, half = (low + high) / 2.0, (high - low) / 2.0
+    half = half * np.exp(exponent * np.asarray(unrest, np.float64))
+    return middle - half, middle + half
+
+
+def lstm_forecasts(card: ModelCard, outputs: Outputs, newest: Newest, items: Sequence[Asking]) -> list[LstmForecast]:
     """Return the answer to each of n items, as it goes over the wire.
 
     Parameters
     ----------
-    card, outputs, close, atr
+    card, outputs, newest
         As for `lstm_answers`.
     items
         Who asks for each window; a calibration state of another version of the bundle is not used.
@@ -251,7 +285,7 @@ def lstm_forecasts(
         raise ValueError(f"{card.model_id} is no lstm: its card has no thresholds")
     states = [_state(card, item) for item in items]
     subjects: list[Subject] = [(item.symbol, item.market) for item in items]
-    answers = lstm_answers(card, outputs, close, atr, subjects, adjustments=Adjustments.of(states))
+    answers = lstm_answers(card, outputs, newest, subjects, adjustments=Adjustments.of(states))
     columns = {name: values.tolist() for name, values in vars(answers).items()}
     accuracy = card.metrics.get("direction_accuracy")
     return [
@@ -282,9 +316,9 @@ def lstm_forecasts(
     ]
 
 
-def lstm_forecast(card: ModelCard, outputs: Outputs, close: float, atr: float, item: Asking) -> LstmForecast:
+def lstm_forecast(card: ModelCard, outputs: Outputs, newest: Newest, item: Asking) -> LstmForecast:
     """Return the answer to one item; see `lstm_forecasts`."""
-    return lstm_forecasts(card, outputs, [close], [atr], [item])[0]
+    return lstm_forecasts(card, outputs, newest, [item])[0]
 
 
 def class_probabilities(card: ModelCard, outputs: Outputs) -> Floats:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fusiontrade.inference.contract import SequenceForecast, Uncertainty
 from serving.card import ModelCard
-from serving.forecasting import Asking, Outputs, lstm_forecasts
+from serving.forecasting import Asking, Newest, Outputs, lstm_forecasts
 from serving.markets import key_of
 
 __all__ = ["sampled_probabilities", "sequence_forecasts", "uncertainties"]
@@ -24,16 +24,16 @@ _DIGITS = 6
 
 
 def sequence_forecasts(
-    card: ModelCard, outputs: Outputs, close: ArrayLike, atr: ArrayLike, items: Sequence[Asking]
+    card: ModelCard, outputs: Outputs, newest: Newest, items: Sequence[Asking]
 ) -> list[SequenceForecast]:
     """Return the answers of `serving.forecasting.lstm_forecasts`, with their uncertainty where ``samples`` are given.
 
     Parameters
     ----------
-    card, outputs, close, atr, items
+    card, outputs, newest, items
         As there; ``outputs`` may hold samples (n, S, 18): logits of direction, touches and wins of S thinned networks.
     """
-    forecasts = lstm_forecasts(card, outputs, close, atr, items)
+    forecasts = lstm_forecasts(card, outputs, newest, items)
     told: Sequence[Uncertainty | None] = [None] * len(forecasts)
     if "samples" in outputs:
         told = uncertainties(sampled_probabilities(card, outputs, items))

@@ -31,8 +31,8 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from serving.card import ModelCard
-from serving.features import CandleWindows, LstmWindows, atr, usual_week, volatility_columns
-from serving.forecasting import lstm_forecast, patchtst_forecasts
+from serving.features import CandleWindows, LstmWindows, atr, unrest_of, usual_week, volatility_columns
+from serving.forecasting import Newest, lstm_forecast, patchtst_forecasts
 
 LONG_PAST = 5000
 WITHOUT_VOLUME = ("=X", "=F")
@@ -168,7 +168,8 @@ def _lstm(one: Series, model: Model, row: int) -> LstmForecast:
     item = ForecastItem(
         symbol=frame.symbol, timeframe=frame.timeframe, candles=CandleColumns.of(frame.tail(1)), market=one.market
     )
-    return lstm_forecast(model.card, outputs, float(frame.close[row]), float(one.atr[row]), item)
+    newest = Newest([frame.close[row]], [one.atr[row]], unrest_of(features[:, -1]))
+    return lstm_forecast(model.card, outputs, newest, item)
 
 
 def _patchtst(one: Series, model: Model, row: int) -> PatchTstForecast:

@@ -14,6 +14,7 @@ __all__ = [
     "inside",
     "lowest_rolling",
     "months",
+    "quintile_spread",
     "spread_by_chance",
     "volatility_quintiles",
 ]
@@ -69,6 +70,12 @@ def coverage_by_volatility(
         (n,) from `inside` and `volatility_quintiles`, of the sample's rows.
     """
     return sample.by_group(held, None, quintile, QUINTILES), sample.spread(held, quintile, QUINTILES)
+
+
+def quintile_spread(held: NDArray[np.float64], quintile: NDArray[np.intp]) -> float:
+    """Return the largest less the smallest coverage of a quintile; ``held``, ``quintile`` as of the functions above."""
+    counts = np.bincount(quintile, minlength=QUINTILES)
+    return float(np.ptp(np.bincount(quintile, held, minlength=QUINTILES)[counts > 0] / counts[counts > 0]))
 
 
 def spread_by_chance(rows: int, coverage: float, seed: int) -> float:

@@ -26,6 +26,8 @@ class HeldOut:
         (n,) instants of the forecast and of the end of its horizon, ms UTC.
     close, atr
         (n,) last close and ATR(14), in price.
+    unrest
+        (n,) log of the ATR over what it usually is.
     direction, change, touch, win, log_range, classes
         What came true; see `serving.training.labels.Labels`.
     last_change
@@ -45,6 +47,7 @@ class HeldOut:
     known_at: NDArray[np.int64]
     close: Floats
     atr: Floats
+    unrest: Floats
     direction: Floats
     change: Floats
     touch: Floats

@@ -6,7 +6,7 @@ Pure calculation over `fusiontrade.market.candles.CandleFrame`; no pandas, no fi
 from serving.features.activity import VOLATILITY, volatility_columns
 from serving.features.bars import WINDOW
 from serving.features.calendar import CALENDAR, calendar_columns
-from serving.features.columns import FEATURE_VERSION, INDICATORS, Indicators, atr, indicators
+from serving.features.columns import FEATURE_VERSION, INDICATORS, Indicators, atr, indicators, unrest_of
 from serving.features.inputs import (
     BARS_NEEDED,
     CANDLE_CHANNELS,
@@ -46,6 +46,7 @@ __all__ = [
     "patchtst_inputs",
     "slots",
     "slots_a_week",
+    "unrest_of",
     "usual_activity",
     "usual_week",
     "volatility_columns",

@@ -23,7 +23,7 @@ from serving.features.trend import trend
 from serving.features.volatility import volatility
 from serving.features.volume import volume
 
-__all__ = ["CLIP", "FEATURE_VERSION", "INDICATORS", "Indicators", "atr", "indicators", "needs"]
+__all__ = ["CLIP", "FEATURE_VERSION", "INDICATORS", "Indicators", "atr", "indicators", "needs", "unrest_of"]
 
 FEATURE_VERSION = "2"
 """Changes whenever a definition below changes a number; a bundle of another version is not served."""
@@ -56,6 +56,7 @@ _MOVES = {
 """Differences of prices, and the bars each took: models see them in ATR times the root of these."""
 
 _PLACE = {name: place for place, name in enumerate(INDICATORS)}
+_UNREST = _PLACE["atr"]
 _IN_ATR = {name: slot for slot, name in enumerate((*_LINES, *_MOVES))}
 _PLACES = [_PLACE[name] for name in _IN_ATR]
 _PER_ROOT = 1.0 / np.sqrt(np.array([*_LINES.values(), *_MOVES.values()], np.float64))
@@ -104,6 +105,17 @@ def indicators(frame: CandleFrame) -> Indicators:
     scaled[:, : WINDOW - 1] = np.nan
     _fill(bars, scaled[:, WINDOW - 1 :], raw[:, WINDOW - 1 :])
     return Indicators(raw=raw.T, scaled=scaled.T, valid=np.arange(rows) >= WINDOW - 1)
+
+
+def unrest_of(scaled: NDArray[np.float32]) -> Floats:
+    """Return (...) the log of the ATR(14) over the mean true range of the newest 599 bars: 0 is as usual.
+
+    Parameters
+    ----------
+    scaled
+        (..., 50) rows of `Indicators.scaled`.
+    """
+    return scaled[..., _UNREST].astype(np.float64)
 
 
 def _blocks(rows: int) -> tuple[Floats, NDArray[np.float32]]:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from fusiontrade.inference.contract import TOUCH_LEVELS, ModelKind
 from fusiontrade.inference.intervals import corrected
-from fusiontrade.inference.probabilities import moved
 from fusiontrade.journal.outcomes import HORIZON_BARS
 from serving.card import TOUCH_SIDES, Adjustment, ModelCard
 from serving.evaluation.answering import averaged
@@ -27,7 +26,7 @@ from serving.evaluation.lstm import SERVED_LEVELS, served_quantiles
 from serving.evaluation.metrics import Sample, brier, pinball
 from serving.evaluation.significance import compare
 from serving.evaluation.study.sections import Scopes
-from serving.forecasting import Adjustments, LstmAnswers, Subject, consistent
+from serving.forecasting import Adjustments, LstmAnswers, Subject
 from serving.markets import row_of
 from serving.training.judging.judge import walked_moves
 
@@ -125,7 +124,7 @@ def _walked(mean: LstmAnswers, weights: Sequence[float], members: Members) -> Ls
     states = [[row_of(card.adjustments, *one) for card in members.cards.values()] for one in members.whose]
     starts = [_mean_start(rows, shares) for rows in states]
     moves = walked_moves(mean, chances, held, starts)
-    found = consistent(moved(chances, mean.leans, moves.offsets, moves.slopes))
+    found = moves.move(chances, mean.leans)
     touch = found[:, :_TOUCHES].reshape(-1, len(TOUCH_SIDES), len(TOUCH_LEVELS))
     low, high = corrected(mean.raw_low, mean.raw_high, moves.lower, moves.upper)
     least = held.close * _LEAST
@@ -149,6 +148,7 @@ def _mean_start(rows: Sequence[Adjustment], shares: Floats) -> Adjustment:
         upper=float(shares @ table.upper),
         offsets=tuple((shares @ table.offsets).tolist()),
         slopes=tuple((shares @ table.slopes).tolist()),
+        bends=tuple((shares @ table.bends).tolist()),
     )
 
 

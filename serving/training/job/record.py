@@ -18,7 +18,8 @@ from fusiontrade.journal.outcomes import HORIZON_BARS
 from fusiontrade.journal.settlement import Bar, Direction, levels, settle
 from fusiontrade.journal.statistics import Record, statistics_of
 from serving.bundle import Bundle, load_bundle
-from serving.forecasting import class_probabilities, lstm_answers
+from serving.features import unrest_of
+from serving.forecasting import Newest, class_probabilities, lstm_answers
 from serving.instants import iso_of
 from serving.training.dataset import Pool, Series
 from serving.training.job.contest import answers_of
@@ -58,9 +59,13 @@ def _votes(bundle: Bundle, pool: Pool, rows: Rows) -> NDArray[np.int64]:
     """Return (n,) 1 for up, -1 for down, 0 where the bundle abstains."""
     outputs = answers_of(bundle, pool, rows)
     if bundle.card.is_sequence:
-        close, unit = (pool.column(get)[rows] for get in (lambda one: one.frame.close, lambda one: one.atr))
+        newest = Newest(
+            close=pool.column(lambda one: one.frame.close)[rows],
+            atr=pool.column(lambda one: one.atr)[rows],
+            unrest=pool.column(lambda one: unrest_of(one.lstm.features))[rows],
+        )
         subjects = [(pool.series[place].symbol, pool.series[place].market) for place in pool.series_of(rows)]
-        return lstm_answers(bundle.card, outputs, close, unit, subjects).vote
+        return lstm_answers(bundle.card, outputs, newest, subjects).vote
     if bundle.card.abstains:
         return np.zeros(len(rows), np.int64)
     said = class_probabilities(bundle.card, outputs)

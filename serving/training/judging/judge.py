@@ -6,6 +6,7 @@ The two are apart because choices that need a calibrated card, as the one of a p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,17 @@ from serving.evaluation import LSTM_HEADLINES, PATCHTST_HEADLINES, HeldOut, judg
 from serving.evaluation.baselines import rates_by_series
 from serving.evaluation.metrics import log_loss
 from serving.evaluation.significance import Comparison, compare
+from serving.features import unrest_of
 from serving.forecasting import (
     Adjustments,
     LstmAnswers,
+    Newest,
     Subject,
     chances_of,
     class_probabilities,
     leans_of,
     lstm_answers,
+    widened,
 )
 from serving.markets import ANY, row_of
 from serving.training.config import TrainingConfig
@@ -34,6 +38,7 @@ from serving.training.dataset import Pool
 from serving.training.judging.calibrate import fit_binary, fit_temperature
 from serving.training.judging.directions import Directions, direction_rules
 from serving.training.judging.walking import STILL, Lived, averaged, starting, walked
+from serving.training.judging.widths import Ranges, fitted_exponent
 from serving.training.prepared import Prepared
 
 __all__ = [
@@ -75,8 +80,11 @@ def calibrated_sequence(
     )
     centres = np.round(leans_of(card, chances_of(card, outputs)).mean(axis=0), 6)
     card = card.model_copy(update={"centres": tuple(centres.tolist())})
+    exponent, spreads = fitted_exponent(list(_ranges(pool, rows, outputs).values()))
+    card = card.model_copy(update={"unrest_exponent": exponent})
     card = card.model_copy(update={"adjustments": learned_adjustments(card, pool, rows, outputs)})
-    return card, {"calibration": tried, "direction": direction}
+    widths = {"unrest_exponent": exponent, "spread_over_volatility": spreads}
+    return card, {"calibration": tried, "direction": direction, "widths": widths}
 
 
 def judged(
@@ -106,9 +114,10 @@ def walked_answers(
         Symbol and kind of market of each series number.
     """
     of_rows = [whose[place] for place in held.place]
-    raw = lstm_answers(card, outputs, held.close, held.atr, of_rows)
+    newest = Newest(held.close, held.atr, held.unrest)
+    raw = lstm_answers(card, outputs, newest, of_rows)
     moves = walked_moves(raw, chances_of(card, outputs), held, [row_of(card.adjustments, *one) for one in whose])
-    return lstm_answers(card, outputs, held.close, held.atr, of_rows, adjustments=moves)
+    return lstm_answers(card, outputs, newest, of_rows, adjustments=moves)
 
 
 def walked_moves(
@@ -140,8 +149,8 @@ def walked_moves(
             known_at=held.known_at[rows],
         )
         path = walked(lived, starts[place])
-        moves.lower[rows], moves.upper[rows] = path.lower, path.upper
-        moves.offsets[rows], moves.slopes[rows] = path.offsets, path.slopes
+        for column in fields(Adjustments):
+            getattr(moves, column.name)[rows] = getattr(path, column.name)
     return moves
 
 
@@ -234,28 +243,40 @@ def learned_adjustments(
     outputs
         Raw outputs for these rows.
     """
-    quantiles = np.sort(outputs["quantiles"].astype(np.float64), axis=1)
     chances, came = chances_of(card, outputs), _came(pool, rows)
     leans = leans_of(card, chances)
-    change = pool.column(lambda one: one.labels.change)[rows].astype(np.float64)
     known_at = pool.column(lambda one: one.labels.known_at)[rows]
     place = pool.series_of(rows)
     found = {}
-    for number, one in enumerate(pool.series):
+    for number, ranges in _ranges(pool, rows, outputs).items():
         own = place == number
-        if own.any():
-            lived = Lived(
-                low=quantiles[own, 0],
-                high=quantiles[own, -1],
-                outcome=change[own],
-                chances=chances[own],
-                leans=leans[own],
-                came=came[own],
-                made_at=pool.entry[rows][own],
-                known_at=known_at[own],
-            )
-            found[one.symbol] = starting(lived)
+        low, high = widened(ranges.low, ranges.high, ranges.unrest, card.unrest_exponent)
+        lived = Lived(
+            low=low,
+            high=high,
+            outcome=ranges.outcome,
+            chances=chances[own],
+            leans=leans[own],
+            came=came[own],
+            made_at=pool.entry[rows][own],
+            known_at=known_at[own],
+        )
+        found[pool.series[number].symbol] = starting(lived)
     return averaged(found, {one.symbol: one.market for one in pool.series})
+
+
+def _ranges(pool: Pool, rows: Rows, outputs: Mapping[str, NDArray[np.float32]]) -> dict[int, Ranges]:
+    """Return the raw intervals of rows and what came, by number of the series; of those that have rows."""
+    quantiles = np.sort(outputs["quantiles"].astype(np.float64), axis=1)
+    change = pool.column(lambda one: one.labels.change)[rows].astype(np.float64)
+    unrest = pool.column(lambda one: unrest_of(one.lstm.features))[rows]
+    volatility = (pool.column(lambda one: one.atr) / pool.column(lambda one: one.frame.close))[rows]
+    place = pool.series_of(rows)
+    return {
+        number: Ranges(quantiles[own, 0], quantiles[own, -1], change[own], unrest[own], volatility[own])
+        for number in np.unique(place).tolist()
+        for own in (place == number,)
+    }
 
 
 def _came(pool: Pool, rows: Rows) -> NDArray[np.float64]:

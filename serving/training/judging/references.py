@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from serving.evaluation import HeldOut
 from serving.evaluation.baselines import climatology, logistic, rates_by_series
 from serving.evaluation.baselines.pooled import rolling_in_atr
+from serving.features import unrest_of
 from serving.models.lstm import QUANTILES
 from serving.training.judging.directions import base_rates
 from serving.training.prepared import Prepared
@@ -52,6 +53,7 @@ def _reckoned(prepared: Prepared, rows: NDArray[np.intp], *, regressed: bool = T
         known_at=pool.column(lambda one: one.labels.known_at)[rows],
         close=close[rows],
         atr=atr[rows],
+        unrest=pool.column(lambda one: unrest_of(one.lstm.features))[rows],
         **{name: values[rows].astype(np.float64) for name, values in truth.items() if name != "classes"},
         classes=truth["classes"][rows],
         last_change=change[rows] / atr[rows],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ __all__ = ["STILL", "Lived", "averaged", "starting", "walked"]
 Floats = NDArray[np.float64]
 _DIGITS = 6
 
-STILL = Adjustment(lower=0.0, upper=0.0, offsets=(0.0,) * CHANCES, slopes=(0.0,) * CHANCES)
+_NONE = (0.0,) * CHANCES
+STILL = Adjustment(lower=0.0, upper=0.0, offsets=_NONE, slopes=_NONE, bends=_NONE)
 """What moves nothing."""
 
 
@@ -57,14 +58,14 @@ class Lived:
 def walked(lived: Lived, start: Adjustment) -> Adjustments:
     """Return what each of the n forecasts was moved by, beginning with ``start``."""
     lower, upper, _, _ = walk(lived.low, lived.high, lived.outcome, start.lower, start.upper)
-    return Adjustments(lower, upper, *_steps(lived, np.asarray(start.offsets), np.asarray(start.slopes)))
+    return Adjustments(lower, upper, *_steps(lived, start))
 
 
 def starting(lived: Lived) -> Adjustment:
     """Return the mean over the later half of the way: an end point still carries its last outcomes' noise."""
     path = walked(lived, STILL)
     half = len(lived.low) // 2
-    return _mean(Adjustments(path.lower[half:], path.upper[half:], path.offsets[half:], path.slopes[half:]))
+    return _mean(Adjustments(*(getattr(path, column.name)[half:] for column in fields(path))))
 
 
 def averaged(found: Mapping[str, Adjustment], kinds: Mapping[str, str]) -> dict[str, Adjustment]:
@@ -91,18 +92,20 @@ def _mean(rows: Adjustments) -> Adjustment:
         upper=round(float(rows.upper.mean()), _DIGITS),
         offsets=tuple(np.round(rows.offsets.mean(axis=0), _DIGITS).tolist()),
         slopes=tuple(np.round(rows.slopes.mean(axis=0), _DIGITS).tolist()),
+        bends=tuple(np.round(rows.bends.mean(axis=0), _DIGITS).tolist()),
     )
 
 
-def _steps(lived: Lived, offset: Floats, slope: Floats) -> tuple[Floats, Floats]:
-    """Return (n, CHANCES) each: the offsets and the slopes in force at each forecast."""
-    offsets, slopes = np.empty_like(lived.chances), np.empty_like(lived.chances)
+def _steps(lived: Lived, start: Adjustment) -> tuple[Floats, Floats, Floats]:
+    """Return (n, CHANCES) each: the offsets, the slopes and the bends in force at each forecast."""
+    steps = np.asarray(start.offsets), np.asarray(start.slopes), np.asarray(start.bends)
+    path = np.empty((len(steps), *lived.chances.shape))
     waiting: deque[tuple[int, int, Floats]] = deque()
     for row, (made_at, known_at) in enumerate(zip(lived.made_at.tolist(), lived.known_at.tolist(), strict=True)):
         while waiting and waiting[0][0] <= made_at:
             _, earlier, told = waiting.popleft()
-            offset, slope = advance(offset, slope, lived.leans[earlier], told, lived.came[earlier])
-        offsets[row], slopes[row] = offset, slope
-        told = consistent(moved(lived.chances[row], lived.leans[row], offset, slope)[None])[0]
+            steps = advance(*steps, lean=lived.leans[earlier], probability=told, came=lived.came[earlier])
+        path[:, row] = steps
+        told = consistent(moved(lived.chances[row], lived.leans[row], *steps)[None])[0]
         waiting.append((known_at, row, told))
-    return offsets, slopes
+    return path[0], path[1], path[2]

@@ -22,7 +22,7 @@ from fusiontrade.fusion.agreement import AGREEMENT_POINTS, BASE_SCORE, MODERATE_
 from fusiontrade.inference.contract import CHANCES, SEQUENCE_KINDS, ModelKind
 from fusiontrade.journal.settlement import STOP_ATR, TARGET_ATR
 from serving.card import HEADS, ModelCard, Precision
-from serving.forecasting import Adjustments, Outputs, Subject, class_probabilities, lstm_answers
+from serving.forecasting import Adjustments, Newest, Outputs, Subject, class_probabilities, lstm_answers
 from serving.graph import open_graph
 from serving.instants import iso_of
 from serving.markets import row_of
@@ -95,8 +95,9 @@ def _lstm(card: ModelCard, outputs: Outputs, whose: Sequence[Subject]) -> Readin
     if card.thresholds is None:
         raise ValueError(f"{card.model_id} is no lstm: its card has no thresholds")
     unit = np.ones(len(whose))
+    newest = Newest(1000.0 * unit, unit, 0.0 * unit)
     adjustments = Adjustments.of([row_of(card.adjustments, *subject) for subject in whose])
-    answers = lstm_answers(card, outputs, 1000.0 * unit, unit, whose, adjustments=adjustments)
+    answers = lstm_answers(card, outputs, newest, whose, adjustments=adjustments)
     wins = np.stack((answers.win_long, answers.win_short), axis=1)
     touches = np.concatenate((answers.touch_up, answers.touch_down, answers.touch_either), axis=1)
     heads = HEADS["lstm"][: CHANCES - _WINS]

@@ -64,8 +64,8 @@ class Tracked:
         Of the bundle it holds for.
     lower, upper
         What each side is moved outwards by, in shares of the raw interval's width.
-    offsets, slopes
-        What the probabilities are moved by, in logits and in logits for each of lean, in the order of
+    offsets, slopes, bends
+        What the probabilities are moved by, as `fusiontrade.inference.probabilities` says, in the order of
         `LstmForecast.chances`.
     revision
         Next closes learned since the bundle was made.
@@ -80,6 +80,7 @@ class Tracked:
     upper: float
     offsets: tuple[float, ...]
     slopes: tuple[float, ...]
+    bends: tuple[float, ...]
     revision: int
     as_of: int
     waiting: tuple[Waiting, ...] = ()
@@ -87,7 +88,7 @@ class Tracked:
     @classmethod
     def of(cls, state: CalibrationState) -> Tracked:
         """Return the beginning that the container told."""
-        return cls(state.version, state.lower, state.upper, state.offsets, state.slopes, state.revision, state.as_of)
+        return cls(**dict(state))
 
     @property
     def state(self) -> CalibrationState:
@@ -98,6 +99,7 @@ class Tracked:
             upper=self.upper,
             offsets=self.offsets,
             slopes=self.slopes,
+            bends=self.bends,
             revision=self.revision,
             as_of=self.as_of,
         )
@@ -137,10 +139,10 @@ def settled(stored: States, frames: Mapping[Timeframe, CandleFrame]) -> dict[Tim
         Finished bars of each timeframe, oldest first; one may be absent.
 
     The next close of a forecast is that of the first bar that opens at or after it; its horizon is that bar and the
-    three after it. The next close teaches the sides as soon as it is there, the horizon the offsets and slopes once
-    all of it is finished, and then the forecast leaves. It leaves without teaching them where the horizon took longer
-    than `in_time` allows, and without teaching anything where it is from before the first bar of its frame: nobody
-    can tell what came next.
+    three after it. The next close teaches the sides as soon as it is there, the horizon what moves the probabilities
+    once all of it is finished, and then the forecast leaves. It leaves without teaching them where the horizon took
+    longer than `in_time` allows, and without teaching anything where it is from before the first bar of its frame:
+    nobody can tell what came next.
     """
     return {
         timeframe: _settled(tracked, frames[timeframe]) if timeframe in frames else tracked
@@ -200,12 +202,15 @@ def _horizon_taught(tracked: Tracked, forecast: Waiting, ahead: CandleFrame) -> 
     entry, atr = np.array([forecast.entry]), np.array([forecast.atr])
     opened, high, low = ahead.open[None], ahead.high[None], ahead.low[None]
     came = np.concatenate((touches(entry, atr, high, low), wins(entry, atr, opened, high, low)), axis=1)[0]
-    told, leans = forecast.chances, forecast.leans
-    offsets, slopes = probabilities.advance(tracked.offsets, tracked.slopes, leans, told, came)
+    steps = probabilities.advance(
+        *(tracked.offsets, tracked.slopes, tracked.bends), lean=forecast.leans, probability=forecast.chances, came=came
+    )
+    offsets, slopes, bends = (tuple(step.tolist()) for step in steps)
     return replace(
         tracked,
-        offsets=tuple(offsets.tolist()),
-        slopes=tuple(slopes.tolist()),
+        offsets=offsets,
+        slopes=slopes,
+        bends=bends,
         as_of=max(tracked.as_of, int(ahead.close_time[-1])),
     )
 

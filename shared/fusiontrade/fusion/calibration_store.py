@@ -3,11 +3,11 @@
 Always true here: a write happens only if nobody wrote since the item was read; an item that cannot be read, be it of
 an older layout or damaged, counts as empty and is learned anew; what is read can be sent and learned from.
 
-Prices and sides are stored to the last digit. Issued probabilities are stored to 6 digits, leans to 4, offsets and
-slopes to 9: all rounding together moves an offset by less than 2e-9 an outcome and a slope by less than 2e-7, while a
-chance of one in a thousand moves an offset by 2.5e-6 when it does not come. An item with four timeframes and four
-forecasts waiting on each, the most that bars one after the other leave, takes under 7 KB (DynamoDB: two units to read,
-seven to write), with as many as ever wait under 11 KB.
+Prices and sides are stored to the last digit. Issued probabilities are stored to 6 digits, leans to 4, offsets,
+slopes and bends to 9: all rounding together moves an offset by less than 4e-9 an outcome, a slope or a bend by less
+than 5e-7, while a chance of one in a thousand moves an offset by 5e-6 when it does not come. An item with four
+timeframes and four forecasts waiting on each, the most that bars one after the other leave, takes under 8 KB (DynamoDB:
+two units to read, eight to write), with as many as ever wait under 12 KB.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def _document(tracked: Tracked) -> dict[str, Any]:
         "upper": tracked.upper,
         "offsets": [round(offset, _STEP_DIGITS) for offset in tracked.offsets],
         "slopes": [round(slope, _STEP_DIGITS) for slope in tracked.slopes],
+        "bends": [round(bend, _STEP_DIGITS) for bend in tracked.bends],
         "revision": tracked.revision,
         "as_of": tracked.as_of,
         "waiting": [
@@ -121,6 +122,7 @@ def _tracked(document: Mapping[str, Any]) -> Tracked:
         upper=float(document["upper"]),
         offsets=tuple(float(offset) for offset in document["offsets"]),
         slopes=tuple(float(slope) for slope in document["slopes"]),
+        bends=tuple(float(bend) for bend in document["bends"]),
         revision=int(document["revision"]),
         as_of=int(document["as_of"]),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from fusiontrade.inference.intervals import NARROWEST, WIDEST
-from fusiontrade.inference.probabilities import FARTHEST, STEEPEST
+from fusiontrade.inference.probabilities import FARTHEST, SHARPEST, STEEPEST
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 
@@ -24,6 +24,7 @@ __all__ = [
     "MOST_SAMPLES",
     "SEQUENCE_KINDS",
     "TOUCH_LEVELS",
+    "Bends",
     "CalibrationState",
     "CandleColumns",
     "ForecastItem",
@@ -69,6 +70,10 @@ Slopes = Annotated[
     tuple[Annotated[FiniteFloat, Field(ge=-STEEPEST, le=STEEPEST)], ...],
     Field(min_length=CHANCES, max_length=CHANCES),
 ]
+Bends = Annotated[
+    tuple[Annotated[FiniteFloat, Field(ge=-SHARPEST, le=SHARPEST)], ...],
+    Field(min_length=CHANCES, max_length=CHANCES),
+]
 Leans = Annotated[tuple[FiniteFloat, ...], Field(min_length=CHANCES, max_length=CHANCES)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 _Instants = Annotated[list[int], Field(fail_fast=True)]  # a million wrong values are one fault
@@ -106,9 +111,9 @@ class CalibrationState(_Message):
     """How far the forecasts of one symbol, timeframe and bundle have to be moved, learned from their outcomes.
 
     ``lower`` and ``upper`` are added below and above the raw interval, as shares of its width (negative narrows it),
-    within the ends that `fusiontrade.inference.intervals` sets: beyond them bounds could cross. ``offsets``, and
-    ``slopes`` times the leans, are added to the logits of the `CHANCES` probabilities, in the order of
-    `LstmForecast.chances`.
+    within the ends that `fusiontrade.inference.intervals` sets: beyond them bounds could cross. ``offsets``, ``slopes``
+    and ``bends`` move the logits of the `CHANCES` probabilities as `fusiontrade.inference.probabilities` says, in the
+    order of `LstmForecast.chances`.
     ``revision`` counts the next-bar outcomes since the bundle was made, 0 is the bundle's own state; ``as_of`` is the
     close of the newest outcome in it, ms. It holds for the bundle of ``version`` alone, and
     for bars that reach as far as it does: with others the bundle's own is used.
@@ -119,6 +124,7 @@ class CalibrationState(_Message):
     upper: IntervalSide
     offsets: Offsets
     slopes: Slopes
+    bends: Bends = (0.0,) * CHANCES
     revision: Annotated[int, Field(ge=0)]
     as_of: int
 

@@ -22,7 +22,7 @@ __all__ = ["NARROWEST", "RATE", "WIDEST", "advance", "corrected", "walk"]
 
 Floats = NDArray[np.float64]
 
-RATE = 0.01
+RATE = 0.005
 """Step of a side per outcome, in shares of the interval's width."""
 NARROWEST, WIDEST = -0.4, 2.0
 """Where a side ends, in shares of the width; above -0.5 the bounds cannot cross."""
