@@ -7,6 +7,7 @@ its interval where the target says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -196,13 +197,16 @@ def _straying(figure: Figure) -> float:
 
 
 def _each(row_id: str, criterion: str, figures: Mapping[str, Figure | None], fault: Callable[[Figure], float]) -> Json:
-    """Return the row of a target that every series meets where ``fault`` of its figure is not above 0."""
+    """Return the row of a target that every series meets where ``fault`` of its figure is not above 0.
+
+    A figure that is absent or not a number is not known, and neither met nor missed.
+    """
     known = {symbol: figure for symbol, figure in figures.items() if figure is not None}
-    if not known:
+    faults = {symbol: by for symbol, figure in known.items() if not math.isnan(by := fault(figure))}
+    if not faults:
         return _row(row_id, criterion, "every series", None)
-    faults = {symbol: fault(figure) for symbol, figure in known.items()}
     worst = max(faults, key=lambda symbol: faults[symbol])
-    missed, unknown = sorted(s for s, by in faults.items() if by > 0), sorted(set(figures) - set(known))
+    missed, unknown = sorted(s for s, by in faults.items() if by > 0), sorted(set(figures) - set(faults))
     met = False if missed else (None if unknown else True)
     return _row(row_id, criterion, "every series", known[worst], met=met, exceptions=missed + unknown, worst=worst)
 

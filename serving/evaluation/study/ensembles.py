@@ -1,8 +1,8 @@
 """The mean of several models: how it is taken is chosen on bars before the judged slice, and said beside the rest.
 
 Always true: a way to combine the members, and the weights it takes, know the calibration slice alone. Weights are
-learned on its earlier part, the ways are compared on its later one, and the chosen way learns its weights anew on the
-whole of it before the judged slice is read. Members with equal weights are always among the ways.
+learned on outcomes known in its earlier part, the ways are compared on its later one, and the chosen way learns its
+weights anew on the whole of it before the judged slice is read. Members with equal weights are always among the ways.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def combined_by(members: Members) -> tuple[Ensemble, dict[str, Ensemble]]:
     """
     held = members.held
     cut = np.quantile(held.entry, _EARLIER)
-    earlier, later = held.entry <= cut, held.entry > cut
+    earlier, later = held.known_at <= cut, held.entry > cut
     found: dict[str, Ensemble] = {}
     for way in WAYS:
         answers = said(way, _weights(way, members, earlier), members)

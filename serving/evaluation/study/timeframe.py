@@ -110,6 +110,7 @@ def study_timeframe(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
 
 def _studied(timeframe: Timeframe, plan: Plan, told: Told) -> Json:
     bundles = _by_kind([load_bundle(folder) for folder in plan.bundles[timeframe]])
+    _check_cuts([bundle.card for bundle in bundles.values()])
     candles = read(plan.data, timeframe, [bundle.card for bundle in bundles.values()], plan.until)
     told("candles")
     prepared = prepared_as(_leading(bundles), candles.pool)
@@ -215,6 +216,15 @@ def walked_folds(prepared: Prepared, plan: Plan) -> list[Json]:
 
 def _by_kind(bundles: Sequence[Bundle]) -> dict[ModelKind, Bundle]:
     return {bundle.card.kind: bundle for bundle in bundles}
+
+
+def _check_cuts(cards: Sequence[ModelCard]) -> None:
+    """Refuse bundles that were cut at other instants: one would be judged on rows that another was fitted on."""
+    cuts = {(card.windows.validation, card.windows.calibration, card.windows.test) for card in cards}
+    starts = {tuple(None if span is None else span[0] for span in spans) for spans in cuts}
+    if len(starts) > 1:
+        named = ", ".join(f"{card.model_id} from {iso_of(card.windows.test[0])}" for card in cards)
+        raise ValueError(f"bundles of one timeframe must be cut alike to be judged together, got {named}")
 
 
 def _leading(bundles: Mapping[ModelKind, Bundle]) -> ModelCard:
