@@ -220,9 +220,8 @@ def _by_kind(bundles: Sequence[Bundle]) -> dict[ModelKind, Bundle]:
 
 def _check_cuts(cards: Sequence[ModelCard]) -> None:
     """Refuse bundles that were cut at other instants: one would be judged on rows that another was fitted on."""
-    cuts = {(card.windows.validation, card.windows.calibration, card.windows.test) for card in cards}
-    starts = {tuple(None if span is None else span[0] for span in spans) for spans in cuts}
-    if len(starts) > 1:
+    spans = [(card.windows.validation, card.windows.calibration, card.windows.test) for card in cards]
+    if len({tuple(span and span[0] for span in each) for each in spans}) > 1:
         named = ", ".join(f"{card.model_id} from {iso_of(card.windows.test[0])}" for card in cards)
         raise ValueError(f"bundles of one timeframe must be cut alike to be judged together, got {named}")
 
