@@ -18,7 +18,7 @@ from serving.evaluation.trials.regimes import regimes
 from serving.evaluation.trials.slice import Lane, Slice
 from serving.forecasting import consistent
 
-__all__ = ["chance_trials"]
+__all__ = ["Refitted", "Stepped", "chance_trials"]
 
 Floats = NDArray[np.float64]
 _Way = Callable[[Lane], Floats]
@@ -39,7 +39,7 @@ def chance_trials(given: Slice) -> Iterator[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class _Stepped:
+class Stepped:
     """A gradient step of the log loss for each outcome: of an offset, of a slope, of a bend.
 
     Parameters
@@ -78,7 +78,7 @@ class _Stepped:
 
 
 @dataclass(frozen=True)
-class _Refitted:
+class Refitted:
     """An offset and a slope fitted anew every hundred bars to the newest ``rows`` outcomes, drawn towards none."""
 
     rows: int
@@ -129,17 +129,17 @@ def _judged(given: Slice, way: _Way) -> dict[str, Any]:
 
 _WAYS: dict[str, _Way] = {
     "maps of the earlier part alone": lambda lane: lane.chances,
-    "offset and slope by 0.0025, as it was": _Stepped(0.0025, 0.0025),
-    "both by 0.005": _Stepped(0.005, 0.005),
-    "both by 0.01": _Stepped(0.01, 0.01),
-    "0.0025, moves for three regimes of volatility": _Stepped(0.0025, 0.0025, parts=3),
-    "0.01, for three regimes": _Stepped(0.01, 0.01, parts=3),
-    "fitted every 100 bars to 500 outcomes": _Refitted(500),
-    "… to 2000": _Refitted(2000),
-    "0.0025, a bend by 0.0025": _Stepped(0.0025, 0.0025, 0.0025),
-    "0.0035, a bend by 0.0035": _Stepped(0.0035, 0.0035, 0.0035),
-    "0.005, a bend by 0.0025": _Stepped(0.005, 0.005, 0.0025),
-    "0.005, a bend by 0.0025, of squares less their mean": _Stepped(
+    "offset and slope by 0.0025, as it was": Stepped(0.0025, 0.0025),
+    "both by 0.005": Stepped(0.005, 0.005),
+    "both by 0.01": Stepped(0.01, 0.01),
+    "0.0025, moves for three regimes of volatility": Stepped(0.0025, 0.0025, parts=3),
+    "0.01, for three regimes": Stepped(0.01, 0.01, parts=3),
+    "fitted every 100 bars to 500 outcomes": Refitted(500),
+    "… to 2000": Refitted(2000),
+    "0.0025, a bend by 0.0025": Stepped(0.0025, 0.0025, 0.0025),
+    "0.0035, a bend by 0.0035": Stepped(0.0035, 0.0035, 0.0035),
+    "0.005, a bend by 0.0025": Stepped(0.005, 0.005, 0.0025),
+    "0.005, a bend by 0.0025, of squares less their mean": Stepped(
         0.005, 0.005, 0.0025, lambda leans, usual: np.minimum(np.square(leans), 4.0) - usual
     ),
 }

@@ -23,7 +23,7 @@ from serving.evaluation.trials.regimes import regimes
 from serving.evaluation.trials.slice import Lane, Slice
 from serving.forecasting import widened
 
-__all__ = ["interval_trials"]
+__all__ = ["interval_trials", "tracked"]
 
 Floats = NDArray[np.float64]
 _Way = Callable[[Lane], tuple[Floats, Floats]]
@@ -37,7 +37,7 @@ def interval_trials(given: Slice) -> Iterator[dict[str, Any]]:
         yield {"timeframe": given.timeframe, "way": name} | _judged(given, way)
 
 
-def _tracked(step: float, *, exponent: float = 0.0, parts: int = 1) -> _Way:
+def tracked(step: float, *, exponent: float = 0.0, parts: int = 1) -> _Way:
     """Return quantile tracking by ``step``, with sides of their own for each of ``parts`` regimes of volatility."""
 
     def way(lane: Lane) -> tuple[Floats, Floats]:
@@ -91,14 +91,14 @@ def _judged(given: Slice, way: _Way) -> dict[str, Any]:
 
 
 _WAYS: dict[str, _Way] = {
-    "a step of 0.01, as it was": _tracked(0.01),
-    "a step of 0.02": _tracked(0.02),
-    "a step of 0.005": _tracked(0.005),
-    "a step of 0.0025": _tracked(0.0025),
-    "0.01, sides for three regimes of volatility": _tracked(0.01, parts=3),
-    "0.02, sides for five regimes": _tracked(0.02, parts=5),
-    "0.01, width by unrest to the power -0.1": _tracked(0.01, exponent=-0.1),
-    "0.005, to the power -0.05": _tracked(0.005, exponent=-0.05),
-    "0.005, to the power -0.1": _tracked(0.005, exponent=-0.1),
-    "0.005, to the power -0.15": _tracked(0.005, exponent=-0.15),
+    "a step of 0.01, as it was": tracked(0.01),
+    "a step of 0.02": tracked(0.02),
+    "a step of 0.005": tracked(0.005),
+    "a step of 0.0025": tracked(0.0025),
+    "0.01, sides for three regimes of volatility": tracked(0.01, parts=3),
+    "0.02, sides for five regimes": tracked(0.02, parts=5),
+    "0.01, width by unrest to the power -0.1": tracked(0.01, exponent=-0.1),
+    "0.005, to the power -0.05": tracked(0.005, exponent=-0.05),
+    "0.005, to the power -0.1": tracked(0.005, exponent=-0.1),
+    "0.005, to the power -0.15": tracked(0.005, exponent=-0.15),
 }

@@ -104,6 +104,15 @@ def test_a_missing_figure_is_not_known_rather_than_met_or_missed(part: dict[str,
     assert rows(part, "win_long_reliability")[0]["met"] is None
 
 
+def test_what_is_no_number_is_not_known(part: dict[str, Any]) -> None:
+    by_symbol = part["lstm"]["figures"]["by_symbol"]
+    by_symbol["BTC-USD"]["pinball_ratio"] = figure(float("nan"))
+    (row,) = rows(part, "pinball_ratio_each")
+    assert (row["met"], row["worst"], row["exceptions"]) == (None, "EURUSD=X", ["BTC-USD"])
+    by_symbol["EURUSD=X"]["pinball_ratio"] = figure(float("nan"))
+    assert rows(part, "pinball_ratio_each")[0]["met"] is None
+
+
 def test_four_hours_are_asked_to_be_calibrated_and_not_to_be_skilful(part: dict[str, Any]) -> None:
     del part["left_out"]
     found = {row["id"] for row in acceptance({"4h": part})}

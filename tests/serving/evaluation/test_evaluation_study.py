@@ -356,9 +356,20 @@ def _two_of_a_kind(data: Path, bundles: Path, tmp_path: Path) -> list[str]:
     return ["--data", str(data), "--bundles", str(tmp_path / "bundles"), "--out", str(tmp_path / "out")]
 
 
+def _cut_elsewhere(data: Path, bundles: Path, tmp_path: Path) -> list[str]:
+    shutil.copytree(bundles, tmp_path / "bundles")
+    place = tmp_path / "bundles" / "patchtst-1h"
+    card = load_bundle(place).card
+    later = (card.windows.test[0] + 3_600_000, card.windows.test[1])
+    write_card(place, card.model_copy(update={"windows": card.windows.model_copy(update={"test": later})}))
+    write_manifest(place)
+    return ["--data", str(data), "--bundles", str(tmp_path / "bundles"), "--out", str(tmp_path / "out")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
+        (_cut_elsewhere, "bundles of one timeframe must be cut alike to be judged together"),
         (_out_is_a_file, "is no folder that can be written to; name another"),
         (_two_of_a_kind, "are both lstm bundles of 1h: give a folder with one of them"),
         (_no_data, "instruments.toml"),

@@ -54,24 +54,24 @@ def test_an_adversary_who_waits_beyond_two_widths_is_the_stated_exception() -> N
 
 @pytest.mark.parametrize("spread", [0.2, 1.0, 2.5])
 def test_coverage_is_ninety_percent_though_the_raw_interval_is_wrong_by_a_factor(spread: float) -> None:
-    drawn = np.random.default_rng(5).normal(0.0, spread, 20_000)
-    edge = np.full(20_000, 1.645)
+    drawn = np.random.default_rng(5).normal(0.0, spread, 40_000)
+    edge = np.full(40_000, 1.645)
     below, above = misses(-edge, edge, drawn, 0.0, 0.0)
     if spread < 1.0:  # even the narrowest interval is too wide here, and that side is safe
-        assert max(below, above) < 0.05 * 20_000 + 150
+        assert max(below, above) < 0.05 * 40_000 + 150
     else:
-        assert [below / 20_000, above / 20_000] == pytest.approx([0.05, 0.05], abs=0.006)
+        assert [below / 40_000, above / 40_000] == pytest.approx([0.05, 0.05], abs=0.006)
 
 
 def test_coverage_returns_after_the_volatility_triples() -> None:
     generator = np.random.default_rng(6)
-    drawn = np.concatenate([generator.normal(0, 1, 5000), generator.normal(0, 3, 5000)])
-    edge = np.full(10_000, 1.645)
+    drawn = np.concatenate([generator.normal(0, 1, 5000), generator.normal(0, 3, 10_000)])
+    edge = np.full(15_000, 1.645)
     lowers, uppers, _, _ = walk(-edge, edge, drawn)
     below, above = corrected(-edge, edge, lowers, uppers)
     covered = (drawn >= below) & (drawn <= above)
     assert covered[:5000].mean() == pytest.approx(0.9, abs=0.012)
-    assert covered[5500:].mean() == pytest.approx(0.9, abs=0.02)
+    assert covered[6000:].mean() == pytest.approx(0.9, abs=0.02)
 
 
 # --- what it may know -------------------------------------------------------------------------------------------------
@@ -141,12 +141,12 @@ def test_sides_stay_within_their_bounds_and_corrected_bounds_never_cross(
 @pytest.mark.parametrize(
     ("outcome", "lower", "upper"),
     [
-        (15.0, -0.0005, -0.0005),
-        (10.0, -0.0005, -0.0005),  # on the bound is inside
-        (20.0, -0.0005, -0.0005),
-        (9.99, 0.0095, -0.0005),
-        (20.01, -0.0005, 0.0095),
-        (-1e9, 0.0095, -0.0005),
+        (15.0, -0.00025, -0.00025),
+        (10.0, -0.00025, -0.00025),  # on the bound is inside
+        (20.0, -0.00025, -0.00025),
+        (9.99, 0.00475, -0.00025),
+        (20.01, -0.00025, 0.00475),
+        (-1e9, 0.00475, -0.00025),
     ],
 )
 def test_one_step_widens_after_a_miss_and_narrows_a_little_after_a_hit(
@@ -162,16 +162,16 @@ def test_a_side_moves_outwards_by_its_share_of_the_width() -> None:
 
 
 def test_a_miss_is_judged_by_the_corrected_interval_and_not_by_the_raw_one() -> None:
-    assert advance(0.1, 0.0, 10.0, 20.0, 9.5)[0] == pytest.approx(0.0995)
-    assert advance(-0.1, 0.0, 10.0, 20.0, 10.5)[0] == pytest.approx(-0.0905)
+    assert advance(0.1, 0.0, 10.0, 20.0, 9.5)[0] == pytest.approx(0.09975)
+    assert advance(-0.1, 0.0, 10.0, 20.0, 10.5)[0] == pytest.approx(-0.09525)
 
 
 @pytest.mark.parametrize("outcome", [math.nan, math.inf, -math.inf])
 def test_an_outcome_that_is_missing_teaches_nothing(outcome: float) -> None:
     assert advance(0.3, -0.1, 10.0, 20.0, outcome) == (0.3, -0.1)
     lowers, uppers, lower, upper = walk(np.zeros(3), np.ones(3), np.array([5.0, outcome, -5.0]))
-    assert (lowers.tolist(), uppers.tolist()) == ([0.0, -0.0005, -0.0005], [0.0, 0.0095, 0.0095])
-    assert (lower, upper) == pytest.approx((0.009, 0.009))
+    assert (lowers.tolist(), uppers.tolist()) == ([0.0, -0.00025, -0.00025], [0.0, 0.00475, 0.00475])
+    assert (lower, upper) == pytest.approx((0.0045, 0.0045))
 
 
 @pytest.mark.parametrize(
