@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fusiontrade.errors import FusionTradeError
 from serving.bundle import ELSEWHERE, GRAPH, REPORT, RUN, Bundle, kind_of, load_bundle
+from serving.card import ModelCard
 from serving.evaluation.answering import run_bundle
 from serving.training.bundle import F32_GRAPH, WEIGHTS, Finished, write_bundle
 from serving.training.candles import read_candles
@@ -27,7 +28,7 @@ from serving.training.dataset import LstmBatches, PatchTstBatches, Pool, pool_of
 from serving.training.judging.curves import curves_of
 from serving.training.judging.judge import Answer, calibrated_patchtst, calibrated_sequence, judged
 from serving.training.judging.references import held_out
-from serving.training.prepared import batches_of, prepared_as
+from serving.training.prepared import Prepared, batches_of, data_of, prepare
 
 __all__ = ["main", "recalibrated"]
 
@@ -45,20 +46,22 @@ def recalibrated(folder: Path, pool: Pool) -> Finished:
     Raises
     ------
     ValueError
-        If the pool is not what the bundle was trained on, or the bundle was adopted by a symbol: adopt it again after
-        the bundle that was trained has been recalibrated.
+        If the pool is not what the bundle was trained on, its inputs would be scaled otherwise today, or the bundle
+        was adopted by a symbol: adopt it again after the bundle that was trained has been recalibrated.
     """
     bundle = load_bundle(folder)
     card = bundle.card
     if card.adopted:
         raise ValueError(f"{card.model_id} was adopted by {', '.join(one.symbol for one in card.adopted)}")
-    prepared = prepared_as(card, pool)
-    if prepared.data.fingerprint != card.data.fingerprint:
+    if data_of(pool).fingerprint != card.data.fingerprint:
         raise ValueError(f"{card.model_id} was trained on other candles: {', '.join(card.universe)} must be the same")
+    config = TrainingConfig(**card.config["training"])  # type: ignore[arg-type]
+    prepared = prepare(pool, config)
+    if not _prepared_alike(prepared, card):
+        raise ValueError(f"{card.model_id} was prepared otherwise than a training of today prepares: train it anew")
     answer = _answer(bundle, batches_of(prepared, "indicators" if card.is_sequence else "candles"))
     known = {name: value for name, value in card if name not in _FOUND | {"version"}}
     calibrated = calibrated_sequence if card.is_sequence else calibrated_patchtst
-    config = TrainingConfig(**card.config["training"])  # type: ignore[arg-type]
     fresh, found = calibrated(known, prepared, answer)
     fresh, figures = judged(fresh, prepared, held_out(prepared), answer, config)
     curves = curves_of(fresh, answer(prepared.slices.test), pool, prepared.slices.test)
@@ -88,6 +91,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _prepared_alike(prepared: Prepared, card: ModelCard) -> bool:
+    """Return whether graphs would be asked what they were taught; a card keeps 9 digits of its scalers."""
+    fitted, kept = [prepared.volatility_scaler], [card.volatility_scaler]
+    if card.scaler is not None:
+        fitted, kept = [*fitted, prepared.scaler], [*kept, card.scaler]
+    close = (
+        np.allclose(getattr(made, part), getattr(own, part), rtol=0.0, atol=1e-9)
+        for made, own in zip(fitted, kept, strict=True)
+        for part in ("center", "scale")
+    )
+    return all(close) and {name: tuple(week.tolist()) for name, week in prepared.season.items()} == card.season
 
 
 def _answer(bundle: Bundle, batches: LstmBatches | PatchTstBatches) -> Answer:

@@ -30,13 +30,14 @@ QUARTER = Timeframe.M15.milliseconds
 CHANCE = tuple(round(number / 17, 6) for number in range(CHANCES))  # 0 and 16/17 among them
 OFFSETS = tuple(round(number / 17 - 0.5, 9) for number in range(CHANCES))
 SLOPES = tuple(round(0.5 - number / 17, 9) for number in range(CHANCES))
+BENDS = tuple(round(0.1 - number / 85, 9) for number in range(CHANCES))
 LEANS = tuple(round(number / 3 - 2.0, 4) for number in range(CHANCES))
 WAITING = tuple(
     Waiting(NOON + number * QUARTER, 1.1 / 3, 0.01 / 3, 1.1 / 3, 1.2, CHANCE, LEANS) for number in range(MOST_WAITING)
 )
 STATES = {
-    Timeframe.M15: Tracked("aaaaaaaaaaaa", 0.0195, -0.1 - 0.2, OFFSETS, SLOPES, 412, NOON, WAITING),
-    Timeframe.H4: Tracked("aaaaaaaaaaaa", 0.0, 2.0, (-2.0,) * CHANCES, (0.5,) * CHANCES, 0, NOON - 7),
+    Timeframe.M15: Tracked("aaaaaaaaaaaa", 0.0195, -0.1 - 0.2, OFFSETS, SLOPES, BENDS, 412, NOON, WAITING),
+    Timeframe.H4: Tracked("aaaaaaaaaaaa", 0.0, 2.0, *((end,) * CHANCES for end in (-2.0, 0.5, -0.1)), 0, NOON - 7),
 }
 
 
@@ -129,8 +130,8 @@ def test_a_forecast_takes_one_read_and_one_write_and_the_same_again_one_read(
 def stored(**changed: Any) -> dict[str, Any]:
     """The states of an item whose one state has these fields changed."""
     state = {
-        "version": "a", "lower": 0.1, "upper": 0.1, "offsets": OFFSETS, "slopes": SLOPES, "revision": 1,
-        "as_of": NOON, "waiting": [waiting()],
+        "version": "a", "lower": 0.1, "upper": 0.1, "offsets": OFFSETS, "slopes": SLOPES, "bends": BENDS,
+        "revision": 1, "as_of": NOON, "waiting": [waiting()],
     }  # fmt: skip
     return {"states": {"15m": state | changed}}
 
@@ -145,7 +146,7 @@ def waiting(**changed: Any) -> dict[str, Any]:
 def test_the_item_that_the_damaged_ones_are_made_of_can_be_read(store: TableCalibrationStates, table: Table) -> None:
     table.put({**KEY, "source": "yahoo", "revision": 1, **stored()})
     kept = store.read(EURUSD).states[Timeframe.M15]
-    assert (kept.offsets, kept.slopes) == (OFFSETS, SLOPES)
+    assert (kept.offsets, kept.slopes, kept.bends) == (OFFSETS, SLOPES, BENDS)
     assert kept.waiting == (Waiting(NOON, 1.1, 0.1, 1.1, 1.2, CHANCE, LEANS),)
 
 
@@ -167,6 +168,8 @@ def test_the_item_that_the_damaged_ones_are_made_of_can_be_read(store: TableCali
         stored(offsets=[2.1] * CHANCES),
         stored(slopes=[0.51] * CHANCES),
         stored(slopes=[0] * 16),
+        stored(bends=[0.11] * CHANCES),
+        stored(bends=None),
         stored(waiting=None),
         {"states": {"15m": {"version": "a", "lower": 0, "upper": 0, "revision": 1, "as_of": NOON, "pending": None}}},
     ],

@@ -58,6 +58,7 @@ def test_json_that_no_request_is_like_is_refused_unparsed_whatever_it_is_sent_as
 def fullest_item(symbol: str) -> dict[str, Any]:
     chances = [0.125] * CHANCES
     state = {"version": symbol, "lower": 0.0, "upper": 0.0, "offsets": chances, "slopes": chances}
+    state |= {"bends": [0.0625] * CHANCES}
     return {
         "symbol": symbol,
         "timeframe": "1h",

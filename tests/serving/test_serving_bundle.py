@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,33 @@ def test_the_version_follows_from_graph_and_card_and_from_nothing_else(tmp_path:
     assert load_bundle(build_bundle(tmp_path / "same")).card.version == one.version
     assert load_bundle(build_bundle(tmp_path / "seed", seed=2)).card.version != one.version
     assert load_bundle(build_bundle(tmp_path / "graph", behaviour="nan")).card.version != one.version
+
+
+def test_a_card_from_before_bends_and_the_exponent_keeps_its_version() -> None:
+    older = card_content("lstm", "1h") | {"libraries": {}}
+    card = ModelCard.model_validate_json(json.dumps(older))
+    assert card.adjustments["any"].bends == (0.0,) * 17
+    assert card.unrest_exponent == 0.0
+    said = json.loads(card.model_dump_json())
+    assert said["adjustments"] == older["adjustments"]
+    for name in ("version", "unrest_exponent", "precision", "dropout"):  # as cards were before these fields
+        del said[name]
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    assert card.digest(b"graph") == hashlib.sha256(b"graph" + canonical).hexdigest()
+    adjustment = older["adjustments"]["any"]
+    explicit = older | {"unrest_exponent": 0.0, "adjustments": {"any": adjustment | {"bends": [0.0] * 17}}}
+    assert ModelCard.model_validate_json(json.dumps(explicit)).digest(b"graph") == card.digest(b"graph")
+
+
+def test_a_bend_and_an_exponent_make_another_version_and_come_back_as_they_were() -> None:
+    content = card_content("lstm", "1h")
+    bends = {"any": content["adjustments"]["any"] | {"bends": [0.0] * 16 + [-0.1]}}
+    changes: list[dict[str, Any]] = [{}, {"adjustments": bends}, {"unrest_exponent": 0.05}, {"unrest_exponent": -0.05}]
+    cards = [ModelCard.model_validate_json(json.dumps(content | change)).stamped(b"graph") for change in changes]
+    assert len({card.version for card in cards}) == 4
+    for card in cards:
+        assert ModelCard.model_validate_json(card.model_dump_json()) == card
+    assert cards[1].adjustments["any"].bends == (0.0,) * 16 + (-0.1,)
 
 
 def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
@@ -161,6 +189,10 @@ REFUSED_CARDS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ),
     ("offset out of range", lambda c: c["adjustments"]["any"]["offsets"].__setitem__(4, 2.5), "any.offsets.4"),
     ("slope out of range", lambda c: c["adjustments"]["any"]["slopes"].__setitem__(4, -0.6), "any.slopes.4"),
+    ("bend out of range", lambda c: c["adjustments"]["any"].update(bends=[0.0] * 16 + [0.11]), "any.bends.16"),
+    ("a bend missing", lambda c: c["adjustments"]["any"].update(bends=[0.0] * 16), "adjustments.any.bends"),
+    ("exponent out of range", lambda c: c.update(unrest_exponent=-1.01), "unrest_exponent"),
+    ("exponent unknown", lambda c: c.update(unrest_exponent=None), "unrest_exponent"),
     ("no slopes", lambda c: c["adjustments"]["any"].pop("slopes"), "adjustments.any.slopes"),
     ("a centre missing", lambda c: c["centres"].pop(), "centres of an lstm needs 17 numbers, got 16"),
     ("an offset missing", lambda c: c["adjustments"]["any"]["offsets"].pop(), "adjustments.any.offsets"),

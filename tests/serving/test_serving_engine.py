@@ -18,8 +18,18 @@ from fusiontrade.inference.contract import CHANCES, ForecastItem, ForecastReques
 from fusiontrade.inference.intervals import corrected
 from fusiontrade.market.timeframes import Timeframe
 from serving.engine import Engine, load_engine
-from serving.features import VOLATILITY, atr, lstm_inputs, patchtst_inputs, slots, usual_week, volatility_columns
-from serving.forecasting import lstm_forecast, patchtst_forecasts
+from serving.features import (
+    VOLATILITY,
+    atr,
+    indicators,
+    lstm_inputs,
+    patchtst_inputs,
+    slots,
+    unrest_of,
+    usual_week,
+    volatility_columns,
+)
+from serving.forecasting import Newest, lstm_forecast, patchtst_forecasts
 
 
 def ask(engine: Engine, *items: dict[str, Any]) -> list[ItemForecast]:
@@ -63,7 +73,8 @@ def test_an_answer_equals_features_graph_and_forecasting_one_after_the_other(eng
     volatility = bundle.card.volatility_scaler.apply(volatility_columns(frame, usual)[-1:])
     inputs = {"features": bundle.card.scaler.apply(features), "calendar": calendar, "volatility": volatility}
     asked = ForecastItem.model_validate_json(json.dumps(item(frame)))
-    expected = lstm_forecast(bundle.card, bundle.graph.run(inputs), frame.close[-1], atr(frame)[-1], asked)
+    newest = Newest(frame.close[-1:], atr(frame)[-1:], unrest_of(features[:, -1]))
+    expected = lstm_forecast(bundle.card, bundle.graph.run(inputs), newest, asked)
     (answer,) = ask(engine, item(frame))
     assert answer.lstm is not None
     assert answer.lstm.model == expected.model
@@ -116,7 +127,7 @@ def test_an_items_state_moves_its_interval_and_probabilities_and_is_sent_back(en
         "revision": 7,
         "as_of": 1_704_000_000_000,
     }
-    state |= {"offsets": (0.5,) * CHANCES, "slopes": (0.25,) * CHANCES}
+    state |= {"offsets": (0.5,) * CHANCES, "slopes": (0.25,) * CHANCES, "bends": (-0.05,) * CHANCES}
     plain, moved, stale = ask(
         engine,
         item(candles()),
@@ -129,7 +140,7 @@ def test_an_items_state_moves_its_interval_and_probabilities_and_is_sent_back(en
     assert moved.lstm.interval_raw == plain.lstm.interval_raw
     assert moved.lstm.interval_90 == pytest.approx(corrected(*moved.lstm.interval_raw, 0.5, -0.25))
     assert moved.lstm.state.model_dump() == state
-    steeper = probabilities.moved(plain.lstm.touch_up[0], plain.lstm.leans[0], 0.5, 0.25)
+    steeper = probabilities.moved(plain.lstm.touch_up[0], plain.lstm.leans[0], 0.5, 0.25, -0.05)
     assert moved.lstm.touch_up[0] == pytest.approx(steeper)
     assert plain.lstm.interval_90 == pytest.approx(corrected(*plain.lstm.interval_raw, 0.05, 0.1))
     assert plain.lstm.state.model_dump() == {
@@ -138,6 +149,7 @@ def test_an_items_state_moves_its_interval_and_probabilities_and_is_sent_back(en
         "upper": 0.1,
         "offsets": (0.0,) * CHANCES,
         "slopes": (0.0,) * CHANCES,
+        "bends": (0.0,) * CHANCES,
         "revision": 0,
         "as_of": 2 + 3_600_000,
     }
@@ -154,6 +166,40 @@ def test_a_state_that_knows_an_outcome_after_the_newest_bar_is_not_used(engine: 
     assert known is not None
     assert known.state.lower == 0.5
     assert ahead == plain
+
+
+def test_a_state_of_an_older_client_without_bends_is_used_and_bends_nothing(engine: Engine) -> None:
+    version = engine.bundles["lstm", candles().timeframe].card.version
+    older = {"version": version, "lower": 0.5, "upper": 0.5, "revision": 7, "as_of": 1_704_000_000_000}
+    older |= {"offsets": [0.5] * CHANCES, "slopes": [0.25] * CHANCES}
+    today = older | {"bends": [0.0] * CHANCES}
+    one, other = ask(engine, *(item(candles()) | {"state": state} for state in (older, today)))
+    assert one == other
+    assert one.lstm is not None
+    assert one.lstm.state.bends == (0.0,) * CHANCES
+
+
+def test_an_interval_is_widened_by_the_unrest_of_its_own_newest_bar_alone_or_in_a_batch(tmp_path: Path) -> None:
+    """The unrest that training's pool has of the same bar, whatever the card's scaler does to the graph's inputs."""
+    scaler = card_content("lstm", "1h")["scaler"] | {"center": [0.1] * 50, "scale": [3.0] * 50}
+    plain = load_engine(build_bundle(tmp_path / "plain", scaler=scaler))
+    wide = load_engine(build_bundle(tmp_path / "wide", scaler=scaler, unrest_exponent=-0.8))
+    frames = [candles(seed=seed, drift=drift) for seed, drift in ((1, 0.0), (2, 0.0), (3, 0.1), (4, 0.0))]
+    together, before = (ask(engine, *map(item, frames)) for engine in (wide, plain))
+    found = []
+    for frame, answer, raw in zip(frames, together, before, strict=True):
+        (alone,) = ask(wide, item(frame))
+        assert answer.lstm is not None
+        assert alone.lstm is not None
+        assert raw.lstm is not None
+        assert answer.lstm.interval_raw == pytest.approx(alone.lstm.interval_raw, rel=1e-9)
+        unrest = float(unrest_of(indicators(frame).scaled[-1]))
+        low, high = raw.lstm.interval_raw
+        width = (high - low) * np.exp(-0.8 * unrest)
+        assert answer.lstm.interval_raw == pytest.approx(((low + high - width) / 2, (low + high + width) / 2), rel=1e-7)
+        assert np.diff(answer.lstm.interval_raw) == pytest.approx(width, rel=1e-4)
+        found.append(unrest)
+    assert np.ptp(found) > 0.05
 
 
 def test_an_item_answers_the_same_whatever_rides_with_it(engine: Engine) -> None:

@@ -38,6 +38,7 @@ STATE = {
     "upper": 0.2,
     "offsets": [0.1] * CHANCES,
     "slopes": [-0.1] * CHANCES,
+    "bends": [0.05] * CHANCES,
     "revision": 3,
     "as_of": 1_700_000_000_000,
 }

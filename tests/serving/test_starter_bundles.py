@@ -20,8 +20,16 @@ from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import INTRADAY, Timeframe
 from serving.bundle import ELSEWHERE, Bundle, kind_of, load_bundle
 from serving.calibration import Platt
-from serving.features import PATCHTST_BARS_NEEDED, atr, lstm_inputs, patchtst_inputs, usual_week, volatility_columns
-from serving.forecasting import Subject, class_probabilities, lstm_answers
+from serving.features import (
+    PATCHTST_BARS_NEEDED,
+    atr,
+    lstm_inputs,
+    patchtst_inputs,
+    unrest_of,
+    usual_week,
+    volatility_columns,
+)
+from serving.forecasting import Newest, Subject, class_probabilities, lstm_answers
 from serving.models import ARCHITECTURES
 from serving.swing import load_swing
 from serving.training.candles import read_candles
@@ -162,7 +170,9 @@ def votes(bundle: Bundle, symbol: str, rows_wanted: int) -> np.ndarray:
     outputs = bundle.graph.run(inputs_of(bundle, frame, rows.tolist()))
     if bundle.card.kind == "patchtst":
         return 1 - class_probabilities(bundle.card, outputs).argmax(axis=1)
-    answers = lstm_answers(bundle.card, outputs, frame.close[rows], atr(frame)[rows], [subject(symbol)] * len(rows))
+    unrest = unrest_of(lstm_inputs(frame, rows.tolist())[0][:, -1])
+    newest = Newest(frame.close[rows], atr(frame)[rows], unrest)
+    answers = lstm_answers(bundle.card, outputs, newest, [subject(symbol)] * len(rows))
     assert np.isfinite(answers.low).all()
     assert (answers.low < answers.high).all()
     return answers.vote

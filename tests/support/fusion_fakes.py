@@ -39,6 +39,7 @@ OWN_STATE = CalibrationState(
     upper=0.0,
     offsets=(0.0,) * CHANCES,
     slopes=(0.0,) * CHANCES,
+    bends=(0.0,) * CHANCES,
     revision=0,
     as_of=NOON - 30 * 86_400_000,
 )
@@ -99,7 +100,7 @@ def forecast(
     votes = lstm or 0
     raw = (close - 1.5 * atr, close + 1.5 * atr)
     state = item.state if item.state and item.state.version == own.version else own
-    chances = moved(BASE_CHANCES, BASE_LEANS, state.offsets, state.slopes).tolist()
+    chances = moved(BASE_CHANCES, BASE_LEANS, state.offsets, state.slopes, state.bends).tolist()
     return ItemForecast(
         symbol=item.symbol,
         timeframe=item.timeframe,

@@ -5,7 +5,7 @@ an older layout or damaged, counts as empty and is learned anew; what is read ca
 
 Prices and sides are stored to the last digit. Issued probabilities are stored to 6 digits, leans to 4, offsets,
 slopes and bends to 9: all rounding together moves an offset by less than 4e-9 an outcome, a slope or a bend by less
-than 5e-7, while a chance of one in a thousand moves an offset by 5e-6 when it does not come. An item with four
+than 6e-7, while a chance of one in a thousand moves an offset by 5e-6 when it does not come. An item with four
 timeframes and four forecasts waiting on each, the most that bars one after the other leave, takes under 8 KB (DynamoDB:
 two units to read, eight to write), with as many as ever wait under 12 KB.
 """

@@ -44,6 +44,7 @@ def held(leaning: np.ndarray, spread: np.ndarray) -> HeldOut:
         known_at=np.tile(np.arange(N // 2), 2) * HOUR + 4 * HOUR,
         close=np.full(N, 100.0),
         atr=np.full(N, 2.0),
+        unrest=np.zeros(N),
         direction=direction,
         change=change,
         touch=touch,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from safetensors.torch import load_file
 from training_data import candles, two_series, write_folder
 
 from fusiontrade.errors import BundleRefused
-from fusiontrade.inference.contract import CandleColumns, ForecastItem, ForecastRequest
+from fusiontrade.inference.contract import CHANCES, CandleColumns, ForecastItem, ForecastRequest
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
-from serving.bundle import Bundle, load_bundle
+from serving.bundle import Bundle, load_bundle, write_card, write_manifest
 from serving.card import HEADS
 from serving.engine import Engine
-from serving.features import BARS_NEEDED, lstm_inputs, patchtst_inputs, usual_week, volatility_columns
+from serving.features import BARS_NEEDED, lstm_inputs, patchtst_inputs, unrest_of, usual_week, volatility_columns
+from serving.forecasting import widened
 from serving.models import LstmConfig, LstmModel, PatchTstConfig, PatchTstForecaster
 from serving.training import TrainingConfig, pool_of, prepare, train_bundle
 from serving.training.__main__ import main
@@ -29,7 +31,10 @@ from serving.training.bundle import Finished, write_bundle
 from serving.training.dataset import LstmBatches, PatchTstBatches
 from serving.training.judging.judge import subjects, walked_answers
 from serving.training.judging.references import held_out
+from serving.training.judging.walking import STILL
 from serving.training.prepared import Prepared, prepared_as
+from serving.training.recalibrate import main as recalibrate
+from serving.training.recalibrate import recalibrated
 
 CONFIG = TrainingConfig(batch=128, epochs=1, rows_per_epoch=512, bootstrap=10)
 
@@ -109,8 +114,8 @@ def test_bars_of_the_test_slice_change_neither_weights_nor_calibration(
     after = train_bundle(prepare(pool_of(Timeframe.H1, altered), CONFIG), "lstm", CONFIG, tmp_path)
     assert manifest(after)["weights.safetensors"] == manifest(lstm)["weights.safetensors"]
     before_card, after_card = load_bundle(lstm).card, load_bundle(after).card
-    fitted = ("scaler", "season", "volatility_scaler", "calibration", "directions", "centres", "adjustments")
-    for name in (*fitted, "thresholds"):
+    fitted = ("scaler", "season", "volatility_scaler", "calibration", "directions", "centres", "unrest_exponent")
+    for name in (*fitted, "adjustments", "thresholds"):
         assert getattr(after_card, name) == getattr(before_card, name), name
     assert after_card.metrics != before_card.metrics
 
@@ -177,9 +182,11 @@ def test_what_the_engine_answers_is_what_was_judged(
     assert answer.lstm.state.as_of == bundle.card.windows.calibration[1] + bundle.card.timeframe.milliseconds
     own = bundle.card.adjustments[series.symbol]
     state = answer.lstm.state
-    assert (state.lower, state.offsets, state.slopes) == (own.lower, own.offsets, own.slopes)
-    quantiles = np.sort(raw["quantiles"][0].astype(np.float64))[[0, -1]]
-    assert answer.lstm.interval_raw == pytest.approx(frame.close[-1] + quantiles * series.atr[place], rel=1e-6)
+    for name in ("lower", "offsets", "slopes", "bends"):
+        assert getattr(state, name) == getattr(own, name)
+    low, high = np.sort(raw["quantiles"][0].astype(np.float64))[[0, -1]]
+    ends = widened(low, high, unrest_of(series.lstm.features[place]), bundle.card.unrest_exponent)
+    assert answer.lstm.interval_raw == pytest.approx(frame.close[-1] + np.array(ends) * series.atr[place], rel=1e-6)
 
 
 def test_a_market_that_abstains_has_no_log_loss_skill_at_all(lstm: Path, prepared: Prepared) -> None:
@@ -270,3 +277,81 @@ def test_the_command_says_what_is_wrong_with_its_data(tmp_path: Path, capsys: py
     assert "instruments.toml" in capsys.readouterr().err
     assert main(["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--batch", "0"]) == 2
     assert "batch must be at least 1" in capsys.readouterr().err
+
+
+# --- calibrated anew --------------------------------------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def changed(folder: Path, to: Path, **fields: Any) -> Path:
+    """A copy of a bundle whose card has other fields, as its maker could have written it."""
+    copy = copytree(folder, to / folder.name)
+    write_card(copy, load_bundle(folder).card.model_copy(update=fields))
+    write_manifest(copy)
+    return copy
+
+
+@pytest.mark.parametrize("kind", ["lstm", "patchtst"])
+def test_a_bundle_calibrated_anew_is_byte_for_byte_what_its_training_wrote(
+    kind: str, prepared: Prepared, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(kind)
+    again = write_bundle(recalibrated(folder, prepared.pool), tmp_path)
+    assert contents(again) == contents(folder)
+
+
+def test_a_bundle_calibrated_otherwise_comes_out_as_todays_training_writes_it(
+    lstm: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    still = {"unrest_exponent": 0.9, "centres": (0.0,) * CHANCES, "adjustments": {"any": STILL}}
+    older = changed(lstm, tmp_path / "older", **still)
+    assert contents(older)["model.json"] != contents(lstm)["model.json"]
+    again = write_bundle(recalibrated(older, prepared.pool), tmp_path / "again")
+    assert contents(again) == contents(lstm)
+
+
+def test_an_adopted_bundle_is_not_calibrated_anew(lstm: Path, prepared: Prepared, tmp_path: Path) -> None:
+    own = load_bundle(lstm).card.data.series
+    folder = changed(lstm, tmp_path, adopted=(own[0].model_copy(update={"symbol": "ETH-USD"}),))
+    with pytest.raises(ValueError, match="lstm-1h was adopted by ETH-USD"):
+        recalibrated(folder, prepared.pool)
+
+
+def test_a_bundle_scaled_otherwise_than_todays_training_scales_is_not_calibrated_anew(
+    lstm: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    """Its graph would be asked what it was never taught."""
+    scaler = load_bundle(lstm).card.volatility_scaler
+    shifted = scaler.model_copy(update={"center": (scaler.center[0] + 1e-6, *scaler.center[1:])})
+    folder = changed(lstm, tmp_path, volatility_scaler=shifted)
+    with pytest.raises(ValueError, match="lstm-1h was prepared otherwise"):
+        recalibrated(folder, prepared.pool)
+
+
+def test_the_command_calibrates_the_kinds_it_is_told_and_no_other_candles(
+    lstm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_folder(tmp_path / "data", *(frame for frame, _ in two_series()))
+    out = tmp_path / "out"
+    arguments = ["--bundles", str(lstm.parent), "--out", str(out)]
+    assert recalibrate([*arguments, "--data", str(data), "--models", "lstm, gru"]) == 0
+    assert capsys.readouterr().out == f"wrote {out / 'lstm-1h'}\n"
+    assert manifest(out / "lstm-1h") == manifest(lstm)
+
+    other = write_folder(tmp_path / "other", candles("BTC-USD", 3300, 3), candles("EURUSD=X", 2400, 1, volume=False))
+    before = contents(out / "lstm-1h")
+    assert recalibrate([*arguments, "--data", str(other)]) == 2
+    assert "lstm-1h was trained on other candles: BTC-USD, EURUSD=X must be the same" in capsys.readouterr().err
+    assert contents(out / "lstm-1h") == before
+
+
+def test_the_command_without_a_bundle_to_calibrate_says_so(
+    lstm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for chosen in (["--bundles", str(tmp_path)], ["--bundles", str(lstm.parent), "--models", "patchtst"]):
+        assert recalibrate([*chosen, "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+        assert "nothing recalibrated" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

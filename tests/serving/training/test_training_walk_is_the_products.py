@@ -22,7 +22,7 @@ BARS = candles("BTC-USD", LAST + HORIZON_BARS + 1, 7)
 def told(row: int, chances: np.ndarray, leans: np.ndarray, atr: float, state: CalibrationState) -> ItemForecast:
     """The container's answer at the close of a bar: these probabilities moved by ``state``."""
     close = float(BARS.close[row])
-    said = consistent(moved(chances, leans, state.offsets, state.slopes)[None])[0].tolist()
+    said = consistent(moved(chances, leans, state.offsets, state.slopes, state.bends)[None])[0].tolist()
     lstm = LstmForecast(
         model=ModelReference(id="lstm-1h", version="a"),
         probability_up=0.5,
@@ -75,7 +75,7 @@ def test_the_product_moves_forecasts_as_training_and_evaluation_do() -> None:
         ),
         STILL,
     )
-    own = CalibrationState(**STILL.model_dump(), version="a", revision=0, as_of=0)
+    own = CalibrationState(**dict(STILL), version="a", revision=0, as_of=0)
     states: dict[Timeframe, Tracked] = {}
     for place, row in enumerate(rows.tolist()):
         states = settled(states, {H1: BARS.rows(slice(0, row + 1))})
@@ -83,7 +83,9 @@ def test_the_product_moves_forecasts_as_training_and_evaluation_do() -> None:
         assert (state.lower, state.upper) == pytest.approx((path.lower[place], path.upper[place]), abs=1e-12)
         assert state.offsets == pytest.approx(path.offsets[place], abs=1e-12)
         assert state.slopes == pytest.approx(path.slopes[place], abs=1e-12)
+        assert state.bends == pytest.approx(path.bends[place], abs=1e-12)
         states = issued(states, {H1: told(row, chances[place], leans[place], float(atr[place]), state)})
     assert np.abs(path.offsets[-1]).max() > 0.05
     assert np.abs(path.slopes[-1]).max() > 0.05
+    assert np.abs(path.bends[-1]).max() > 0.025
     assert len(states[H1].waiting) == HORIZON_BARS

@@ -45,7 +45,7 @@ def waits(bar_close: int, chances: tuple[float, ...] = BASE_CHANCES, leans: tupl
 
 
 def tracked(lower: float = 0.0, upper: float = 0.0, *waiting: Waiting, as_of: int = NOON) -> Tracked:
-    return Tracked(VERSION, lower, upper, STILL, STILL, 3, as_of, waiting)
+    return Tracked(VERSION, lower, upper, STILL, STILL, STILL, 3, as_of, waiting)
 
 
 def told(bar_close: int, own: CalibrationState = OWN_STATE, sent: CalibrationState | None = None) -> ItemForecast:
@@ -71,7 +71,7 @@ def came(*names: str) -> list[float]:
     levels = ("1", "1.5", "2", "3", "4")
     order = [f"{side}{level}" for side in "+-±" for level in levels] + ["long", "short"]
     assert set(names) <= set(order)
-    return [0.0025 * ((name in names) - chance) for name, chance in zip(order, BASE_CHANCES, strict=True)]
+    return [0.005 * ((name in names) - chance) for name, chance in zip(order, BASE_CHANCES, strict=True)]
 
 
 def sloped(offsets: list[float]) -> list[float]:
@@ -81,19 +81,25 @@ def sloped(offsets: list[float]) -> list[float]:
     ]
 
 
+def bent(offsets: list[float]) -> list[float]:
+    """The bends that go with these offsets after that one forecast: at half their rate, times a parabola up to 3."""
+    leans = [math.log(chance / (1.0 - chance)) + 1.0 for chance in BASE_CHANCES]
+    return [0.5 * step * (min(lean * lean, 4.0) - 1.0) for step, lean in zip(offsets, leans, strict=True)]
+
+
 # --- the next close ---------------------------------------------------------------------------------------------------
 
 
 def test_the_next_close_is_that_of_the_bar_that_opens_when_the_forecast_was_made() -> None:
     learned = settle(WAITING, frame(100.0, 102.0, 100.0))
     assert learned == replace(
-        WAITING, lower=pytest.approx(-0.0005), upper=pytest.approx(0.0095), revision=4, as_of=NOON + 2 * HOUR
+        WAITING, lower=pytest.approx(-0.00025), upper=pytest.approx(0.00475), revision=4, as_of=NOON + 2 * HOUR
     )
 
 
 def test_a_later_bar_is_the_next_close_where_the_next_one_was_never_traded() -> None:
     learned = settle(WAITING, frame(100.0, 0.1, 0.1, 97.0, skip=(1, 2)))
-    assert (learned.lower, learned.upper) == pytest.approx((0.0095, -0.0005))
+    assert (learned.lower, learned.upper) == pytest.approx((0.00475, -0.00025))
     assert learned.as_of == NOON + 4 * HOUR
 
 
@@ -125,13 +131,13 @@ def test_what_is_given_stays_as_it_was_and_a_timeframe_without_bars_is_passed_on
 
 def test_a_next_close_is_judged_by_the_corrected_interval() -> None:
     wide = replace(WAITING, upper=0.5)
-    assert settle(wide, frame(100.0, 102.0)).upper == pytest.approx(0.4995)
+    assert settle(wide, frame(100.0, 102.0)).upper == pytest.approx(0.49975)
 
 
 def test_next_closes_of_several_forecasts_teach_in_the_order_of_time() -> None:
     both = tracked(0.0, 0.0, waits(NOON + HOUR), waits(NOON + 2 * HOUR))
     learned = settle(both, frame(100.0, 101.51, 101.51))  # the first miss moves the side over the second outcome
-    assert learned.upper == pytest.approx(0.0095 - 0.0005)
+    assert learned.upper == pytest.approx(0.00475 - 0.00025)
     assert (learned.revision, learned.as_of, len(learned.waiting)) == (5, NOON + 3 * HOUR, 2)
 
 
@@ -141,11 +147,13 @@ def test_next_closes_of_several_forecasts_teach_in_the_order_of_time() -> None:
 def test_touches_and_wins_teach_once_four_bars_are_finished_and_the_forecast_leaves() -> None:
     closes, high, low = (100.0,) * 5, (105.0, 100.0, 102.0, 100.5, 100.0), (95.0, 99.0, 99.5, 100.0, 98.6)
     three = settle(WAITING, frame(*closes[:4], high=high, low=low))
-    assert (three.offsets, three.slopes, three.waiting, three.revision) == (STILL, STILL, WAITING.waiting, 4)
+    assert (three.offsets, three.slopes, three.bends) == (STILL, STILL, STILL)
+    assert (three.waiting, three.revision) == (WAITING.waiting, 4)
     learned = settle(three, frame(*closes, high=high, low=low))
     steps = came("+1", "+1.5", "+2", "-1", "±1", "±1.5", "±2", "long")
     assert learned.offsets == pytest.approx(steps)
     assert learned.slopes == pytest.approx(sloped(steps))
+    assert learned.bends == pytest.approx(bent(steps))
     assert (learned.waiting, learned.revision, learned.as_of) == ((), 4, NOON + 5 * HOUR)
 
 
@@ -155,6 +163,7 @@ def test_bars_after_the_horizon_teach_nothing() -> None:
     assert learned == settle(WAITING, short)
     assert learned.offsets == pytest.approx(came())
     assert learned.slopes == pytest.approx(sloped(came()))
+    assert learned.bends == pytest.approx(bent(came()))
 
 
 def test_a_horizon_is_learned_once_however_often_its_bars_are_seen() -> None:
@@ -171,6 +180,7 @@ def test_a_gap_within_the_horizon_is_passed_over() -> None:
     touched = [f"{side}{level}" for side in "+±" for level in ("1", "1.5", "2", "3", "4")]
     assert learned.offsets == pytest.approx(came(*touched, "long"))
     assert learned.slopes == pytest.approx(sloped(came(*touched, "long")))
+    assert learned.bends == pytest.approx(bent(came(*touched, "long")))
 
 
 @pytest.mark.parametrize(("hours", "learned"), [(72, True), (73, False)])
@@ -182,6 +192,7 @@ def test_a_horizon_may_take_three_days_beyond_its_bars_and_else_leaves_without_t
     assert (after.waiting, after.revision) == ((), 4)
     assert after.offsets == (pytest.approx(came()) if learned else STILL)
     assert after.slopes == (pytest.approx(sloped(came())) if learned else STILL)
+    assert after.bends == (pytest.approx(bent(came())) if learned else STILL)
     assert after.as_of == (int(bars.close_time[-1]) if learned else NOON + 2 * HOUR)
 
 
@@ -197,9 +208,12 @@ def test_what_is_known_never_gets_older_in_whatever_order_it_comes() -> None:
 
 def test_probabilities_learn_from_what_was_issued_and_not_from_what_would_be_now() -> None:
     sure = tracked(0.0, 0.0, waits(NOON + HOUR, (0.25,) * CHANCES, tuple(range(CHANCES))))
-    learned = settle(replace(sure, offsets=(0.5,) * CHANCES, slopes=(0.25,) * CHANCES), frame(*(100.0,) * 5))
-    assert learned.offsets == pytest.approx([0.5 - 0.0025 * 0.25] * CHANCES)
-    assert learned.slopes == pytest.approx([0.25 - 0.0025 * 0.25 * lean for lean in range(CHANCES)])
+    known = replace(sure, offsets=(0.5,) * CHANCES, slopes=(0.25,) * CHANCES, bends=(0.05,) * CHANCES)
+    learned = settle(known, frame(*(100.0,) * 5))
+    assert learned.offsets == pytest.approx([0.5 - 0.005 * 0.25] * CHANCES)
+    assert learned.slopes == pytest.approx([0.25 - 0.005 * 0.25 * lean for lean in range(CHANCES - 1)] + [0.23])
+    falls = [-1.0, 0.0, *[3.0] * (CHANCES - 2)]
+    assert learned.bends == pytest.approx([0.05 - 0.0025 * 0.25 * fall for fall in falls])
 
 
 def test_a_forecast_that_leaned_neither_way_teaches_no_slope() -> None:
@@ -207,26 +221,32 @@ def test_a_forecast_that_leaned_neither_way_teaches_no_slope() -> None:
     learned = settle(replace(usual, slopes=(0.25,) * CHANCES), frame(*(100.0,) * 5))
     assert learned.offsets == pytest.approx(came())
     assert learned.slopes == (0.25,) * CHANCES
+    assert learned.bends == pytest.approx([-step / 2.0 for step in came()])  # at usual: the middle of the curve
+
+
+def test_a_forecast_one_logit_from_usual_teaches_no_bend() -> None:
+    apart = tracked(0.0, 0.0, waits(NOON + HOUR, leans=(1.0, *[-1.0] * (CHANCES - 1))))
+    learned = settle(replace(apart, bends=(0.05,) * CHANCES), frame(*(100.0,) * 5))
+    assert learned.offsets == pytest.approx(came())
+    assert learned.bends == (0.05,) * CHANCES
 
 
 @pytest.mark.parametrize(("lean", "end"), [(100.0, -0.5), (-100.0, 0.5)])
-def test_offsets_and_slopes_end_where_the_contract_ends_them(lean: float, end: float) -> None:
+def test_offsets_slopes_and_bends_end_where_the_contract_ends_them(lean: float, end: float) -> None:
     waiting = (waits(NOON + HOUR, leans=(lean,) * CHANCES),)
-    lowest = replace(WAITING, offsets=(-2.0,) * CHANCES, slopes=(end,) * CHANCES, waiting=waiting)
-    learned = settle(lowest, frame(*(100.0,) * 5))
-    assert (learned.offsets, learned.slopes) == (lowest.offsets, lowest.slopes)
-    assert (learned.state.offsets, learned.state.slopes) == (lowest.offsets, lowest.slopes)
+    ends = {"offsets": (-2.0,) * CHANCES, "slopes": (end,) * CHANCES, "bends": (-0.1,) * CHANCES}
+    learned = settle(replace(WAITING, **ends, waiting=waiting), frame(*(100.0,) * 5))
+    assert {name: getattr(learned, name) for name in ends} == ends
+    assert {name: getattr(learned.state, name) for name in ends} == ends
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
 
 def test_a_state_is_sent_only_with_bars_at_least_as_new_as_what_it_knows() -> None:
-    offsets, slopes = (0.5, *STILL[1:]), (*STILL[1:], -0.25)
-    known = {Timeframe.H1: replace(tracked(0.1, 0.2, as_of=NOON + 2 * HOUR), offsets=offsets, slopes=slopes)}
-    sent = CalibrationState(
-        version=VERSION, lower=0.1, upper=0.2, offsets=offsets, slopes=slopes, revision=3, as_of=NOON + 2 * HOUR
-    )
+    steps = {"offsets": (0.5, *STILL[1:]), "slopes": (*STILL[1:], -0.25), "bends": (*STILL[1:], 0.05)}
+    known = {Timeframe.H1: replace(tracked(0.1, 0.2, as_of=NOON + 2 * HOUR), **steps)}
+    sent = CalibrationState(version=VERSION, lower=0.1, upper=0.2, **steps, revision=3, as_of=NOON + 2 * HOUR)
     assert sendable(known, {Timeframe.H1: frame(1.0, 1.0)}) == {Timeframe.H1: sent}
     assert sendable(known, {Timeframe.H1: frame(1.0)}) == {}
     assert sendable(known, {Timeframe.H4: frame(1.0, 1.0)}) == {}
@@ -237,12 +257,13 @@ def test_a_state_is_sent_only_with_bars_at_least_as_new_as_what_it_knows() -> No
 
 def test_a_first_forecast_waits_with_the_state_of_its_bundle() -> None:
     offsets = (0.5, *STILL[1:])
-    slopes = (0.25, *STILL[1:])
-    own = OWN_STATE.model_copy(update={"lower": 0.05, "upper": -0.02, "offsets": offsets, "slopes": slopes})
-    odds = math.exp(0.5 + 0.25)  # even ones, which lean up by 1, moved
+    slopes, bends = (0.25, *STILL[1:]), (0.05, *STILL[1:])
+    steps = {"offsets": offsets, "slopes": slopes, "bends": bends}
+    own = OWN_STATE.model_copy(update={"lower": 0.05, "upper": -0.02} | steps)
+    odds = math.exp(0.5 + 0.25)  # even ones, which lean up by 1, moved; a bend is nothing there
     begun = issue(None, told(NOON, own))
     waiting = waits(NOON, (pytest.approx(odds / (1.0 + odds)), *BASE_CHANCES[1:]))
-    assert begun == Tracked(VERSION, 0.05, -0.02, offsets, slopes, 0, own.as_of, (waiting,))
+    assert begun == Tracked(VERSION, 0.05, -0.02, offsets, slopes, bends, 0, own.as_of, (waiting,))
 
 
 def test_a_newer_forecast_waits_beside_the_older_ones_and_an_equal_or_older_does_not() -> None:
@@ -263,9 +284,9 @@ def test_a_forecast_older_than_the_newest_outcome_never_waits() -> None:
 
 def test_another_bundle_begins_anew_from_the_state_that_the_container_used() -> None:
     own = OWN_STATE.model_copy(update={"version": "cccccccccccc", "lower": 0.03})
-    learned = replace(WAITING, offsets=(0.5,) * CHANCES, slopes=(0.25,) * CHANCES)
+    learned = replace(WAITING, offsets=(0.5,) * CHANCES, slopes=(0.25,) * CHANCES, bends=(0.05,) * CHANCES)
     begun = issue(learned, told(NOON, own, sent=learned.state))
-    assert begun == Tracked("cccccccccccc", 0.03, 0.0, STILL, STILL, 0, own.as_of, (waits(NOON),))
+    assert begun == Tracked("cccccccccccc", 0.03, 0.0, STILL, STILL, STILL, 0, own.as_of, (waits(NOON),))
 
 
 def test_a_timeframe_whose_lstm_did_not_answer_keeps_what_it_has() -> None:

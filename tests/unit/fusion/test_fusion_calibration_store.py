@@ -62,9 +62,11 @@ def store(table: MemoryTable) -> TableCalibrationStates:
     return TableCalibrationStates(table)  # type: ignore[arg-type]
 
 
-def state(*waiting: Waiting, offset: float = 0.012345678, slope: float = -0.001234567) -> Tracked:
-    offsets, slopes = (offset,) * CHANCES, (slope,) * CHANCES
-    return Tracked("aaaaaaaaaaaa", THIRD, -0.1 - 0.2, offsets, slopes, 412, NOON, waiting)
+def state(
+    *waiting: Waiting, offset: float = 0.012345678, slope: float = -0.001234567, bend: float = 0.000123456
+) -> Tracked:
+    steps = ((step,) * CHANCES for step in (offset, slope, bend))
+    return Tracked("aaaaaaaaaaaa", THIRD, -0.1 - 0.2, *steps, 412, NOON, waiting)
 
 
 def waits(bar_close: int, chance: float = 0.123456, lean: float = -12.3456) -> Waiting:
@@ -87,27 +89,38 @@ def test_states_come_back_as_they_were_under_the_next_revision(store: TableCalib
 
 
 def test_probabilities_are_kept_to_six_digits_leans_to_four_and_steps_to_nine(store: TableCalibrationStates) -> None:
-    written = state(waits(NOON, THIRD, -20.0 / 3.0), offset=-2.0 / 3.0, slope=THIRD)
+    written = state(waits(NOON, THIRD, -20.0 / 3.0), offset=-2.0 / 3.0, slope=THIRD, bend=-0.2 / 3.0)
     store.write(EURUSD, Kept("yahoo", {Timeframe.H1: written}))
     kept = store.read(EURUSD).states[Timeframe.H1]
-    assert kept == state(waits(NOON, 0.333333, -6.6667), offset=-0.666666667, slope=0.333333333)
+    assert kept == state(waits(NOON, 0.333333, -6.6667), offset=-0.666666667, slope=0.333333333, bend=-0.066666667)
 
 
-@given(st.floats(0.0, 1.0), st.floats(-25.0, 25.0), st.floats(-2.0, 2.0), st.floats(-0.5, 0.5), st.booleans())
+@given(
+    st.floats(0.0, 1.0),
+    st.floats(-25.0, 25.0),
+    st.tuples(st.floats(-2.0, 2.0), st.floats(-0.5, 0.5), st.floats(-0.1, 0.1)),
+    st.booleans(),
+)
 def test_any_probability_lean_and_step_comes_back_and_teaches_what_it_would_have_but_for_the_stated_rounding(
-    chance: float, lean: float, offset: float, slope: float, came: bool
+    chance: float, lean: float, steps: tuple[float, float, float], came: bool
 ) -> None:
     """Among them numbers too small for a table, and the negative zero."""
     store = TableCalibrationStates(MemoryTable())  # type: ignore[arg-type]
-    written = state(waits(NOON, chance, lean), offset=offset, slope=slope)
+    written = state(waits(NOON, chance, lean), offset=steps[0], slope=steps[1], bend=steps[2])
     store.write(EURUSD, Kept("yahoo", {Timeframe.H1: written}))
     kept = store.read(EURUSD).states[Timeframe.H1]
-    (offsets, slopes), (exact, exact_slopes) = (
-        advance(each.offsets, each.slopes, each.waiting[0].leans, each.waiting[0].chances, [float(came)] * CHANCES)
+    (offsets, slopes, bends), (exact, exact_slopes, exact_bends) = (
+        advance(
+            *(each.offsets, each.slopes, each.bends),
+            lean=each.waiting[0].leans,
+            probability=each.waiting[0].chances,
+            came=[float(came)] * CHANCES,
+        )
         for each in (kept, written)
     )
-    assert offsets == pytest.approx(exact, abs=1.8e-9)
-    assert slopes == pytest.approx(exact_slopes, abs=1.3e-7 + 1.3e-9 * abs(lean))
+    assert offsets == pytest.approx(exact, abs=3.1e-9)  # half a billionth, and 0.005 of half a millionth
+    assert slopes == pytest.approx(exact_slopes, abs=2.6e-7 + 2.6e-9 * abs(lean))
+    assert bends == pytest.approx(exact_bends, abs=5.1e-7)
 
 
 def test_what_a_request_learned_and_issued_can_be_stored(store: TableCalibrationStates) -> None:
@@ -126,10 +139,14 @@ def test_what_a_request_learned_and_issued_can_be_stored(store: TableCalibration
     assert kept.revision == 6
     for each, tracked in kept.states.items():
         assert (tracked.revision, len(tracked.waiting)) == (5, 4)
-        steps = [-0.005 * chance for chance in BASE_CHANCES]  # two horizons
+        steps = [-0.01 * chance for chance in BASE_CHANCES]  # two horizons
         assert tracked.offsets == pytest.approx(steps, abs=1e-9)
         assert tracked.slopes == pytest.approx(
             [step * lean for step, lean in zip(steps, BASE_LEANS, strict=True)], abs=1e-9
+        )
+        curves = [min(lean**2, 4.0) - 1.0 for lean in BASE_LEANS]
+        assert tracked.bends == pytest.approx(
+            [step / 2.0 * curve for step, curve in zip(steps, curves, strict=True)], abs=1e-9
         )
         leans = tuple(round(lean, 4) for lean in BASE_LEANS)
         assert tracked.waiting == tuple(replace(one, leans=leans) for one in states[each].waiting)
@@ -160,11 +177,12 @@ def size(value: Any) -> int:
     return 1 + (len(digits.digits) + 1) // 2 + digits.sign
 
 
-@pytest.mark.parametrize(("waiting", "most"), [(4, 7 * 1024), (MOST_WAITING, 11 * 1024)])
+@pytest.mark.parametrize(("waiting", "most"), [(4, 8 * 1024), (MOST_WAITING, 12 * 1024)])
 def test_an_item_takes_the_room_that_is_said_and_far_less_than_a_table_gives(
     store: TableCalibrationStates, table: MemoryTable, waiting: int, most: int
 ) -> None:
-    worst = {each: state(*row(waiting), offset=-0.123456789, slope=-0.123456789) for each in INTRADAY}
+    longest = state(*row(waiting), offset=-0.123456789, slope=-0.123456789, bend=-0.012345678)
+    worst = dict.fromkeys(INTRADAY, longest)
     store.write(EURUSD, Kept("simulated", worst))
     assert size(table.get({"pk": "CALIBRATION#EURUSD=X", "sk": "STATE"})) < most
 
@@ -175,8 +193,8 @@ def test_an_item_takes_the_room_that_is_said_and_far_less_than_a_table_gives(
 def damaged(**changed: Any) -> Item:
     """A stored item whose one state has these fields changed."""
     fields = {
-        "version": "a", "lower": 0.1, "upper": 0.1, "offsets": [0] * CHANCES, "slopes": [0] * CHANCES, "revision": 1,
-        "as_of": NOON, "waiting": [waiting()],
+        "version": "a", "lower": 0.1, "upper": 0.1, "offsets": [0] * CHANCES, "slopes": [0] * CHANCES,
+        "bends": [0] * CHANCES, "revision": 1, "as_of": NOON, "waiting": [waiting()],
     }  # fmt: skip
     return {"states": {"15m": fields | changed}}
 
@@ -201,7 +219,11 @@ def old_layout() -> Item:
 
 def layout_without_slopes() -> Item:
     state = damaged(waiting=[without("leans", waiting())])["states"]["15m"]
-    return {"states": {"15m": without("slopes", state)}}
+    return {"states": {"15m": without("bends", without("slopes", state))}}
+
+
+def layout_without_bends() -> Item:
+    return {"states": {"15m": without("bends", damaged()["states"]["15m"])}}
 
 
 def changed(store: TableCalibrationStates, table: MemoryTable, item: Mapping[str, Any]) -> Kept:
@@ -222,6 +244,7 @@ def test_the_item_that_the_damaged_ones_are_made_of_can_be_read(
     [
         old_layout(),
         layout_without_slopes(),
+        layout_without_bends(),
         {"states": {"15m": {"version": "a"}}},
         {"states": 7},
         {"states": ["15m"]},
@@ -241,6 +264,12 @@ def test_the_item_that_the_damaged_ones_are_made_of_can_be_read(
         damaged(slopes=[-0.501] + [0] * (CHANCES - 1)),
         damaged(slopes=["nan"] * CHANCES),
         damaged(slopes=None),
+        damaged(bends=[0] * (CHANCES - 1)),
+        damaged(bends=[0] * (CHANCES + 1)),
+        damaged(bends=[0] * (CHANCES - 1) + [0.101]),
+        damaged(bends=[-0.101] + [0] * (CHANCES - 1)),
+        damaged(bends=["nan"] * CHANCES),
+        damaged(bends=None),
         {"states": {"15m": without("slopes", damaged()["states"]["15m"])}},
         damaged(waiting=None),
         damaged(waiting=[None]),
@@ -296,7 +325,7 @@ FORECASTS = st.builds(
     st.lists(NUMBERS, min_size=CHANCES, max_size=CHANCES),
 )
 DAMAGES = st.dictionaries(
-    st.sampled_from(["version", "lower", "upper", "offsets", "slopes", "revision", "as_of", "waiting"]),
+    st.sampled_from(["version", "lower", "upper", "offsets", "slopes", "bends", "revision", "as_of", "waiting"]),
     st.one_of(ANYTHING, st.lists(FORECASTS, max_size=3)),
     max_size=2,
 )

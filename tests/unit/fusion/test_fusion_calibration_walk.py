@@ -20,6 +20,7 @@ HOUR = Timeframe.H1.milliseconds
 DAY = 24 * HOUR
 LOGITS = [math.log(each / (1.0 - each)) for each in BASE_CHANCES]
 LEANS = [logit + 1.0 for logit in LOGITS]
+CURVES = [lean**2 - 1.0 if abs(lean) < 2.0 else 3.0 for lean in LEANS]
 
 
 class ByHand:
@@ -27,7 +28,7 @@ class ByHand:
 
     def __init__(self) -> None:
         self.lower, self.upper = 0.0, 0.0
-        self.offsets, self.slopes = [0.0] * CHANCES, [0.0] * CHANCES
+        self.offsets, self.slopes, self.bends = [0.0] * CHANCES, [0.0] * CHANCES, [0.0] * CHANCES
         self.revision, self.as_of = 0, OWN_STATE.as_of
         self.made: list[tuple[int, float, list[float]]] = []  # when, the price then, the probabilities
         self.closed: set[int] = set()
@@ -53,8 +54,8 @@ class ByHand:
         low, high = price * 0.985, price * 1.015
         width = high - low
         below, above = outcome < low - self.lower * width, outcome > high + self.upper * width
-        self.lower = min(max(self.lower + (0.0095 if below else -0.0005), -0.4), 2.0)
-        self.upper = min(max(self.upper + (0.0095 if above else -0.0005), -0.4), 2.0)
+        self.lower = min(max(self.lower + (0.00475 if below else -0.00025), -0.4), 2.0)
+        self.upper = min(max(self.upper + (0.00475 if above else -0.00025), -0.4), 2.0)
         self.revision += 1
 
     def horizon(self, price: float, chances: list[float], ahead: list[Bar]) -> None:
@@ -74,14 +75,15 @@ class ByHand:
             *(each.status == "WIN" for each in won),
         ]
         for place, chance in enumerate(chances):
-            step = 0.0025 * (happened[place] - chance)
+            step = 0.005 * (happened[place] - chance)
             self.offsets[place] = min(max(self.offsets[place] + step, -2.0), 2.0)
             self.slopes[place] = min(max(self.slopes[place] + step * LEANS[place], -0.5), 0.5)
+            self.bends[place] = min(max(self.bends[place] + step / 2 * CURVES[place], -0.1), 0.1)
 
     def forecast(self, now: int, price: float) -> None:
         if not self.made or self.made[-1][0] < now:
-            rows = zip(LOGITS, LEANS, self.offsets, self.slopes, strict=True)
-            moved = [logit + offset + slope * lean for logit, lean, offset, slope in rows]
+            rows = zip(LOGITS, LEANS, CURVES, self.offsets, self.slopes, self.bends, strict=True)
+            moved = [logit + a + b * lean + c * curve for logit, lean, curve, a, b, c in rows]
             self.made.append((now, price, [1.0 / (1.0 + math.exp(-each)) for each in moved]))
 
 
@@ -129,6 +131,7 @@ def test_requests_at_some_bars_through_gaps_learn_what_the_same_walk_by_hand_lea
         assert (mine.lower, mine.upper) == pytest.approx((hand.lower, hand.upper), abs=1e-12)
         assert mine.offsets == pytest.approx(hand.offsets, abs=1e-12)
         assert mine.slopes == pytest.approx(hand.slopes, abs=1e-12)
+        assert mine.bends == pytest.approx(hand.bends, abs=1e-12)
         assert [each.bar_close for each in mine.waiting] == [made for made, *_ in hand.made if made not in hand.over]
         assert mine.waiting[-1].chances == pytest.approx(hand.made[-1][2], abs=1e-12)
         assert mine.waiting[-1].leans == pytest.approx(LEANS, abs=1e-12)

@@ -35,10 +35,12 @@ from tests.support.fusion_fakes import (
 QUARTER = Timeframe.M15.milliseconds
 HOUR = Timeframe.H1.milliseconds
 EURUSD = "EURUSD=X"
-UNTOUCHED = [-0.0025 * chance for chance in BASE_CHANCES]
+UNTOUCHED = [-0.005 * chance for chance in BASE_CHANCES]
 """The offsets after one horizon of the fake candles: they reach 0.01 beyond their price, less than one ATR."""
 SLOPED = [step * lean for step, lean in zip(UNTOUCHED, BASE_LEANS, strict=True)]
 """The slopes after it."""
+BENT = [step / 2.0 * (min(lean**2, 4.0) - 1.0) for step, lean in zip(UNTOUCHED, BASE_LEANS, strict=True)]
+"""The bends after it."""
 
 
 class Desk:
@@ -88,9 +90,8 @@ def test_a_first_forecast_has_its_bundles_own_interval_and_then_waits(desk: Desk
     assert response.warnings == []
     kept = desk.store.items[EURUSD]
     assert (kept.source, kept.revision) == ("files", 1)
-    assert kept.states[Timeframe.H1] == Tracked(
-        OWN_STATE.version, 0.0, 0.0, OWN_STATE.offsets, OWN_STATE.slopes, 0, OWN_STATE.as_of, (waits(NOON, 2.0),)
-    )
+    assert kept.states[Timeframe.H1] == replace(Tracked.of(OWN_STATE), waiting=(waits(NOON, 2.0),))
+    assert kept.states[Timeframe.H1].state == OWN_STATE
 
 
 def test_next_closes_are_learned_and_sent_along_and_correct_the_published_interval(desk: Desk) -> None:
@@ -98,12 +99,12 @@ def test_next_closes_are_learned_and_sent_along_and_correct_the_published_interv
     desk.candles.now = NOON + QUARTER
     desk.candles.replies = {Timeframe.M15: answer(jumped(Timeframe.M15, end=NOON + QUARTER, close=1.5))}
     response = desk.ask()
-    learned = OWN_STATE.model_copy(update={"lower": -0.0005, "upper": 0.0095, "revision": 1, "as_of": NOON + QUARTER})
+    learned = OWN_STATE.model_copy(update={"lower": -0.00025, "upper": 0.00475, "revision": 1, "as_of": NOON + QUARTER})
     assert desk.sent()[Timeframe.M15] == learned
     assert desk.sent()[Timeframe.H1] == OWN_STATE  # what waits for its hour has learned nothing yet
     width = 0.03 * 1.5
     assert response.timeframes.m15.interval_90 == pytest.approx(
-        (1.5 - width / 2 + 0.0005 * width, 1.5 + width / 2 + 0.0095 * width)
+        (1.5 - width / 2 + 0.00025 * width, 1.5 + width / 2 + 0.00475 * width)
     )
     assert desk.states()[Timeframe.M15].waiting == (waits(NOON, 1.15), waits(NOON + QUARTER, 1.5))
     assert (desk.states()[Timeframe.M15].revision, desk.states()[Timeframe.H1].revision) == (1, 0)
@@ -116,15 +117,17 @@ def test_touches_and_wins_are_learned_after_four_bars_and_move_the_published_pro
     assert before.timeframes.m15.touch == first.timeframes.m15.touch
     assert desk.states()[Timeframe.M15].offsets == OWN_STATE.offsets
     assert desk.states()[Timeframe.M15].slopes == OWN_STATE.slopes
+    assert desk.states()[Timeframe.M15].bends == OWN_STATE.bends
     desk.candles.now = NOON + 4 * QUARTER
     response = desk.ask()
     sent, longer = desk.sent()[Timeframe.M15], desk.sent()[Timeframe.M30]
     assert sent is not None
     assert longer is not None
     assert (sent.offsets, sent.slopes) == (pytest.approx(UNTOUCHED), pytest.approx(SLOPED))
+    assert sent.bends == pytest.approx(BENT)
     assert (sent.revision, sent.as_of) == (2, NOON + 4 * QUARTER)
     assert (longer.offsets, longer.slopes) == (OWN_STATE.offsets, OWN_STATE.slopes)  # two of its bars are finished
-    issued = moved(BASE_CHANCES, BASE_LEANS, UNTOUCHED, SLOPED)
+    issued = moved(BASE_CHANCES, BASE_LEANS, UNTOUCHED, SLOPED, BENT)
     touch = response.timeframes.m15.touch
     assert touch is not None
     assert list(touch.up.model_dump().values()) == pytest.approx(issued[:5])
@@ -210,8 +213,8 @@ def test_a_forecast_at_rollover_teaches_nothing_for_none_was_trained_or_judged_o
     at_rollover = desk.states(symbol)
     assert at_rollover[Timeframe.H1] == replace(
         before[Timeframe.H1],
-        lower=pytest.approx(-0.0005),
-        upper=pytest.approx(-0.0005),
+        lower=pytest.approx(-0.00025),
+        upper=pytest.approx(-0.00025),
         revision=1,
         as_of=NOON + 8 * HOUR,
     )
@@ -224,6 +227,7 @@ def test_a_forecast_at_rollover_teaches_nothing_for_none_was_trained_or_judged_o
     after = desk.states(symbol)[Timeframe.H1]
     assert after.offsets == pytest.approx(UNTOUCHED)
     assert after.slopes == pytest.approx(SLOPED)
+    assert after.bends == pytest.approx(BENT)
     assert [forecast.bar_close for forecast in after.waiting] == [NOON + 11 * HOUR]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from fusiontrade.inference.contract import CHANCES, CalibrationState, CandleColumns, ForecastItem, LstmForecast
 from fusiontrade.inference.intervals import NARROWEST, WIDEST
-from fusiontrade.inference.probabilities import FARTHEST, STEEPEST
+from fusiontrade.inference.probabilities import FARTHEST, SHARPEST, STEEPEST
 from fusiontrade.market.timeframes import Timeframe
 from tests.support.fusion_fakes import BASE_CHANCES, BASE_LEANS, bars, forecast
 
@@ -35,8 +36,10 @@ def test_a_calibration_state_whose_sides_no_outcomes_could_have_made_is_refused(
 
 @pytest.mark.parametrize(
     ("name", "step"),
-    [(name, step) for name in ("offsets", "slopes") for step in (1e308, -1e308, float("nan"), float("inf"))]
-    + [("offsets", -2.01), ("offsets", 2.01), ("slopes", -0.501), ("slopes", 0.501)],
+    [(name, step) for name in ("offsets", "slopes", "bends") for step in (1e308, -1e308, float("nan"), float("inf"))]
+    + [
+        (name, sign * end) for name, end in (("offsets", 2.01), ("slopes", 0.501), ("bends", 0.101)) for sign in (-1, 1)
+    ],
 )
 @pytest.mark.parametrize("place", [0, CHANCES - 1])
 def test_a_calibration_state_whose_steps_no_outcomes_could_have_made_is_refused(
@@ -48,7 +51,7 @@ def test_a_calibration_state_whose_steps_no_outcomes_could_have_made_is_refused(
         CalibrationState.model_validate(STATE | {name: steps})
 
 
-@pytest.mark.parametrize("name", ["offsets", "slopes"])
+@pytest.mark.parametrize("name", ["offsets", "slopes", "bends"])
 @pytest.mark.parametrize("count", [0, CHANCES - 1, CHANCES + 1, 1000])
 def test_a_calibration_state_with_another_number_of_steps_is_refused(name: str, count: int) -> None:
     with pytest.raises(ValidationError, match=name):
@@ -61,6 +64,11 @@ def test_a_calibration_state_without_steps_is_refused(name: str) -> None:
         CalibrationState.model_validate({field: value for field, value in STATE.items() if field != name})
 
 
+def test_a_calibration_state_of_an_older_sender_without_bends_bends_nothing() -> None:
+    assert CalibrationState.model_validate(STATE).bends == (0.0,) * CHANCES
+    assert CalibrationState.model_validate_json(json.dumps(STATE)).bends == (0.0,) * CHANCES
+
+
 @pytest.mark.parametrize("end", [-1.0, 1.0])
 def test_a_calibration_state_at_its_ends_comes_back_as_it_was(end: float) -> None:
     state = CalibrationState(
@@ -69,6 +77,7 @@ def test_a_calibration_state_at_its_ends_comes_back_as_it_was(end: float) -> Non
         upper=WIDEST,
         offsets=(end * FARTHEST,) * CHANCES,
         slopes=(-end * STEEPEST,) * CHANCES,
+        bends=(end * SHARPEST,) * CHANCES,
         revision=1,
         as_of=0,
     )

@@ -21,7 +21,10 @@ from tests.support.fusion_fakes import NOON, bars
 
 OFFSETS = tuple((head - 8) / 7 for head in range(CHANCES))
 SLOPES = tuple((8 - head) / 17 for head in range(CHANCES))
-STATE = CalibrationState(version="v1", lower=-0.1, upper=1 / 3, offsets=OFFSETS, slopes=SLOPES, revision=4, as_of=NOON)
+BENDS = tuple((head - 8) / 90 for head in range(CHANCES))
+STATE = CalibrationState(
+    version="v1", lower=-0.1, upper=1 / 3, offsets=OFFSETS, slopes=SLOPES, bends=BENDS, revision=4, as_of=NOON
+)
 NAMES = tuple(CandleColumns.model_fields)
 
 reals = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=5)
@@ -125,6 +128,13 @@ def test_what_numpy_writes_is_read_whatever_the_length_of_its_json(spaces: int) 
     (item,) = wire.decode(saved(text, np.array([7]), np.array([1.0, 3.0, 0.5, 2.0]))).items
     assert (list(item.candles.time), list(item.candles.close), item.candles.volume) == ([7], [2.0], None)
     assert item.candles.close.flags.aligned  # type: ignore[attr-defined]
+
+
+def test_a_body_of_an_older_writer_whose_state_has_no_bends_is_read() -> None:
+    said = head(1)
+    said["items"][0]["state"] = STATE.model_dump(mode="json", exclude={"bends"})
+    (item,) = wire.decode(saved(said, np.array([7]), np.ones(4))).items
+    assert item.state == STATE.model_copy(update={"bends": (0.0,) * CHANCES})
 
 
 def test_columns_of_different_length_arrive_as_they_are() -> None:
