@@ -133,6 +133,38 @@ def test_a_version_is_judged_by_the_one_that_serves_when_its_turn_has_come(
     assert desk.statuses() == {OLD: "RETIRED", NEW: "CANDIDATE", THIRD: "ACTIVE"}
 
 
+def test_a_version_that_another_exchange_promoted_meanwhile_is_told_as_what_it_is(
+    desk: RegistryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.serving(OLD)
+    desk.archived(NEW, comparison=comparison(not_worse=True))
+    claim = Rollout._claim
+
+    def late(self: Rollout, job: str) -> bool:
+        desk.registry.promote(MODEL, NEW)
+        return claim(self, job)
+
+    monkeypatch.setattr(Rollout, "_claim", late)
+    job = desk.work(desk.ask("load", LOAD))
+    assert job.result is not None
+    assert (job.result["status"], job.result["reason"]) == ("ACTIVE", "it serves already")
+
+
+def test_a_bundle_that_was_changed_in_the_archive_serves_nobody(desk: RegistryDesk) -> None:
+    desk.serving(OLD)
+    desk.archived(NEW, comparison=comparison(not_worse=True))
+    for name, content in bundle_files(NEW, kind="gru").items():  # whole by its own manifest, and not what was judged
+        desk.storage.put(desk.bundles.prefix(MODEL, NEW) + name, content)
+    job = desk.work(desk.ask("load", LOAD))
+    assert (job.status, desk.sagemaker.models) == ("FAILED", {})
+    assert "is not the bundle that was registered" in str(job.error)
+    for name, content in bundle_files(OLD, kind="gru").items():
+        desk.storage.put(desk.bundles.prefix(MODEL, OLD) + name, content)
+    job = desk.work(desk.ask("train", TRAINING))
+    assert (job.status, desk.sagemaker.jobs) == ("FAILED", {})
+    assert "is not the bundle that was registered" in str(job.error)
+
+
 def test_an_exchange_that_was_over_before_its_last_message_came_again_stays_done(desk: RegistryDesk) -> None:
     desk.serving(OLD)
     desk.archived(NEW, comparison=comparison(not_worse=True))

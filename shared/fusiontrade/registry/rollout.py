@@ -80,9 +80,9 @@ class Rollout:
 
     def _begun(self, order: JobOrder, name: str, kept: Mapping[str, Any]) -> Again:
         model_id, version = str(order.request["model_id"]), str(order.request["version"])
-        chosen = self._registry.of(model_id, version)
         if not self._claim(order.id):
             return Again(self._seconds, _WAITING, step="waiting for another exchange to end")
+        chosen = self._registry.of(model_id, version)  # as it is now that nobody else exchanges
         if self._registry.active().get(model_id) == version:
             return self._promoted(chosen, kept, "it serves already")
         standing = self.standing(chosen)
@@ -95,7 +95,8 @@ class Rollout:
             return begun
         if state is not None and state.status in _CHANGING:  # by whoever else changes it: a scaling, a deployment
             return Again(self._seconds, _WAITING, step="waiting for a change of the endpoint to end")
-        uri = self._bundles.assemble(name, {**self._registry.active(), model_id: version})
+        members = {one.model_id: one for one in (*self._registry.serving(), chosen)}
+        uri = self._bundles.assemble(name, members.values())
         self._sagemaker.roll_out(self._endpoint, name, uri)
         return begun
 

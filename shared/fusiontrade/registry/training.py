@@ -139,6 +139,7 @@ class Training:
         prefix = f"training/{order.id}/"
         channels = {"candles": self._objects.uri(f"{prefix}candles/")}
         if active is not None:
+            self._bundles.unchanged(active)
             channels["active"] = self._bundles.uri(model_id, active.version)
         parameters = {key: str(value) for key, value in order.request.items() if key not in _NOT_TOLD}
         parameters |= {"kind": str(order.request["model_type"]), "timeframe": str(order.request["interval"])}
