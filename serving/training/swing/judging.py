@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.evaluation.cross_section.ranks import mean_test
 from serving.evaluation.metrics import brier, calibration_error
-from serving.evaluation.significance import long_run_variance
 from serving.models.swing import HORIZONS
 from serving.swing.card import SwingCard
 from serving.swing.forecasting import Returns
@@ -161,15 +161,14 @@ def _deciles(ahead: Floats, table: SwingTable, rows: Rows, config: SwingConfig) 
         usual.append(came.mean())
     top, bottom, all_of_them = (np.asarray(one) for one in (best, worst, usual))
     net = top - bottom - 2 * config.cost
-    lags = min(max(0, -(-HORIZONS[0] // config.judged_stride)), len(net) - 1)
-    error = float(np.sqrt(max(long_run_variance(net, lags), 1e-18) / len(net)))
+    test = mean_test(net, horizon=HORIZONS[0], lags=-(-HORIZONS[0] // config.judged_stride), fewest=2)
     return {
         "days": len(net),
         "best_tenth": round(float(top.mean()), 6),
         "worst_tenth": round(float(bottom.mean()), 6),
         "universe": round(float(all_of_them.mean()), 6),
         "best_less_worst_after_costs": round(float(net.mean()), 6),
-        "t": round(float(net.mean()) / error, 4),
+        "t": round(test.statistic, 4) if np.isfinite(test.statistic) else None,
         "best_less_universe_after_costs": round(float((top - all_of_them).mean()) - config.cost, 6),
         "cost": config.cost,
     }
