@@ -1,10 +1,12 @@
-"""What the rules of accounts say of an address, its codes and its sessions."""
+"""What the rules of accounts say of an address, its codes and its sessions; ``now`` is ms."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fusiontrade.accounts.admission.sessions import Device
+from fusiontrade.accounts.admission.sessions import FAMILY_SECONDS, REFRESH_SECONDS, Device
+from fusiontrade.accounts.credentials.attempts import counter_of, seconds_to_wait
+from fusiontrade.accounts.credentials.codes import MOST_TRIES
 
 
 @dataclass
@@ -27,6 +29,10 @@ class ModelSession:
     tokens: list[str]
     is_over: bool = False
 
+    def lives(self, now: int) -> bool:
+        ends = min(self.used_at // 1000 + REFRESH_SECONDS, self.opened_at // 1000 + FAMILY_SECONDS)
+        return not self.is_over and now // 1000 < ends
+
 
 @dataclass
 class ModelUser:
@@ -43,3 +49,32 @@ class ModelUser:
     codes: dict[str, ModelCode] = field(default_factory=dict)
     dead_codes: list[str] = field(default_factory=list)
     sessions: list[ModelSession] = field(default_factory=list)
+
+    def code_works(self, kind: str, text: str, now: int) -> bool:
+        """Whether a code works; counts the try as the rules do."""
+        code = self.codes.get(kind)
+        if code is None or now // 1000 >= code.until or code.tries >= MOST_TRIES:
+            return False
+        code.tries += 1
+        return text == code.text
+
+    def spend(self, kind: str) -> None:
+        code = self.codes.pop(kind, None)
+        if code is not None:
+            self.dead_codes.append(code.text)
+
+    def attempt_allowed(self, counter: str, now: int) -> bool:
+        """Whether a password may be tried; counts the try as the rules do."""
+        attempts, attempted_at = self.attempts.get(counter, (0, 0))
+        if seconds_to_wait(attempts, (now - attempted_at) / 1000) > 0:
+            return False
+        self.attempts[counter] = attempts + 1, now
+        return True
+
+    def counter(self, token: str, now: int) -> str:
+        """Which counter counts for who presents ``token``: it has to be one of this very user, and of now."""
+        return counter_of(token[:32] if dict(self.device_tokens).get(token, 0) > now // 1000 else None)
+
+    def end_all(self, keep: str | None = None) -> None:
+        for session in self.sessions:
+            session.is_over = session.is_over or session.id != keep
