@@ -264,6 +264,29 @@ def test_a_bad_answer_is_an_unavailable_provider(
         ask(provider)
 
 
+def test_bars_of_another_length_than_asked_for_are_refused(yahoo: YahooServer, provider: YahooProvider) -> None:
+    """Yahoo sometimes sends longer bars than it was asked for, and says so in its ``meta`` alone."""
+
+    def daily(result: dict[str, Any]) -> None:
+        result["meta"]["dataGranularity"] = "1d"
+        result["timestamp"] = result["timestamp"][::24]
+        for name, column in quotes(result).items():
+            quotes(result)[name] = column[::24]
+
+    yahoo.plays(Act(edit=daily))
+    with pytest.raises(ProviderUnavailable, match="1d bars of EURUSD=X instead of 1h"):
+        ask(provider)
+
+
+@pytest.mark.parametrize("name", ["60m", None])
+def test_an_hour_by_another_name_is_an_hour(yahoo: YahooServer, provider: YahooProvider, name: str | None) -> None:
+    def called(result: dict[str, Any]) -> None:
+        result["meta"]["dataGranularity"] = name
+
+    yahoo.plays(Act(edit=called))
+    assert len(ask(provider)) == 50
+
+
 def test_raw_prices_never_pass_for_adjusted_ones(yahoo: YahooServer, provider: YahooProvider) -> None:
     yahoo.plays(drop("indicators", "adjclose"))
     with pytest.raises(ProviderUnavailable, match="lacks 'adjclose'"):
