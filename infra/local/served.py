@@ -78,6 +78,8 @@ class Served:
         Where sets of bundles are.
     port
         Of the program.
+    seconds
+        The most that an exchange may take.
     """
 
     def __init__(self, folder: Path, bucket: Bucket, port: int, *, seconds: float = _SECONDS_TO_EXCHANGE) -> None:

@@ -19,7 +19,10 @@ from fusiontrade.inference.contract import ModelKind
 from fusiontrade.market.rollover import rolls_over
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
+from serving.bundle import read_bundle
+from serving.card import ModelCard
 from serving.features import BARS_NEEDED
+from serving.instants import iso_of
 from serving.models import ARCHITECTURES
 from serving.training.config import PURGE_BARS, TrainingConfig
 from serving.training.dataset import Pool, pool_of
@@ -67,6 +70,8 @@ def _work(layout: Layout) -> None:
         raise ValueError(f"there is no bundle of {kind} {timeframe} to begin with")
     told = _teller(layout, f"{kind}-{timeframe}", config.epochs)
     prepared = prepare(_pool(layout, timeframe), config)
+    if begin_with is not None:
+        _check_beginning(read_bundle(begin_with).card, prepared)
     made = train_bundle(prepared, kind, config, layout.checkpoints, progress=told, begin_with=begin_with)
     layout.model.mkdir(parents=True, exist_ok=True)
     placed = layout.model / made.name
@@ -74,6 +79,18 @@ def _work(layout: Layout) -> None:
     shutil.copytree(made, placed)
     layout.finish(_outcome(layout, prepared, placed))
     layout.tell({"progress": 1.0, "model": made.name, "step": "done"})
+
+
+def _check_beginning(card: ModelCard, prepared: Prepared) -> None:
+    """Refuse weights that learned from what is to be held out from those that begin with them; raises ValueError."""
+    spans = card.windows
+    learned = spans.calibration[0] if spans.validation is None else spans.validation[1]
+    reach = (PURGE_BARS if spans.validation is not None else 0) * prepared.pool.timeframe.milliseconds
+    if learned + reach > (judged := prepared.slices.cuts[-1]):
+        raise ValueError(
+            f"version {card.version} learned from bars up to {iso_of(learned)}, and what begins with it would be "
+            f"judged from {iso_of(judged)} on: ask again when there are newer bars, or train a version anew"
+        )
 
 
 def _outcome(layout: Layout, prepared: Prepared, placed: Path) -> Mapping[str, Any]:

@@ -1,8 +1,9 @@
 """The new bundle against the one that serves, on the new one's untouched rows: both face the same market.
 
 The older bundle may have learned from bars that are held out from the new one: that speaks for the older one, never
-for the new. Losses are those of what is served before outcomes move it: the log loss of touch and win probabilities
-and the pinball loss of the quantiles (in ATR), or the log loss of the three classes.
+for the new, as long as the new one did not begin with its weights; a job refuses to begin with such weights. Losses
+are those of what is served before outcomes move it: the log loss of touch and win probabilities and the pinball loss
+of the quantiles (in ATR), or the log loss of the three classes.
 """
 
 from __future__ import annotations

@@ -89,8 +89,10 @@ class Backtest:
         Keeps the signals between turns.
     table
         Counts trials.
-    seconds_left
-        What is left of a turn, from its begin.
+    bars, forecasts, entries
+        What the market did, what the models say of a past instant, and what the platform said then.
+    turn
+        Begins a turn; what it returns says whether there is time for one more forecast.
     """
 
     def __init__(

@@ -45,6 +45,8 @@ class Rollout:
         Where the models are served.
     seconds
         Between two looks at an exchange.
+    clock
+        The present, ms.
     """
 
     def __init__(

@@ -79,7 +79,7 @@ class Training:
     clock
         The present, ms.
     promote
-        Takes a fine-tuned version (model, version, owner) on to the exchange and returns the id of that job.
+        Takes a fine-tuned version (of an order; model, version) on to the exchange and returns the id of that job.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from fusiontrade.registry.training import packed
 from serving.bundle import load_bundle
+from serving.instants import iso_of
 from serving.training.dataset import pool_of
 from serving.training.job import record
 from serving.training.job.__main__ import main
@@ -123,6 +124,16 @@ def test_what_cannot_be_trained_is_told_in_words(tmp_path: Path, changed: dict[s
     root = lay_out(tmp_path / "ml", candles("BTC-USD", 1600, 2), **changed)
     assert main(["--root", str(root)]) == 1
     assert why in failure(root)
+    assert not (root / "model").exists()
+
+
+def test_what_learned_from_bars_that_would_be_held_out_is_not_begun_with(done: Path, tmp_path: Path) -> None:
+    active, frame = done / "model" / "lstm-1h", candles("BTC-USD", 2600, 2)
+    learned = load_bundle(active).card.windows.validation
+    assert learned is not None
+    root = lay_out(tmp_path / "ml", frame.rows(slice(2100)), active=active, begin_with_active="true")
+    assert main(["--root", str(root)]) == 1
+    assert f"learned from bars up to {iso_of(learned[1])}" in failure(root)
     assert not (root / "model").exists()
 
 
