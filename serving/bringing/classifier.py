@@ -27,7 +27,7 @@ from serving.models.protocol import Exporter
 from serving.sealed import Source, write_sealed
 from serving.sentiment.scorer import TOKENIZER, SentimentCard, load_classifier, tokenizer_of
 from serving.training.bundle import libraries
-from serving.training.export import TOLERANCE, export, largest_difference, run_graph
+from serving.training.export import TOLERANCE, ExportFailure, export, largest_difference, run_graph
 from serving.training.fit import deterministic
 
 __all__ = ["import_classifier", "labels_of"]
@@ -255,6 +255,8 @@ def _compared(network: Any, graph: bytes, tokenizer: Any, pad: int) -> tuple[flo
         tokens[place, : len(row)], mask[place, : len(row)] = row, 1
     with deterministic(1), torch.no_grad():  # the report is part of the manifest
         wanted = network(input_ids=torch.from_numpy(tokens), attention_mask=torch.from_numpy(mask)).logits.numpy()
+    if not np.isfinite(wanted).all():
+        raise ExportFailure("the classifier's own logits are not finite on plain English: its weights are no good")
     given: Any = {"input_ids": tokens, "attention_mask": mask}
     found = run_graph(graph, iter([given]), ("logits",))
     return largest_difference({"logits": wanted}, found), len(rows)

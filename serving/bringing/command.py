@@ -33,7 +33,7 @@ app = typer.Typer(
 Out = Annotated[Path, typer.Option("--out", help="Folder of bundles; the new one goes below it.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another bundle of the same name.")]
 Name = Annotated[str, typer.Option("--name", help="The bundle's name.")]
-From = Annotated[str, typer.Option("--from", help="OWNER/NAME[@REVISION] it came from, noted in the card.")]
+From = Annotated[str, typer.Option("--from", help=r"OWNER/NAME\[@REVISION] it came from, noted in the card.")]
 
 
 @app.command()
@@ -53,6 +53,9 @@ def import_kronos(  # noqa: PLR0917 - its options
 
         said = Repository.parse(source) if source else None
         decoder = folder / "model" if (folder / "model").is_dir() else folder
+        if tokenizer is None and folder.is_dir() and not (folder / "tokenizer").is_dir():
+            told = "a decoder's tokenizer is a repository of its own: name its folder with --tokenizer"
+            raise InvalidInput("--tokenizer", f"{folder} holds no folder tokenizer; {told}")
         with alone(out):
             written = imported(
                 tokenizer or folder / "tokenizer",
@@ -167,8 +170,11 @@ def _failures_are_exits() -> Iterator[None]:
         try:
             yield
         except ModuleNotFoundError as error:
-            told = f"{error.name} is not installed here: use an environment of the repository that has it (train, dev)"
+            made = "python3 infra/environment.py train, then .venv/train/bin/fusiontrade models"
+            told = f"{error.name} is not installed here: use an environment of the repository that has it: {made} …"
             raise Unavailable(told) from None
+        except ImportError as error:  # of a library that lacks a part of itself, as for a SOCKS proxy
+            raise Unavailable(str(error)) from None
         except Exception as error:
             if type(error).__name__ != "ExportFailure":  # its module needs torch
                 raise

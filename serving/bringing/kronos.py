@@ -137,6 +137,8 @@ def proof_of(network: EmbeddingGraph, graph: bytes) -> Proof:
     with deterministic(1), torch.no_grad():  # the report is part of the manifest
         (wanted,) = network(torch.from_numpy(bars), torch.from_numpy(stamps))
         nearest = network.tokenizer.on_sphere(torch.from_numpy(bars)).abs().amin(dim=(1, 2)).numpy()
+    if not np.isfinite(wanted.numpy()).all():
+        raise ExportFailure("the checkpoint's own numbers are not finite on ordinary bars: its weights are no good")
     decided = nearest > _MARGIN
     if not decided.any():
         raise ExportFailure(f"every window's code has a component within {_MARGIN:.0e} of 0: nothing can be compared")
