@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         layout.fail(str(error))
         print(f"training stopped: {error}", file=sys.stderr)
         return 1
-    except Exception as error:
-        layout.fail(f"the training program failed: {type(error).__name__}")
+    except Exception:
+        layout.fail("the training program failed; its log says why")
         raise
     return 0
 

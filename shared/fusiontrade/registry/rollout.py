@@ -21,7 +21,7 @@ from fusiontrade.registry.standing import Standing, standing_of
 from fusiontrade.registry.turns import CANCELLED, Again, Done
 from fusiontrade.registry.versions import ModelVersion, Registry
 
-__all__ = ["KIND", "NotPromoted", "Rollout"]
+__all__ = ["KIND", "NotPromoted", "Rollout", "exchanging", "name_of"]
 
 KIND = "load"
 _KEY: Key = {"pk": "REGISTRY", "sk": "ROLLOUT"}
@@ -32,6 +32,17 @@ _CHANGING = frozenset({"Updating", "SystemUpdating", "RollingBack", "Creating"})
 
 class NotPromoted(FusionTradeError):
     """A version does not take the place of the one that serves; the message says why."""
+
+
+def name_of(endpoint: str, job: str) -> str:
+    """Return the name of the set of bundles, and of the endpoint's configuration, that a job exchanges."""
+    return f"{endpoint}-{job[:16]}"
+
+
+def exchanging(table: Table) -> str | None:
+    """Return the job whose turn to exchange it is, None where it is nobody's; raises `StateUnavailable`."""
+    item = table.get(_KEY) or {}
+    return str(item["job"]) if "job" in item else None
 
 
 class Rollout:
@@ -66,7 +77,7 @@ class Rollout:
 
     def turn(self, order: JobOrder, kept: Mapping[str, Any], *, cancelled: bool) -> Again | Done:
         """Begin the exchange, or look how far it is."""
-        name = f"{self._endpoint}-{order.id[:16]}"
+        name = name_of(self._endpoint, order.id)
         if "promoted" in kept:
             self._let_go(order.id)
             return Done(dict(kept["promoted"]))
@@ -91,7 +102,8 @@ class Rollout:
         if not standing.may_serve and not order.request.get("force"):
             self._registry.note(model_id, version, standing.reason)
             raise NotPromoted(f"version {version} of {model_id} was not promoted: {standing.reason}")
-        begun = Again(self._seconds, 0.5, {"reason": standing.reason, "begun": True}, "the new version is being loaded")
+        reason = standing.reason if standing.may_serve else f"it was forced, although {standing.reason}"
+        begun = Again(self._seconds, 0.5, {"reason": reason, "begun": True}, "the new version is being loaded")
         state = self._sagemaker.endpoint(self._endpoint)
         if state is not None and state.configuration == name:  # begun by a worker that died before it said so
             return begun

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,6 +39,7 @@ _STEPS = {
     "Uploading": "the bundle is being stored",
 }
 """What SageMaker's own words mean, while the program says nothing."""
+_SAGEMAKERS = re.compile(r"^\w+Error: |, exit code: \d+$")
 _NOT_TOLD = ("symbol", "symbols", "interval", "model_type", "bars")
 
 logger = logging.getLogger(__name__)
@@ -300,5 +302,5 @@ def _key_of(uri: str) -> str:
 
 
 def _plain_words(reason: str) -> str:
-    """Return what the program said: SageMaker puts its own prefix before it."""
-    return reason.partition("AlgorithmError: ")[2] or reason or "it did not say why"
+    """Return what the program said: SageMaker puts the kind of error before it, and the exit code after it."""
+    return _SAGEMAKERS.sub("", reason) or "it did not say why"

@@ -16,6 +16,7 @@ from fusiontrade.registry.training import packed
 from serving.bundle import load_bundle
 from serving.instants import iso_of
 from serving.training.dataset import pool_of
+from serving.training.job import __main__ as job
 from serving.training.job import record
 from serving.training.job.__main__ import main
 from serving.training.job.layout import Layout
@@ -141,6 +142,23 @@ def test_too_few_bars_are_counted(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "ml", candles("BTC-USD", 100, 2))
     assert main(["--root", str(root)]) == 1
     assert "100 bars of 1h are too few" in failure(root)
+
+
+def test_no_folder_of_the_machine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = lay_out(tmp_path / "ml", candles("BTC-USD", 100, 2))
+    (root / "input" / "config" / "hyperparameters.json").unlink()
+    assert main(["--root", str(root)]) == 1
+    assert failure(root) == "hyperparameters.json cannot be read: FileNotFoundError"
+    (root / "input" / "config" / "hyperparameters.json").write_text(json.dumps(PARAMETERS))
+
+    def broken(*given: Any) -> None:
+        raise TypeError(f"unhashable {root}")
+
+    monkeypatch.setattr(job, "prepare", broken)
+    monkeypatch.setattr(job, "_pool", lambda *given: None)
+    with pytest.raises(TypeError):
+        main(["--root", str(root)])
+    assert failure(root) == "the training program failed; its log says why"
 
 
 def test_a_channel_brings_the_bars_as_they_were_and_refuses_others(tmp_path: Path) -> None:
