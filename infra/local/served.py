@@ -93,7 +93,7 @@ class Served:
         port: int,
         *,
         seconds: float = _SECONDS_TO_EXCHANGE,
-        wanted: Callable[[str], bool] = lambda configuration: True,
+        wanted: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._folder, self._bucket, self._port, self._seconds = folder, bucket, port, seconds
         self._lock = threading.RLock()
