@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -117,7 +118,7 @@ def pull(
             info = _info(repository, token, endpoint)
         commit, files = _commit(repository, info), _wanted(repository, info)
         is_bundle = any(file.rfilename == MANIFEST for file in files)
-        if not is_bundle and (out / repository.name).exists() and not overwrite:
+        if not is_bundle and os.path.lexists(out / repository.name) and not overwrite:
             raise Conflict(f"{out / repository.name} is there already: ask with --overwrite to replace it")
         skipped = len(info.siblings or ()) - len(files)
         tell(f"{repository} at {commit}: {len(files)} files" + (f", {skipped} others left there" if skipped else ""))
