@@ -65,6 +65,7 @@ def judged(
     *,
     returns: Returns,
     veto: Floats,
+    rates: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return the figures of the untouched slice, by universe.
 
@@ -72,6 +73,8 @@ def judged(
     ----------
     returns, veto
         What the bundle says of the rows of ``slices.test``.
+    rates
+        By universe, how often the ensemble's trades won on the stack slice: what the veto's skill is measured against.
     """
     rows = slices.test
     baseline = context_trees(table, slices, rows, config)
@@ -86,7 +89,6 @@ def judged(
         "baseline_reversal": -np.repeat(_last_moves(table, rows)[:, None], len(HORIZONS), axis=1),
     }
     wins = trades_of(table.returns[rows], returns.ensemble, config.cost)
-    rate = float(trades_of(table.returns[slices.stack], np.ones((len(slices.stack), 3)), config.cost).mean())
     by_universe = {}
     for place, name in enumerate(table.universes):
         own = np.flatnonzero(table.universe[rows] == place)
@@ -105,7 +107,7 @@ def judged(
             },
             "deciles": _deciles(returns.ensemble[own], table, of_universe, config),
             "interval_80": _coverage(returns, table, own, rows),
-            "veto": _veto(veto[own], wins[own], rate, card.threshold, config.fitting.seed),
+            "veto": _veto(veto[own], wins[own], rates.get(name), card.threshold, config.fitting.seed),
         }
     return by_universe
 
@@ -180,16 +182,16 @@ def _coverage(returns: Returns, table: SwingTable, own: Rows, rows: Rows) -> dic
     return {name: round(float(inside[:, place].mean()), 6) for place, name in enumerate(_NAMES)}
 
 
-def _veto(probability: Floats, wins: Floats, rate: float, threshold: float, seed: int) -> dict[str, Any]:
+def _veto(probability: Floats, wins: Floats, rate: float | None, threshold: float, seed: int) -> dict[str, Any]:
     from sklearn.metrics import roc_auc_score
 
     error, floor = calibration_error(probability, wins, seed)
-    base = float(brier(np.full(len(wins), rate), wins).mean())
+    base = 0.0 if rate is None else float(brier(np.full(len(wins), rate), wins).mean())
     signals = probability >= threshold
     found: dict[str, Any] = {
         "rows": len(wins),
         "won": round(float(wins.mean()), 6),
-        "brier_skill": round(1 - float(brier(probability, wins).mean()) / base, 6),
+        "brier_skill": round(1 - float(brier(probability, wins).mean()) / base, 6) if base > 0 else None,
         "ece": round(error, 6),
         "ece_floor": round(floor, 6),
         "signals": int(signals.sum()),

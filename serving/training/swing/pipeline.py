@@ -105,7 +105,7 @@ def train_swing(
         card = card_of(model_id, given, learned)
         returns, veto = judge.answers(given.slices.test, learned.graph, card)
         precision = _precision(given, networks, learned)
-        by_universe = judged(card, given.table, given.slices, config, returns=returns, veto=veto)
+        by_universe = judged(card, given.table, given.slices, config, returns=returns, veto=veto, rates=judge.rates())
     run = {
         "started": round(began),
         "seconds_reading": round(read - began, 1),
@@ -224,6 +224,13 @@ class _Judge:
             own = np.flatnonzero(self._table.universe[rows] == place)
             found[name] = rank_skill(ahead[own], self._table, rows[own], self._config.held_stride)
         return found
+
+    def rates(self) -> dict[str, float]:
+        """Return by universe how often the ensemble's trades won on the stack slice."""
+        rows = self._slices.stack
+        wins = trades_of(self._table.returns[rows], self._returns(rows).ensemble, self._config.cost)
+        places = {name: self._table.universe[rows] == place for place, name in enumerate(self._table.universes)}
+        return {name: float(wins[own].mean()) for name, own in places.items() if own.any()}
 
     def answers(self, rows: Rows, graph: bytes, card: SwingCard) -> tuple[Returns, Floats]:
         """Return what the bundle says of ``rows``."""

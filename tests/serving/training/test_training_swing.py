@@ -206,9 +206,20 @@ def test_stocks_that_were_not_ranked_have_no_rank(bundle: SwingBundle, table: Sw
     assert rank_skill(ranker, table, rows, 2)[0].rows == np.isfinite(ranker[:, 0]).sum() < len(rows)
     none = Ranking.none(len(rows))
     returns, veto = bundle.run(table.prices[rows], table.embedding[rows], table.context[rows], none)
-    told = judged(bundle.card, table, slices, CONFIG, returns=returns, veto=veto)["invented"]["rank_ic"]
-    assert "ranker" not in told
-    assert "ensemble" in told
+    told = judged(bundle.card, table, slices, CONFIG, returns=returns, veto=veto, rates={})["invented"]
+    assert "ranker" not in told["rank_ic"]
+    assert "ensemble" in told["rank_ic"]
+    assert told["veto"]["brier_skill"] is None
+
+
+def test_the_skill_of_the_veto_is_over_how_often_trades_of_its_universe_won_before(
+    bundle: SwingBundle, table: SwingTable, slices: SwingSlices
+) -> None:
+    rows, none = slices.test, Ranking.none(len(slices.test))
+    said, _ = bundle.run(table.prices[rows], table.embedding[rows], table.context[rows], none)
+    always, rates = np.full(len(rows), 0.37), {"invented": 0.37}
+    told = judged(bundle.card, table, slices, CONFIG, returns=said, veto=always, rates=rates)["invented"]["veto"]
+    assert told["brier_skill"] == 0
 
 
 def test_the_report_says_how_much_lower_precision_would_decide_otherwise(folder: Path, slices: SwingSlices) -> None:

@@ -15,8 +15,9 @@ from tiny_bundles import Program, build_bundle, serving
 
 from fusiontrade.errors import BundleRefused
 from fusiontrade.inference.contract import CandleColumns
-from fusiontrade.inference.swing import HORIZONS, SWING, SwingRequest, SwingResponse
+from fusiontrade.inference.swing import DAILY_BARS_NEEDED, HORIZONS, SWING, SwingRequest, SwingResponse
 from serving.companions import Companions
+from serving.features.bars import WINDOW
 from serving.models.swing import HORIZONS as LEARNED
 from serving.swing import load_swing
 from serving.swing.desk import answered, ranked
@@ -92,8 +93,8 @@ def test_a_daily_bundle_is_exchanged_kept_when_spoiled_and_withdrawn(folder: Pat
     assert Companions.read(place, device="cpu", threads=1, before=spoiled).swing is None
 
 
-def test_the_contract_and_the_models_mean_the_same_horizons() -> None:
-    assert HORIZONS == LEARNED
+def test_the_contract_and_the_models_mean_the_same_horizons_and_bars() -> None:
+    assert (HORIZONS, DAILY_BARS_NEEDED) == (LEARNED, WINDOW)
 
 
 def test_stocks_are_ranked_among_all_of_the_request_whatever_their_order_or_parts(folder: Path) -> None:
