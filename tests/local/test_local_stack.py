@@ -131,8 +131,9 @@ def test_console_names_addresses_account_market_and_models(stack: Stack) -> None
         DEMO["email"],
         DEMO["password"],
         "invented prices",
-        "lstm-1h",
-        "patchtst-4h",
+        "starting the emulated AWS",
+        "lstm 15m 30m 1h 4h",
+        "patchtst 15m 30m 1h 4h",
         "/state/outbox",
     ):
         assert part in stack.console
