@@ -58,7 +58,7 @@ class Stack:
         return self._output.read_text()
 
     def up(self) -> Stack:
-        wait_until(lambda: UP in self.console or self.process.poll() is not None, self)
+        wait_until(lambda: UP in self.console or self.process.poll() is not None, self, 200)
         assert self.process.poll() is None, self.console
         return self
 
