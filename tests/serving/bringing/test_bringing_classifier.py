@@ -24,7 +24,7 @@ TEXTS = [
     "Profit ROSE, outlook raises: company up 2.5 %",
     "the meeting on Thursday",
     "up",
-    "Überraschung – 利益 🚀 zzz",
+    "Überraschung – 利益 🚀 zzz up",
 ]
 
 
@@ -99,7 +99,7 @@ def test_a_text_beyond_the_tokens_is_cut_and_said_to_be(folder: Path, classifier
     wanted = torch.softmax(torch.from_numpy(of_transformers(folder, [long])), dim=1)[0]
     assert score.score == pytest.approx(float(wanted[0] - wanted[1]), abs=1e-5)
     assert classifier.card.tokens == 64
-    assert classifier.scores(["x" * 30_000 + " profit"])[0].truncated
+    assert classifier.scores(["profit " + "x" * 30_000])[0].truncated
 
 
 def test_what_cannot_be_scored_is_an_error_of_its_own(classifier: Classifier) -> None:
@@ -118,9 +118,18 @@ def test_what_cannot_be_scored_is_an_error_of_its_own(classifier: Classifier) ->
             return self.session.run(outputs, inputs)  # type: ignore[attr-defined]
 
     failing = Classifier(classifier.folder, classifier.card, classifier.tokenizer, Failing(classifier.session))
-    broken = failing.scores(["up", "利益", "down"])
+    broken = failing.scores(["up", "profit 利益", "down"])
     assert [score.error and score.error.code for score in broken] == [None, "model_failed", None]
     assert broken[0].score == pytest.approx(classifier.scores(["up"])[0].score, abs=1e-6)
+
+
+def test_a_text_without_a_word_that_is_known_is_not_guessed_at(classifier: Classifier) -> None:
+    unread = ["\u200b\u200b", "\x00\x01", "\ufffd", "🚀🚀", "株式市場", "up 🚀", "x" * 101]
+    codes = [(score.error and score.error.code, score.score is None) for score in classifier.scores(unread)]
+    assert codes == [("empty", True)] * 5 + [(None, False)] + [("empty", True)]
+    assert "knows no word" in str(classifier.scores(["株式市場"])[0].error)
+    blank, plain = classifier.scores([" " * 25_000 + "profit rose", "profit rose"])
+    assert (blank.score, blank.truncated) == (pytest.approx(plain.score, abs=1e-6), False)
 
 
 def test_the_same_folder_gives_the_same_manifest(folder: Path, bundle: Path, tmp_path: Path) -> None:
