@@ -14,8 +14,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fusiontrade.errors import FusionTradeError
 from fusiontrade.inference.contract import ModelKind
+from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.rollover import rolls_over
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
@@ -39,6 +42,7 @@ _FITTED = 0.9
 """Share of the job's progress that its epochs are; the rest is calibration and judging."""
 
 _FEWEST_BARS = BARS_NEEDED + 4 * PURGE_BARS
+_PARTS = 10
 _CHOSEN = ("kind", "timeframe", "begin_with_active")
 
 
@@ -111,7 +115,19 @@ def _pool(layout: Layout, timeframe: Timeframe) -> Pool:
         raise ValueError(
             f"{longest} bars of {timeframe} are too few to train and to judge on: {_FEWEST_BARS} are needed at least"
         )
+    for frame, _ in enough:
+        _check_moves(frame)
     return pool_of(timeframe, enough)
+
+
+def _check_moves(frame: CandleFrame) -> None:
+    """Refuse bars whose price stands still for a tenth of the time; raises ValueError."""
+    for rows in np.array_split(np.arange(len(frame)), _PARTS):
+        if frame.high[rows].max() == frame.low[rows].min():
+            first, last = (iso_of(int(frame.time[row])) for row in (rows[0], rows[-1]))
+            raise ValueError(
+                f"the price of {frame.symbol} does not move from {first} to {last}: there is nothing to learn from"
+            )
 
 
 def _teller(layout: Layout, name: str, epochs: int) -> Callable[[Epoch], None]:

@@ -144,6 +144,16 @@ def test_too_few_bars_are_counted(tmp_path: Path) -> None:
     assert "100 bars of 1h are too few" in failure(root)
 
 
+@pytest.mark.parametrize("still", [slice(None), slice(1500, None)])
+def test_a_price_that_stands_still_is_told_in_words(tmp_path: Path, still: slice) -> None:
+    frame = candles("BTC-USD", 2600, 2)
+    for column in (frame.open, frame.high, frame.low, frame.close):
+        column[still] = 100.0
+    root = lay_out(tmp_path / "ml", frame)
+    assert main(["--root", str(root)]) == 1
+    assert "the price of BTC-USD does not move from " in failure(root)
+
+
 def test_no_folder_of_the_machine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = lay_out(tmp_path / "ml", candles("BTC-USD", 100, 2))
     (root / "input" / "config" / "hyperparameters.json").unlink()
