@@ -29,7 +29,6 @@ from fusiontrade.accounts.admission.sessions import GRACE_SECONDS, Device
 from fusiontrade.accounts.by_mail.mailings import MOST_FROM_ONE, WINDOW_SECONDS
 from fusiontrade.accounts.credentials.attempts import counter_of
 from fusiontrade.accounts.credentials.codes import LIFE_SECONDS, MOST_TRIES
-from fusiontrade.accounts.credentials.known_devices import LIFE_SECONDS as LIFE_SECONDS_OF_DEVICES
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.cloud.session import forget_clients
 from fusiontrade.cloud.tables import Table
@@ -180,6 +179,7 @@ class AccountsMachine(RuleBasedStateMachine):
             user.spend("verification")
             user.password = PASSWORDS[pick % 3]
             user.attempts.clear()
+            user.devices_after = self.clock.now // 1000
             user.end_all()
             assert self.mails.kinds[-1] == "password_changed"
             self.clock.wait(0.001)  # a session opened in the same millisecond would be over
@@ -226,7 +226,7 @@ class AccountsMachine(RuleBasedStateMachine):
         user.attempts[counter] = 0, user.attempts[counter][1]
         if counter:
             assert signed.device_token[:32] == token[:32]
-        user.device_tokens.append((signed.device_token, self.clock.now // 1000 + LIFE_SECONDS_OF_DEVICES))
+        user.device_known_by(signed.device_token, self.clock.now)
         now = self.clock.now
         opened = signed.opened
         user.sessions.append(ModelSession(opened.session_id, now, now, device, [opened.refresh_token]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fusiontrade.accounts.admission.sessions import FAMILY_SECONDS, REFRESH_SECONDS, Device
 from fusiontrade.accounts.credentials.attempts import counter_of, seconds_to_wait
 from fusiontrade.accounts.credentials.codes import MOST_TRIES
+from fusiontrade.accounts.credentials.known_devices import LIFE_SECONDS
 
 
 @dataclass
@@ -46,6 +47,8 @@ class ModelUser:
     """By counter: how many, and when the last one was, ms."""
     device_tokens: list[tuple[str, int]] = field(default_factory=list)
     """What devices are known by, and until when, s."""
+    devices_after: int = -1
+    """The second up to which a device that signed in is a stranger now."""
     codes: dict[str, ModelCode] = field(default_factory=dict)
     dead_codes: list[str] = field(default_factory=list)
     sessions: list[ModelSession] = field(default_factory=list)
@@ -73,7 +76,12 @@ class ModelUser:
 
     def counter(self, token: str, now: int) -> str:
         """Which counter counts for who presents ``token``: it has to be one of this very user, and of now."""
-        return counter_of(token[:32] if dict(self.device_tokens).get(token, 0) > now // 1000 else None)
+        until = dict(self.device_tokens).get(token, 0)
+        is_known = until > max(now // 1000, self.devices_after + LIFE_SECONDS)
+        return counter_of(token[:32] if is_known else None)
+
+    def device_known_by(self, token: str, now: int) -> None:
+        self.device_tokens.append((token, max(now // 1000, self.devices_after + 1) + LIFE_SECONDS))
 
     def end_all(self, keep: str | None = None) -> None:
         for session in self.sessions:
