@@ -91,16 +91,25 @@ def import_finbert(
 
 @app.command()
 def pull(
+    context: typer.Context,
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="The hub's repository.")],
     out: Out,
     overwrite: Overwrite = False,
+    account: Annotated[
+        str | None, typer.Option(metavar="EMAIL", help="With the hub token of this account of the stack.")
+    ] = None,
 ) -> None:
-    """Fetch a bundle or a checkpoint from a hub (HF_ENDPOINT), with HF_TOKEN where it is set."""
+    """Fetch a bundle or a checkpoint from a hub (HF_ENDPOINT), with an account's token or HF_TOKEN where it is set."""
     with _failures_are_exits():
         from serving.bringing.hub import HUB, Repository
         from serving.bringing.hub import pull as pulled
 
-        token, endpoint = os.environ.get("HF_TOKEN", "").strip() or None, os.environ.get("HF_ENDPOINT") or HUB
+        token = os.environ.get("HF_TOKEN", "").strip() or None
+        if account is not None:
+            if (accounts := getattr(context.obj, "hub_token", None)) is None:
+                raise InvalidInput("--account", "accounts are known to the command fusiontrade models pull alone")
+            token = accounts(account)
+        endpoint = os.environ.get("HF_ENDPOINT") or HUB
         folder = pulled(
             Repository.parse(repository),
             out,
@@ -123,7 +132,7 @@ def sync(
     with _failures_are_exits():
         from serving.bringing.syncing import sync as synced
 
-        done = synced(manifest, out, overwrite=overwrite, tell=_tell, buckets=context.obj)
+        done = synced(manifest, out, overwrite=overwrite, tell=_tell, buckets=getattr(context.obj, "bucket", None))
         for folder in done.kept:
             _tell(f"{folder.name} is here already")
         for folder in (*done.fetched, *done.kept):
