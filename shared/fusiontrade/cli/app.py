@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -26,9 +26,6 @@ from fusiontrade.cli.common import (
 )
 from fusiontrade.cli.elsewhere import Reach, WithCommandsOfOthers
 from fusiontrade.cli.sessions import sign_in
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["app"]
 
