@@ -229,10 +229,14 @@ def _inputs(frame: CandleFrame, encoder: Encoding | None) -> tuple[Array, Array,
         raise BadCandles([f"{frame.symbol}: needs {WINDOW} daily bars, got {len(frame)}"])
     newest = frame.tail(WINDOW)
     rows = np.array([WINDOW - 1], np.intp)
+    with np.errstate(all="ignore"):  # what leaps over every bound is told below, of this stock alone
+        prices, contexts = price_windows(newest, rows), context(newest)[-1:]
+    if not (np.isfinite(prices).all() and np.isfinite(contexts).all()):
+        raise BadCandles([f"{frame.symbol}: prices or volumes leap so far that no features can be made of them"])
     embedding = np.zeros((1, len(EMBEDDING_NAMES)), np.float32)
     if encoder is not None:
         embedding = encoder.embed(*windows_of(newest, encoder.card.sequence, rows))
-    return price_windows(newest, rows), context(newest)[-1:], embedding
+    return prices, contexts, embedding
 
 
 def _self_test(bundle: SwingBundle) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from invented_stocks import CONFIG, invented, stock, tiny_networks
 from tiny_bundles import Program, build_bundle, serving
@@ -134,6 +135,18 @@ def test_few_stocks_and_one_without_the_newest_bar_fall_back_and_abstain(program
     assert last.returns == pytest.approx(networks, abs=1e-9)
     two = asked(program, {"items": [item("S0", 0), item("S1", 1)]})
     assert [one.ranker for one in SwingResponse.model_validate_json(two.content).items] == [None, None]
+
+
+def test_bars_that_leap_over_every_bound_cost_their_stock_alone(folder: Path) -> None:
+    bundle = load_swing(folder / "swing-1d")
+    wild, leap = item("WILD", 3), np.where(np.arange(620) % 50 == 0, 1e300, 1e-300).tolist()
+    wild["candles"] |= dict.fromkeys(("open", "high", "low", "close"), leap)
+    items = [item("S0", 0), wild, item("S1", 1)]
+    first, broken, last = answered(SwingRequest.model_validate({"items": items}), bundle, None).items
+    assert (first.error, last.error) == (None, None)
+    assert broken.error is not None
+    assert (broken.error.code, broken.signal) == ("bad_candles", None)
+    assert "WILD: prices or volumes leap" in broken.error.detail
 
 
 def test_ranks_of_other_columns_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
