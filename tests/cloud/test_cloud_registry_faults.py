@@ -14,8 +14,10 @@ import pytest
 
 from fusiontrade.cloud.sagemaker import SageMaker
 from fusiontrade.cloud.tables import Table
+from fusiontrade.errors import Conflict
 from fusiontrade.forecasts.jobs import Job, JobOrder
 from fusiontrade.registry.rollout import Rollout
+from fusiontrade.registry.versions import ModelVersion, Registry
 from tests.cloud.test_cloud_registry import LOAD, NEW, OLD, comparison
 from tests.support import emulator
 from tests.support.registry_desk import *  # noqa: F403 - pytest finds fixtures by name in this module
@@ -148,6 +150,24 @@ def test_a_version_that_another_exchange_promoted_meanwhile_is_told_as_what_it_i
     job = desk.work(desk.ask("load", LOAD))
     assert job.result is not None
     assert (job.result["status"], job.result["reason"]) == ("ACTIVE", "it serves already")
+
+
+def test_what_the_endpoint_serves_already_is_promoted_however_often_others_are_in_the_way(
+    desk: RegistryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.serving(OLD)
+    desk.archived(NEW, comparison=comparison(not_worse=True))
+    promote, times = Registry.promote, iter(range(9))
+
+    def held(self: Registry, model_id: str, version: str) -> ModelVersion:
+        if next(times) < 2:
+            raise Conflict("another request is changing the same thing; try again")
+        return promote(self, model_id, version)
+
+    monkeypatch.setattr(Registry, "promote", held)
+    job = desk.work(desk.ask("load", LOAD))
+    assert (job.status, job.error) == ("SUCCEEDED", None)
+    assert desk.statuses() == {OLD: "RETIRED", NEW: "ACTIVE"}
 
 
 def test_a_bundle_that_was_changed_in_the_archive_serves_nobody(desk: RegistryDesk) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from fusiontrade.cloud.sagemaker import SageMaker
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Key, Table, Update
-from fusiontrade.errors import Conflict, FusionTradeError, NotFound
+from fusiontrade.errors import Conflict, FusionTradeError, NotFound, StateUnavailable
 from fusiontrade.forecasts.jobs import JobOrder
 from fusiontrade.registry.bundles import Bundles
 from fusiontrade.registry.standing import Standing, standing_of
@@ -136,7 +136,11 @@ class Rollout:
             failure = said or "the program that serves did not take it; the old one still serves"
             self._registry.note(model_id, version, failure)
             raise NotPromoted(f"version {version} of {model_id} was not promoted: {failure}")
-        return self._promoted(self._registry.promote(model_id, version), kept, str(kept.get("reason", "")))
+        try:
+            promoted = self._registry.promote(model_id, version)
+        except Conflict as error:  # the endpoint has it already: the registry has to follow, however often it is asked
+            raise StateUnavailable("the registry is being changed by others", retry_after=self._seconds) from error
+        return self._promoted(promoted, kept, str(kept.get("reason", "")))
 
     def _promoted(self, version: ModelVersion, kept: Mapping[str, Any], reason: str) -> Again:
         told = {
