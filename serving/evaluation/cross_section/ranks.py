@@ -47,14 +47,17 @@ class MeanTest:
     n: int
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """Return the test for JSON; what is undefined is null."""
+        """Return the test for JSON; what is undefined is null.
+
+        ``ratio_a_year`` is the information ratio of a year: ``statistic`` over the root of the years that n sessions
+        are. It counts that neighbouring values hang together; ``ratio`` times the root of 252 would not.
+        """
         names = ("mean", "error", "statistic", "p_value", "ratio")
         found: dict[str, float | int | None] = {
             name: float(f"{value:.6g}") if np.isfinite(value := getattr(self, name)) else None for name in names
         }
-        found["ratio_a_year"] = (
-            float(f"{self.ratio * np.sqrt(SESSIONS_A_YEAR):.6g}") if np.isfinite(self.ratio) else None
-        )
+        a_year = self.statistic / np.sqrt(max(self.n, 1) / SESSIONS_A_YEAR)
+        found["ratio_a_year"] = float(f"{a_year:.6g}") if np.isfinite(a_year) else None
         return found | {"lags": self.lags, "n": self.n}
 
 

@@ -150,17 +150,22 @@ def _last_moves(table: SwingTable, rows: Rows) -> Floats:
 
 
 def _deciles(ahead: Floats, table: SwingTable, rows: Rows, config: SwingConfig) -> dict[str, Any]:
-    """Return mean 3-day returns of the best and worst tenth, of both against each other and after costs."""
+    """Return mean 3-day returns of the best and worst tenth, of both against each other and after costs.
+
+    Who is forecast the same is in the same tenth; days that forecast the same of all are left out.
+    """
     group = table.groups(rows)
     edges = np.searchsorted(group, np.arange(group[-1] + 2))
     best, worst, usual = [], [], []
     for first, last in pairwise(edges):
-        order = np.argsort(ahead[first:last, 0], kind="stable")
-        count = max(1, round(_DECILE * len(order)))
-        came = table.returns[rows[first:last], 0]
-        best.append(came[order[-count:]].mean())
-        worst.append(came[order[:count]].mean())
-        usual.append(came.mean())
+        said, came = ahead[first:last, 0], table.returns[rows[first:last], 0]
+        if np.ptp(said) > 0:
+            ordered, count = np.sort(said), max(1, round(_DECILE * len(said)))
+            best.append(came[said >= ordered[-count]].mean())
+            worst.append(came[said <= ordered[count - 1]].mean())
+            usual.append(came.mean())
+    if not best:
+        return {"days": 0, "cost": config.cost}
     top, bottom, all_of_them = (np.asarray(one) for one in (best, worst, usual))
     net = top - bottom - 2 * config.cost
     test = mean_test(net, horizon=HORIZONS[0], lags=-(-HORIZONS[0] // config.judged_stride), fewest=2)
