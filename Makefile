@@ -2,6 +2,7 @@
 PYTHON ?= python3
 ENV = $(PYTHON) infra/environment.py
 DEV = .venv/dev/bin
+NEEDS_BARS = $(if $(MARKET_DATA_DIR),,$(error where are your bars? make $@ MARKET_DATA_DIR=folder))
 
 .PHONY: run test coverage lint train evaluate bench build deploy openapi lock clean
 
@@ -18,10 +19,10 @@ lint:           ## format, style, types, security, template
 	@$(ENV) dev sam && $(DEV)/python -m infra.check lint $(ARGS)
 
 train:          ## bundles from real candles: make train MARKET_DATA_DIR=folder [OUT=folder]
-	@$(ENV) train && .venv/train/bin/python -m serving.training --data "$(MARKET_DATA_DIR)" --out "$(or $(OUT),.local/bundles)" $(ARGS)
+	$(NEEDS_BARS)@$(ENV) train && .venv/train/bin/python -m serving.training --data "$(MARKET_DATA_DIR)" --out "$(or $(OUT),.local/bundles)" $(ARGS)
 
 evaluate:       ## bundles judged on the untouched slice: make evaluate MARKET_DATA_DIR=folder [BUNDLES=folder] [OUT=folder]
-	@$(ENV) train && .venv/train/bin/python -m serving.evaluation --data "$(MARKET_DATA_DIR)" --bundles "$(or $(BUNDLES),serving/starter)" --out "$(or $(OUT),.local/evaluation)" $(ARGS)
+	$(NEEDS_BARS)@$(ENV) train && .venv/train/bin/python -m serving.evaluation --data "$(MARKET_DATA_DIR)" --bundles "$(or $(BUNDLES),serving/starter)" --out "$(or $(OUT),.local/evaluation)" $(ARGS)
 
 bench:          ## speed as ratios, both sides in one run
 	@$(ENV) dev bench && $(DEV)/python -m infra.bench $(ARGS)

@@ -41,7 +41,7 @@ from serving.bodies import (
     texts_of,
     written,
 )
-from serving.connections import GONE
+from serving.connections import unless_gone
 from serving.refusals import CLIENT_GONE, SHOWN, Refusal, problem
 from serving.settings import ServingSettings
 
@@ -108,6 +108,7 @@ class Service:
         self._load = load
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="body")
         self._aside = Aside(self._pool)
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="reading")  # seconds, which no body shall wait for
         self._memory = Memory(max(2, _BODIES // settings.processes) * settings.body_limit)
         self._answers: dict[str, _Answer] = {TEXTS: self._moods, SWING: self._stocks}
         self.accepted = 0  # invocations that are neither answered nor refused yet
@@ -131,7 +132,7 @@ class Service:
     async def reload(self) -> None:
         """Read the bundles again; what is new and good serves from then on."""
         if self.running is not None:
-            await asyncio.to_thread(self.running.reload)  # takes seconds, which no body shall wait for
+            await asyncio.get_running_loop().run_in_executor(self._reading, self.running.reload)
 
     async def drained(self, seconds: float) -> bool:
         """Refuse new requests, wait for the accepted ones at most ``seconds``; tell whether all were answered."""
@@ -148,7 +149,8 @@ class Service:
 
     def close(self) -> None:
         """Let go of the threads without waiting for them."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._reading):
+            pool.shutdown(wait=False, cancel_futures=True)
         if self.running is not None:
             self.running.close()
 
@@ -229,7 +231,7 @@ class Service:
     async def _forecast(self, running: Running, request: Request, said: Announced, room: Room) -> ForecastResponse:
         running.admit()
         asked = await self._read(request, said, room)
-        return await _unless_gone(request, running.answer(asked, seconds=self.settings.answer_seconds))
+        return await unless_gone(request.scope, running.answer(asked, seconds=self.settings.answer_seconds))
 
     async def _moods(self, running: Running, request: Request, said: Announced, room: Room) -> TextResponse:
         body = await self._body(request, said, room)
@@ -238,7 +240,7 @@ class Service:
         if not running.desk.has_room(len(texts)):
             detail = f"{running.desk.unanswered} texts wait already; try again in a few seconds"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
-        answer = await _unless_gone(request, running.desk.answer(texts, seconds=seconds))
+        answer = await unless_gone(request.scope, running.desk.answer(texts, seconds=seconds))
         running.metrics.told(answer.items)
         return answer
 
@@ -250,7 +252,7 @@ class Service:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail)
         asked = await self._aside(stocks_of, await self._body(request, said, room))
         try:
-            answer = await _unless_gone(request, running.stocks.answer(asked, bundle, encoder, seconds=seconds))
+            answer = await unless_gone(request.scope, running.stocks.answer(asked, bundle, encoder, seconds=seconds))
         except BundleRefused as error:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
         running.metrics.told(answer.items)
@@ -377,22 +379,3 @@ def _asked(body: bytes, said: Announced) -> list[Asked]:
     from serving.running import Asked
 
     return [Asked.of(item) for item in parsed(body, said).items]
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """Return what ``work`` returns; where the client goes away before, cancel it and raise `ClientDisconnect`."""
-    task, gone = asyncio.current_task(), request.scope[GONE]
-
-    def left(_: asyncio.Future[None]) -> None:
-        if task is not None:
-            task.cancel()
-
-    gone.add_done_callback(left)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if task is not None and gone.done() and not task.uncancel():
-            raise ClientDisconnect from None
-        raise
-    finally:
-        gone.remove_done_callback(left)

@@ -45,6 +45,7 @@ __all__ = [
     "kind_of",
     "load_bundle",
     "read_bundle",
+    "said_by",
     "verified_files",
     "write_card",
     "write_manifest",
@@ -55,6 +56,9 @@ ELSEWHERE = frozenset({"swing", "kronos", "sentiment"})
 """Kinds of bundles whose cards are others than `ModelCard`; they have loaders of their own."""
 _REQUIRED = (CARD, GRAPH, REPORT)
 _OUTSIDE = {MANIFEST, RUN}
+_LONGEST_GRAPH = 2**31  # bytes: protobuf's own limit
+_LONGEST_TEXT = 64 * 2**20  # of manifest, card and report: reports have 0.15 MB
+_TEXTS = {MANIFEST, CARD, REPORT}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -128,12 +132,17 @@ def write_manifest(folder: Path) -> dict[str, str]:
     return files
 
 
+def said_by(folder: Path) -> dict[str, Any]:
+    """Return what the card in ``folder`` says, empty where there is none; nothing is verified."""
+    try:
+        return _json_object(_content(folder / CARD), CARD)
+    except (BundleRefused, OSError):
+        return {}
+
+
 def kind_of(folder: Path) -> str:
     """Return the kind that the card in ``folder`` names, empty where there is none; nothing is verified."""
-    try:
-        kind = json.loads((folder / CARD).read_bytes())["kind"]
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):
-        return ""
+    kind = said_by(folder).get("kind")
     return kind if isinstance(kind, str) else ""
 
 
@@ -147,7 +156,7 @@ def verified_files(folder: Path, required: tuple[str, ...] = _REQUIRED) -> dict[
     """
     if not (folder / MANIFEST).is_file():
         raise BundleRefused(f"{folder.name} has no {MANIFEST}")
-    manifest = _json_object((folder / MANIFEST).read_bytes(), MANIFEST).get("files")
+    manifest = _json_object(_content(folder / MANIFEST), MANIFEST).get("files")
     if not isinstance(manifest, dict):
         raise BundleRefused(f"{MANIFEST} has no object 'files'")
     for name in manifest:
@@ -165,10 +174,21 @@ def verified_files(folder: Path, required: tuple[str, ...] = _REQUIRED) -> dict[
 def _verified(path: Path, checksum: object) -> bytes:
     if path.is_symlink() or not path.is_file():
         raise BundleRefused(f"{path.name} is in {MANIFEST} but not a file of the folder")
-    content = path.read_bytes()
+    content = _content(path)
     if (actual := _sha256(content)) != checksum:
         raise BundleRefused(f"{path.name} has sha256 {actual[:12]}…, {MANIFEST} says {str(checksum)[:12]}…")
     return content
+
+
+def _content(path: Path) -> bytes:
+    """Return what is in a file, which neither lets wait without end, as a pipe does, nor fills the memory."""
+    if not path.is_file():
+        raise BundleRefused(f"{path.name} is no file")
+    most = _LONGEST_TEXT if path.name in _TEXTS else _LONGEST_GRAPH
+    if (size := path.stat().st_size) > most:
+        raise BundleRefused(f"{path.name} has {size} bytes, {most} are the most that are read")
+    with path.open("rb") as file:
+        return file.read(most)
 
 
 def _card(content: bytes) -> ModelCard:

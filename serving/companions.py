@@ -7,7 +7,6 @@ the daily model learned from.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fusiontrade.errors import BundleRefused
-from serving.bundle import CARD, MANIFEST, kind_of
+from serving.bundle import MANIFEST, kind_of, said_by
 from serving.engine import RefusedBundle
 from serving.kronos.encoder import KIND as KRONOS
 from serving.kronos.encoder import Encoder, EncoderCard, read_encoder
@@ -115,11 +114,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _said(place: Path) -> Mapping[str, Any]:
     """Return what the card in ``place`` says, of which nothing is verified."""
-    try:
-        said = json.loads((place / CARD).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        said = None
-    return {"model_id": "", "version": ""} | (said if isinstance(said, dict) else {})
+    return {"model_id": "", "version": ""} | said_by(place)
 
 
 def _opened(place: Path, kind: str, old: Any, *, device: str, threads: int) -> Any:

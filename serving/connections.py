@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sized
+from collections.abc import Coroutine, MutableMapping, Sized
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-__all__ = ["GONE", "impatient"]
+__all__ = ["GONE", "impatient", "unless_gone"]
 
+_T = TypeVar("_T")
 GONE = "serving.gone"
 """In a request's scope: a future that is resolved where its client goes away before it is answered."""
 
@@ -196,3 +198,22 @@ def impatient(seconds: float, most: int = 8192) -> type[asyncio.Protocol]:
         Connections; one more ends the one that has been idle, or at its head, for longest.
     """
     return type("Impatient", (_Impatient,), {"seconds": seconds, "most": most, "idle": {}})
+
+
+async def unless_gone(scope: MutableMapping[str, Any], work: Coroutine[Any, Any, _T]) -> _T:
+    """Return what ``work`` returns; where the client goes away before, cancel it and raise `ClientDisconnect`."""
+    task, gone = asyncio.current_task(), scope[GONE]
+
+    def left(_: asyncio.Future[None]) -> None:
+        if task is not None:
+            task.cancel()
+
+    gone.add_done_callback(left)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if task is not None and gone.done() and not task.uncancel():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        gone.remove_done_callback(left)

@@ -37,10 +37,14 @@ _Graph = Callable[[Inputs], Outputs]
 
 @dataclass(frozen=True)
 class RefusedBundle:
-    """A folder whose bundle must not serve, and why."""
+    """A folder whose bundle must not serve, and why; bytes of a file's name that are no text are written out."""
 
     folder: str
     reason: str
+
+    def __post_init__(self) -> None:
+        for name, text in tuple(vars(self).items()):
+            object.__setattr__(self, name, text.encode("utf-8", "backslashreplace").decode())
 
 
 @dataclass(frozen=True, eq=False)

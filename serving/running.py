@@ -65,7 +65,7 @@ class Running:
         )
         self._companions = Companions()
         self.desk = Desk(lambda: self._companions.classifier or _LEXICON)
-        self.stocks = Stocks()
+        self.stocks = Stocks(lambda: self._batcher.unanswered > 0)
         self.metrics.watch_places(places, lambda: self._batcher.unanswered)
         self.metrics.read("changed", engine, 0, len(engine.refused))
         self._given_up = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -183,19 +184,27 @@ def write_sealed(
 def put_in_place(fresh: Path, folder: Path) -> None:
     """Let the folder ``fresh`` take the place of ``folder``, beside it, which is there until the moment before.
 
-    Where an earlier call was killed at that moment, the older folder is kept until ``fresh`` is in its place.
+    Where an earlier call was killed at that moment, the older folder is kept until ``fresh`` is in its place. A link
+    or a file in that place goes, too; what a link leads to stays as it is.
     """
     old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
+    if os.path.lexists(folder):
+        _remove(old)
         folder.rename(old)
     try:
         fresh.rename(folder)
     except OSError:
-        if old.exists():
+        if os.path.lexists(old):
             old.rename(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(place: Path) -> None:
+    if place.is_symlink() or place.is_file():
+        place.unlink()
+    else:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _fits(shape: list[int | str | None], axes: tuple[int | None, ...]) -> bool:

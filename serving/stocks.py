@@ -1,16 +1,17 @@
 """Requests of daily stocks on their way through the program: answered in parts, by a thread of their own.
 
-A part is a few stocks, ranked among all of their request; requests that wait take turns with their parts. Always true
-here: at most `PLACES` stocks wait, except that where none waits any one request is admitted; what is wrong with a stock
-stays with it; a request is answered by the bundle and the encoder that served when it began; it ends with the part at
-work where its client is gone, its time is up or the program gives up, and stocks that have no answer by then say so.
+A part is a few stocks, ranked among all of their request; requests that wait take turns with their parts, and before
+each of these who is more urgent has a moment to be done. Always true here: at most `PLACES` stocks wait, except that
+where none waits any one request is admitted; what is wrong with a stock stays with it; a request is answered by the
+bundle and the encoder that served when it began; it ends with the part at work where its client is gone, its time is up
+or the program gives up, and stocks that have no answer by then say so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from fusiontrade.inference.contract import ItemError
@@ -28,12 +29,26 @@ PLACES = 512
 """Stocks that may wait: their numbers take about 150 kB each until they are answered."""
 _PART = 16  # more together gain little, and hold who waits for longer
 _RETRY_AFTER = 5
+_GIVING_WAY = 0.25  # seconds: a part takes about as long, so that a flood of the urgent leaves stocks a half
+_LOOKING = 0.002
+
+
+def _nobody() -> bool:
+    return False
 
 
 class Stocks:
-    """Answers requests of daily stocks."""
+    """Answers requests of daily stocks.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    urgent
+        Tells whether somebody waits whom stocks let go first; called on the event loop.
+    """
+
+    def __init__(self, urgent: Callable[[], bool] = _nobody) -> None:
+        self._urgent = urgent
+        self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stocks")
         self._taken = 0
         self._given_up = False
@@ -84,20 +99,31 @@ class Stocks:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         chosen = encoder if bundle.card.encoder is not None else None
-        scores = await loop.run_in_executor(self._thread, _made_ready, request, bundle, chosen)
+        async with self._turn:
+            await self._give_way()
+            scores = await loop.run_in_executor(self._thread, _made_ready, request, bundle, chosen)
         found: list[StockForecast] = []
         for start in range(0, len(request.items), _PART):
-            if self._given_up or loop.time() >= until:
-                break
-            part = slice(start, start + _PART)
-            given = request.items[part], scores[part], bundle, chosen
-            found += await loop.run_in_executor(self._thread, _part_answered, *given)
+            async with self._turn:
+                await self._give_way()
+                if self._given_up or loop.time() >= until:
+                    break
+                part = slice(start, start + _PART)
+                given = request.items[part], scores[part], bundle, chosen
+                found += await loop.run_in_executor(self._thread, _part_answered, *given)
         why = "the program had to end before the answer" if self._given_up else "no answer in time"
         return SwingResponse(
             model=bundle.card.reference,
             encoder=None if chosen is None else chosen.card.reference,
             items=[*found, *(_failed(item, "timed_out", why) for item in request.items[len(found) :])],
         )
+
+    async def _give_way(self) -> None:
+        """Return when nobody is more urgent, or it has been long enough; at once where the program gives up."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _GIVING_WAY
+        while self._urgent() and not self._given_up and loop.time() < until:
+            await asyncio.sleep(_LOOKING)
 
 
 def _made_ready(request: SwingRequest, bundle: SwingBundle, encoder: Encoder | None) -> list[float | None]:

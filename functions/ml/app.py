@@ -140,7 +140,7 @@ def trigger_prediction(
 @counted_as("heavy")
 def trigger_backtest(wanted: BacktestWanted, orders: Ordered) -> Response:
     """Trade the platform's journaled signals on paper, in the background: trades, equity, drawdown, Sharpe ratios."""
-    return orders.take("backtest", wanted.request())
+    return orders.take("backtest", wanted.request(system_clock()))
 
 
 @ml.get("/registry", operation_id="listModelVersions", response_model=VersionPage,
@@ -219,8 +219,9 @@ def train(wanted: TrainingWanted, orders: Ordered) -> Response:
 
 
 @counted_as("heavy")
-def load(wanted: LoadWanted, orders: Ordered) -> Response:
+def load(wanted: LoadWanted, orders: Ordered, registry: KnownRegistry) -> Response:
     """Let a version serve (admin): the old one serves until the new one has answered its self-test."""
+    registry.of(wanted.model_id, wanted.version)
     return orders.take("load", wanted.model_dump())
 
 

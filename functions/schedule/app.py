@@ -1,5 +1,5 @@
-"""The schedule function: starts the daily and the five-minute forecasts, sends mails that a request left owed, and
-turns the signing keys every month.
+"""The schedule function: starts the daily and the five-minute forecasts and the daily check of the models' drift, sends
+mails that a request left owed, and turns the signing keys every month.
 """
 
 from __future__ import annotations

@@ -6,12 +6,9 @@ workers take the chunks. Every measured run finds an empty journal, so that it w
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,8 +17,8 @@ from typing import Any
 
 from fusiontrade.cloud.batches import work_through
 from fusiontrade.cloud.session import client, forget_clients
-from infra import environment
 from infra.bench.rows import ROOT, Row
+from infra.emulated import emulated
 from infra.load.program import HOST, Program, free_port, serving_python
 from infra.local.functions import AWS_VARIABLES
 from infra.local.template import Template
@@ -32,13 +29,16 @@ SYMBOLS = 100
 ROUNDS = 5
 MOST_SECONDS = 15.0
 WORKERS = 2
-_SECONDS_TO_START = 30.0
 _DAY = 86_400_000
 
 
 def rows() -> Iterator[Row]:
     """Measure whole runs after one that fetches the candles."""
-    with tempfile.TemporaryDirectory() as folder, _emulator(Path(folder)) as url, Program(serving_python()) as models:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        emulated(Path(folder), free_port()) as url,
+        Program(serving_python()) as models,
+    ):
         os.environ |= {
             **AWS_VARIABLES, "AWS_ENDPOINT_URL": url,
             "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": f"http://{HOST}:{models.port}",
@@ -118,29 +118,3 @@ class _Desk:
                 if work_through({"Records": [record]}, worker)["batchItemFailures"]:
                     raise RuntimeError("a chunk failed")
                 sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=each["ReceiptHandle"])
-
-
-@contextlib.contextmanager
-def _emulator(folder: Path) -> Iterator[str]:
-    port = free_port()
-    variables = {
-        "GATEWAY_PORT": str(port), "BIND_HOST": HOST, "PERSIST_STATE": "0", "S3_PERSIST": "0",
-        "STATE_DIR": str(folder / "state"), "S3_DATA_DIR": str(folder / "s3"), "IOT_MTLS_ENABLED": "0",
-        "SFTP_ENABLED": "0", "LOG_LEVEL": "WARNING",
-    }  # fmt: skip
-    command = [str(environment.interpreter("emulator")), "-c", "import ministack.app as app; app.main()"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **variables}, stdout=log, stderr=log)
-    try:
-        url, deadline = f"http://{HOST}:{port}", time.monotonic() + _SECONDS_TO_START
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{url}/_ministack/health", timeout=1).close()  # noqa: S310
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the emulator does not answer: {(folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.05)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)

@@ -16,6 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from fusiontrade.cloud.storage import Storage
+from fusiontrade.cloud.tables import Table
+from fusiontrade.errors import FusionTradeError
+from fusiontrade.registry.rollout import exchanging, name_of
 from infra.local.functions import AWS_VARIABLES
 from infra.local.gateway import local_template, overrides
 from infra.local.options import HOST, Options
@@ -110,7 +113,16 @@ def main(options: Options) -> int:
     template = local_template(options)
     storage = Storage(template.physical_name("ArtifactsBucket"))
     trainings = Trainings(options.folder / "training", storage, say=lambda text: print(text, flush=True))
-    served = Served(options.served, storage, options.serving_port)
+    models, endpoint = Table(template.physical_name("ModelsTable")), template.parameters["EndpointName"]
+
+    def wanted(configuration: str) -> bool:
+        try:
+            job = exchanging(models)
+        except FusionTradeError:  # nothing says that it is not
+            return True
+        return job is not None and name_of(endpoint, job) == configuration
+
+    served = Served(options.served, storage, options.serving_port, wanted=wanted)
     server = SageMakerServer(options.training_port, trainings, served)
     trainings.resume()
     server.serve()

@@ -15,10 +15,11 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fusiontrade.errors import FusionTradeError
 from infra.local.options import HOST
 from infra.local.trainings import Bucket, Refusal, written
 
@@ -78,9 +79,22 @@ class Served:
         Where sets of bundles are.
     port
         Of the program.
+    seconds
+        The most that an exchange may take.
+    wanted
+        Whether somebody still waits for the exchange to a configuration that a kill interrupted: where the same kill
+        took the last seconds of the tables as well, nobody knows of it, and what served before goes on.
     """
 
-    def __init__(self, folder: Path, bucket: Bucket, port: int, *, seconds: float = _SECONDS_TO_EXCHANGE) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bucket: Bucket,
+        port: int,
+        *,
+        seconds: float = _SECONDS_TO_EXCHANGE,
+        wanted: Callable[[str], bool] = lambda _: True,
+    ) -> None:
         self._folder, self._bucket, self._port, self._seconds = folder, bucket, port, seconds
         self._lock = threading.RLock()
         _put_back(folder)
@@ -89,7 +103,10 @@ class Served:
         self._configurations: dict[str, Any] = dict(known.get("configurations", {}))
         self._state: dict[str, Any] = {"configuration": _FIRST, "failure": "", **known, "status": "InService"}
         if name := known.get("exchange"):
-            self._begin(str(name))
+            if wanted(str(name)):
+                self._begin(str(name))
+            else:
+                self._keep(exchange="", before={})
 
     def describe(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """``DescribeEndpoint``."""
@@ -161,8 +178,11 @@ class Served:
     def _exchange_or_tell(self, name: str) -> None:
         try:
             failure = self._exchange(name)
-        except Exception as error:  # whatever it is, the endpoint must not stay in between
+        except FusionTradeError as error:
             failure = str(error)
+        except Exception as error:  # whatever it is, the endpoint must not stay in between
+            print(f"the exchange of {name} failed: {error!r}", flush=True)
+            failure = "the bundles could not be put where the program reads them; the log says why"
         if failure:
             _put_back(self._folder)
         kept = self._state["configuration"] if failure else name

@@ -109,6 +109,7 @@ class Supervisor:
     # --- start ----------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
+        self.log.notice("local", "starting the emulated AWS, the models and the API", style="dim")
         market = asyncio.create_task(self._market())
         emulator, serving = self._emulator(), self._serving()
         await asyncio.gather(self._begin(emulator), self._begin(serving))

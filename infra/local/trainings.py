@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from fusiontrade.errors import Unavailable
+from fusiontrade.errors import FusionTradeError, Unavailable
 from infra import environment
 from infra.local import leash
 from infra.local.children import cause_of
@@ -162,7 +162,8 @@ class Trainings:
                 except Exception as error:  # a job's end is told, whatever it is: this thread serves the next one
                     if not self._closed.is_set():
                         self._say(f"training {name} failed: {error}")
-                        self._set(name, "Failed", "Failed", f"InternalServerError: {error}")
+                        told = str(error) if isinstance(error, FusionTradeError) else "the log says why"
+                        self._set(name, "Failed", "Failed", f"InternalServerError: {told}")
                 self._current = ""
 
     def _work(self, name: str) -> None:

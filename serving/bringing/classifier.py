@@ -20,14 +20,14 @@ from torch import nn
 import fusiontrade
 from fusiontrade.errors import InvalidInput
 from fusiontrade.inference.texts import MOODS
-from serving.bringing.folders import WEIGHTS, bundle_name, json_object, weights_of
+from serving.bringing.folders import WEIGHTS, json_object, place_of, weights_of
 from serving.bringing.placing import sha256_of
 from serving.bundle import GRAPH
 from serving.models.protocol import Exporter
 from serving.sealed import Source, write_sealed
 from serving.sentiment.scorer import TOKENIZER, SentimentCard, load_classifier, tokenizer_of
 from serving.training.bundle import libraries
-from serving.training.export import TOLERANCE, export, largest_difference, run_graph
+from serving.training.export import TOLERANCE, ExportFailure, export, largest_difference, run_graph
 from serving.training.fit import deterministic
 
 __all__ = ["import_classifier", "labels_of"]
@@ -38,8 +38,12 @@ _FAMILIES = ("bert", "distilbert", "electra")  # absolute positions that begin a
 _TOKENS, _LEAST_TOKENS = 512, 8
 _UNLIKE = (
     ("problem_type", "multi_label_classification", "its labels do not exclude each other, as moods have to"),
+    ("problem_type", "regression", "it answers numbers that are no logits of moods"),
     ("is_decoder", True, "a text is read as a whole here, not from its beginning on"),
+    ("position_embedding_type", "relative_key", "positions have to be absolute"),
+    ("position_embedding_type", "relative_key_query", "positions have to be absolute"),
 )
+_PADDING = 128  # tokens that a classifier may have beyond its tokenizer's: sizes are rounded up
 _MASKED = -1e9  # added to a score that is not to count
 _TEXTS = (  # from one token to more than 512
     "Shares rise after the company raises its outlook",
@@ -66,21 +70,22 @@ def import_classifier(
     ------
     InvalidInput
         If something of the folder cannot be used; says what and why.
+    Conflict
+        If something that is no bundle stands where this one is to be.
     serving.training.export.ExportFailure
         If the graph does not give torch's numbers.
     BundleRefused
         If serving would refuse the bundle.
     """
     begun = time.time()
-    bundle_name(model_id)
+    place_of(out, model_id)
     labels, config = labels_of(folder)
     network = _network(folder)
-    content, pad, longest = _tokenizer(folder)
+    content, pad, longest = _tokenizer(folder, network.config.vocab_size)
     tokens = min(_TOKENS, longest, network.config.max_position_embeddings)
     if tokens < _LEAST_TOKENS:
         raise InvalidInput(CONFIG, f"{folder.name} reads {tokens} tokens of a text: too few to score a headline")
-    graph_of = _Logits(network)
-    graph = export(graph_of)
+    graph = _graph(network, folder.name)
     difference, compared = _compared(network, graph, tokenizer_of(content, tokens), pad)
     names = [CONFIG, WEIGHTS, *(name for name in _TOKENIZER_FILES if (folder / name).is_file())]
     card = SentimentCard(
@@ -122,6 +127,8 @@ def labels_of(folder: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
     for name, value, why in _UNLIKE:
         if config.get(name) == value:
             raise InvalidInput(where, f"{where} has {name} {value!r}: {why}")
+    if config.get("quantization_config"):
+        raise InvalidInput(where, f"{where} has a quantization_config: take weights of full or half precision")
     return found, config
 
 
@@ -152,6 +159,15 @@ class _Logits(nn.Module):  # type: ignore[misc]  # torch carries no types here
         return torch.ones(rows, 7, dtype=torch.int64), torch.ones(rows, 7, dtype=torch.int64)
 
 
+def _graph(network: Any, name: str) -> bytes:
+    """Return the classifier as a graph; raises `InvalidInput` where its configuration makes one that cannot run."""
+    try:
+        return export(_Logits(network))
+    except (ValueError, TypeError, RuntimeError, LookupError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise InvalidInput(CONFIG, f"the classifier of {name} cannot be exported: {told}") from None
+
+
 def _network(folder: Path) -> Any:
     """Return the classifier in evaluation mode, every weight of it read from the folder."""
     from huggingface_hub.errors import StrictDataclassError
@@ -172,7 +188,7 @@ def _network(folder: Path) -> Any:
             ignore_mismatched_sizes=True,
             dtype=torch.float32,
         )
-    except (SafetensorError, StrictDataclassError, OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+    except (SafetensorError, StrictDataclassError, OSError, ValueError, TypeError, RuntimeError, LookupError) as error:
         told = " ".join(str(error).split())[:300]
         raise InvalidInput(where, f"{folder.name} cannot be read as a classifier: {told}") from None
     _check(read, where)
@@ -199,8 +215,11 @@ def _more(names: list[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
-def _tokenizer(folder: Path) -> tuple[bytes, int, int]:
-    """Return ``tokenizer.json`` as `transformers` reads the folder, the id that fills texts up, and where it cuts."""
+def _tokenizer(folder: Path, known: int) -> tuple[bytes, int, int]:
+    """Return ``tokenizer.json`` as `transformers` reads the folder, the id that fills texts up, and where it cuts.
+
+    ``known`` are the tokens that the classifier has rows for; a vocabulary far shorter is not the whole of it.
+    """
     from transformers import AutoTokenizer
 
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
@@ -215,6 +234,9 @@ def _tokenizer(folder: Path) -> tuple[bytes, int, int]:
         raise InvalidInput(folder.name, f"the tokenizer of {folder.name} cannot be read: {told}") from None
     if made.pad_token_id is None:
         raise InvalidInput(folder.name, f"the tokenizer of {folder.name} has no padding token")
+    if (found := backend.get_vocab_size(with_added_tokens=True)) <= known - _PADDING:
+        told = f"the tokenizer of {folder.name} knows {found} of the classifier's {known} tokens"
+        raise InvalidInput(folder.name, f"{told}: its vocabulary was cut off, download it again")
     backend.no_truncation()
     backend.no_padding()
     return backend.to_str().encode("utf-8"), int(made.pad_token_id), int(made.model_max_length)
@@ -233,6 +255,8 @@ def _compared(network: Any, graph: bytes, tokenizer: Any, pad: int) -> tuple[flo
         tokens[place, : len(row)], mask[place, : len(row)] = row, 1
     with deterministic(1), torch.no_grad():  # the report is part of the manifest
         wanted = network(input_ids=torch.from_numpy(tokens), attention_mask=torch.from_numpy(mask)).logits.numpy()
+    if not np.isfinite(wanted).all():
+        raise ExportFailure("the classifier's own logits are not finite on plain English: its weights are no good")
     given: Any = {"input_ids": tokens, "attention_mask": mask}
     found = run_graph(graph, iter([given]), ("logits",))
     return largest_difference({"logits": wanted}, found), len(rows)

@@ -33,7 +33,7 @@ app = typer.Typer(
 Out = Annotated[Path, typer.Option("--out", help="Folder of bundles; the new one goes below it.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another bundle of the same name.")]
 Name = Annotated[str, typer.Option("--name", help="The bundle's name.")]
-From = Annotated[str, typer.Option("--from", help="OWNER/NAME[@REVISION] it came from, noted in the card.")]
+From = Annotated[str, typer.Option("--from", help=r"OWNER/NAME\[@REVISION] it came from, noted in the card.")]
 
 
 @app.command()
@@ -53,6 +53,9 @@ def import_kronos(  # noqa: PLR0917 - its options
 
         said = Repository.parse(source) if source else None
         decoder = folder / "model" if (folder / "model").is_dir() else folder
+        if tokenizer is None and folder.is_dir() and not (folder / "tokenizer").is_dir():
+            told = "a decoder's tokenizer is a repository of its own: name its folder with --tokenizer"
+            raise InvalidInput("--tokenizer", f"{folder} holds no folder tokenizer; {told}")
         with alone(out):
             written = imported(
                 tokenizer or folder / "tokenizer",
@@ -88,16 +91,25 @@ def import_finbert(
 
 @app.command()
 def pull(
+    context: typer.Context,
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="The hub's repository.")],
     out: Out,
     overwrite: Overwrite = False,
+    account: Annotated[
+        str | None, typer.Option(metavar="EMAIL", help="With the hub token of this account of the stack.")
+    ] = None,
 ) -> None:
-    """Fetch a bundle or a checkpoint from a hub (HF_ENDPOINT), with HF_TOKEN where it is set."""
+    """Fetch a bundle or a checkpoint from a hub (HF_ENDPOINT), with an account's token or HF_TOKEN where it is set."""
     with _failures_are_exits():
         from serving.bringing.hub import HUB, Repository
         from serving.bringing.hub import pull as pulled
 
-        token, endpoint = os.environ.get("HF_TOKEN", "").strip() or None, os.environ.get("HF_ENDPOINT") or HUB
+        token = os.environ.get("HF_TOKEN", "").strip() or None
+        if account is not None:
+            if (accounts := getattr(context.obj, "hub_token", None)) is None:
+                raise InvalidInput("--account", "accounts are known to the command fusiontrade models pull alone")
+            token = accounts(account)
+        endpoint = os.environ.get("HF_ENDPOINT") or HUB
         folder = pulled(
             Repository.parse(repository),
             out,
@@ -120,7 +132,7 @@ def sync(
     with _failures_are_exits():
         from serving.bringing.syncing import sync as synced
 
-        done = synced(manifest, out, overwrite=overwrite, tell=_tell, buckets=context.obj)
+        done = synced(manifest, out, overwrite=overwrite, tell=_tell, buckets=getattr(context.obj, "bucket", None))
         for folder in done.kept:
             _tell(f"{folder.name} is here already")
         for folder in (*done.fetched, *done.kept):
@@ -167,8 +179,11 @@ def _failures_are_exits() -> Iterator[None]:
         try:
             yield
         except ModuleNotFoundError as error:
-            told = f"{error.name} is not installed here: use an environment of the repository that has it (train, dev)"
+            made = "python3 infra/environment.py train, then .venv/train/bin/fusiontrade models"
+            told = f"{error.name} is not installed here: use an environment of the repository that has it: {made} …"
             raise Unavailable(told) from None
+        except ImportError as error:  # of a library that lacks a part of itself, as for a SOCKS proxy
+            raise Unavailable(str(error)) from None
         except Exception as error:
             if type(error).__name__ != "ExportFailure":  # its module needs torch
                 raise

@@ -1,8 +1,8 @@
 """Files over HTTP: bytes are kept as they come, so that a connection that breaks costs nothing that was there.
 
-Always true here: no more is written than the caller allows; content is taken as it lies there, never unpacked; a
-connection that only drips counts as broken; messages name addresses up to their path, since what follows it may be a
-signature.
+Always true here: no more is written than the caller allows; content is taken as it lies there, never unpacked; what
+was asked for over https never comes over http; a connection that only drips counts as broken; messages name addresses
+up to their path, since what follows it may be a signature.
 """
 
 from __future__ import annotations
@@ -66,7 +66,13 @@ class Web:
         import httpx
 
         self._tell, self._pause, self._clock = tell, pause, clock
-        self._client = httpx.Client(timeout=_SECONDS, follow_redirects=True, max_redirects=5, trust_env=not direct)
+        self._client = httpx.Client(
+            timeout=_SECONDS,
+            follow_redirects=True,
+            max_redirects=5,
+            trust_env=not direct,
+            event_hooks={"response": [_check_redirect]},
+        )
 
     def __enter__(self) -> Web:
         return self
@@ -100,7 +106,7 @@ class Web:
         Raises
         ------
         BundleRefused
-            If the file is longer than ``limit``; nothing of it stays.
+            If the file is longer than ``limit``, where nothing of it stays, or an https address leads to http.
         Answered
             If the server refuses.
         Unavailable
@@ -177,6 +183,14 @@ class Web:
     def _progress(self, before: int, now: int, whole: int) -> None:
         if whole >= _TOLD_FROM and 10 * before // whole != 10 * now // whole:
             self._tell(f"{100 * now // whole} % of {whole / 1e6:.0f} MB")
+
+
+def _check_redirect(answer: httpx.Response) -> None:
+    """Refuse to be led from https to http, where anybody on the way could answer."""
+    if answer.has_redirect_location and answer.url.scheme == "https":
+        place = answer.url.join(answer.headers["Location"])
+        if place.scheme != "https":
+            raise BundleRefused(f"{plain(str(answer.url))} leads to {plain(str(place))}, which is not encrypted")
 
 
 class _Dripping(Exception):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -21,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from fusiontrade.errors import BundleRefused, Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
+from serving.bringing.advice import importing
 from serving.bringing.fetching import LARGEST, LOOPBACK, Answered, Web, plain
-from serving.bringing.folders import json_object
+from serving.bringing.folders import PICKLES, json_object
 from serving.bringing.placing import allowed, alone, placed, sha256_of
 from serving.bundle import MANIFEST, RUN
 from serving.sealed import put_in_place
@@ -112,11 +114,11 @@ def pull(
     _say_nothing_else()
     web = Web(direct=urlsplit(endpoint).hostname in LOOPBACK, tell=tell, pause=pause)
     with alone(out), web:
-        with _spoken(repository):
+        with _spoken(repository, token):
             info = _info(repository, token, endpoint)
         commit, files = _commit(repository, info), _wanted(repository, info)
         is_bundle = any(file.rfilename == MANIFEST for file in files)
-        if not is_bundle and (out / repository.name).exists() and not overwrite:
+        if not is_bundle and os.path.lexists(out / repository.name) and not overwrite:
             raise Conflict(f"{out / repository.name} is there already: ask with --overwrite to replace it")
         skipped = len(info.siblings or ()) - len(files)
         tell(f"{repository} at {commit}: {len(files)} files" + (f", {skipped} others left there" if skipped else ""))
@@ -125,16 +127,16 @@ def pull(
         with _gone_if_refused(fresh):
             for file in files:
                 tell(f"fetching {file.rfilename}")
-                with _spoken(repository):
+                with _spoken(repository, token):
                     _fetch(hub, file, fresh, web)
                 _check(fresh / file.rfilename, file)
-            importing = "" if is_bundle else _importing(fresh, out, repository, commit)
+            said = {} if is_bundle else json_object(fresh, _CHECKPOINT[0])
         shutil.rmtree(fresh / _PARTS, ignore_errors=True)
         if is_bundle:
             _note(fresh / RUN, {"repository": str(repository), "revision": commit})
             return placed(fresh, out, overwrite=overwrite)
         put_in_place(fresh, out / repository.name)
-        tell(f"a checkpoint, which serves once it is imported: fusiontrade models {importing}")
+        tell(importing(out / repository.name, said, f"{repository}@{commit}"))
         return out / repository.name
 
 
@@ -145,14 +147,6 @@ def _gone_if_refused(fresh: Path) -> Iterator[None]:
     except (BundleRefused, InvalidInput):
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-
-
-def _importing(fresh: Path, out: Path, repository: Repository, commit: str) -> str:
-    """Return the command that imports a checkpoint which will be in ``out``; raises `InvalidInput`."""
-    given = f"{out / repository.name} --from {repository}@{commit}"
-    if "model_type" in json_object(fresh, _CHECKPOINT[0]):
-        return f"import-finbert {given}"
-    return f"import-kronos {given} --tokenizer {out}/…"
 
 
 @dataclass(frozen=True)
@@ -229,8 +223,10 @@ def _wanted(repository: Repository, info: ModelInfo) -> list[RepoSibling]:
         names = [name for name in (*_CHECKPOINT, *_BESIDE) if name in found]
     else:
         told = f"{repository} holds neither a bundle ({MANIFEST}) nor a checkpoint ({', '.join(_CHECKPOINT)})"
-        if pickle := next((name for name in sorted(found) if name.endswith((".bin", ".pt", ".pkl", ".ckpt"))), ""):
-            told += f"; {pickle} is a pickle, which is never opened here: name a revision with safetensors"
+        if f"{_CHECKPOINT[1]}.index.json" in found:
+            told += "; its weights come in several files, which an import does not read: see docs/models.md"
+        elif pickle := next((name for name in sorted(found) if name.endswith((".bin", ".pt", ".pkl", ".ckpt"))), ""):
+            told += f"; {pickle} is a pickle, which is never opened here: {PICKLES}"
         raise InvalidInput("repository", told)
     for name in names:
         if (found[name].size or 0) > LARGEST:
@@ -295,7 +291,7 @@ def _note(path: Path, pulled: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _spoken(repository: Repository) -> Iterator[None]:
+def _spoken(repository: Repository, token: str | None) -> Iterator[None]:
     """Turn what the hub's library raises into the product's errors."""
     import httpx2
     from huggingface_hub import errors
@@ -306,26 +302,30 @@ def _spoken(repository: Repository) -> Iterator[None]:
     except errors.GatedRepoError:
         raise Forbidden(f"{where} is gated: ask for access on its page, then set HF_TOKEN") from None
     except errors.HfHubHTTPError as error:
-        raise _refused(error, where) from None
+        raise _refused(error, where, token) from None
     except Answered as error:  # of the store: the hub itself had let it pass
         raise Unavailable(f"{error}; what has come stays, run the command again to go on") from None
     except (httpx2.HTTPError, OSError) as error:
         cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
         if isinstance(cause, errors.HfHubHTTPError):
-            raise _refused(cause, where) from None
+            raise _refused(cause, where, token) from None
         told = "the hub does not answer for" if isinstance(cause, httpx2.HTTPError) else "cannot fetch"
         told = f"{told} {where}: {_first_line(cause or error)}"
         raise Unavailable(f"{told}; what has come stays, run the command again to go on") from None
 
 
-def _refused(error: Any, where: str) -> Exception:
+def _refused(error: Any, where: str, token: str | None) -> Exception:
     from huggingface_hub.errors import RevisionNotFoundError
 
     status = error.response.status_code
     if status == 401:
-        return Unauthenticated(f"the hub does not show {where} without a valid token: set HF_TOKEN")
+        told = f"the hub shows no {where} without a valid token"
+        return Unauthenticated(
+            f"{told}: it takes not that of HF_TOKEN" if token else f"{told}: check the name, or set HF_TOKEN"
+        )
     if status == 403:
-        return Forbidden(f"the token of HF_TOKEN may not read {where}")
+        told = f"the hub does not let {where} be read"
+        return Forbidden(f"the token of HF_TOKEN may not read {where}" if token else f"{told}: set HF_TOKEN")
     if isinstance(error, RevisionNotFoundError):
         return NotFound(f"{where}: there is no such revision")
     if status == 404:

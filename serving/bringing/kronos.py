@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import fusiontrade
 from fusiontrade.errors import InvalidInput
-from serving.bringing.folders import bundle_name
+from serving.bringing.folders import place_of
 from serving.bringing.placing import sha256_of
 from serving.bundle import GRAPH
 from serving.kronos.encoder import EncoderCard, load_encoder
@@ -82,6 +82,8 @@ def import_kronos(
     ------
     InvalidInput
         If the checkpoint is not of the published layout; names the tensor.
+    Conflict
+        If something that is no bundle stands where this one is to be.
     ExportFailure
         If the graph does not give torch's numbers.
     BundleRefused
@@ -90,7 +92,7 @@ def import_kronos(
     if not 2 <= sequence <= _MOST_BARS:
         raise InvalidInput("sequence", f"a window has 2 to {_MOST_BARS} bars, not {sequence}")
     begun = time.time()
-    bundle_name(model_id)
+    place_of(out, model_id)
     makes, reads = read_tokenizer(tokenizer), read_decoder(decoder)
     network = EmbeddingGraph(makes, reads, sequence)
     proven = exported(network)
@@ -135,6 +137,8 @@ def proof_of(network: EmbeddingGraph, graph: bytes) -> Proof:
     with deterministic(1), torch.no_grad():  # the report is part of the manifest
         (wanted,) = network(torch.from_numpy(bars), torch.from_numpy(stamps))
         nearest = network.tokenizer.on_sphere(torch.from_numpy(bars)).abs().amin(dim=(1, 2)).numpy()
+    if not np.isfinite(wanted.numpy()).all():
+        raise ExportFailure("the checkpoint's own numbers are not finite on ordinary bars: its weights are no good")
     decided = nearest > _MARGIN
     if not decided.any():
         raise ExportFailure(f"every window's code has a component within {_MARGIN:.0e} of 0: nothing can be compared")

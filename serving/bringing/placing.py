@@ -6,6 +6,7 @@ Always true: a folder that serving would refuse leaves nothing behind, and what 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -81,7 +82,7 @@ def placed(fresh: Path, out: Path, *, overwrite: bool, model_id: str = "") -> Pa
         if found != (model_id or found):
             raise BundleRefused(f"the bundle is {found}, where {model_id} was to be")
         folder = out / found
-        if folder.exists() and not overwrite and not _same(fresh, folder):
+        if os.path.lexists(folder) and not overwrite and not _same(fresh, folder):
             raise Conflict(f"{folder} holds another bundle: ask with --overwrite to replace it")
         put_in_place(fresh, folder)
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, urljoin, urlsplit
 
 from fusiontrade.errors import BundleRefused, Conflict, InvalidInput, Unavailable
@@ -98,7 +99,7 @@ def sync(
             if _is_there(folder, files):
                 done.kept.append(folder)
                 continue
-            if folder.exists() and not overwrite:
+            if os.path.lexists(folder) and not overwrite:
                 raise Conflict(f"{folder} holds another bundle: ask with --overwrite to replace it")
             tell(f"fetching {model_id}: {len(files)} files")
             done.fetched.append(_bundle(source, model_id, files, out))
@@ -109,6 +110,8 @@ def listing_of(folder: Path) -> dict[str, dict[str, str]]:
     """Return what a manifest beside the bundles in ``folder`` says of them; raises `BundleRefused`."""
     found: dict[str, dict[str, str]] = {}
     for place in sorted(path for path in folder.iterdir() if (path / MANIFEST).is_file()):
+        if place.name.startswith("."):  # what a command that was killed left
+            continue
         files = verified_files(place)
         found[place.name] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         found[place.name][MANIFEST] = sha256_of(place / MANIFEST)
@@ -119,7 +122,7 @@ def listing_of(folder: Path) -> dict[str, dict[str, str]]:
 
 def _listing(content: bytes) -> Listing:
     try:
-        listing = json.loads(content)["bundles"]
+        listing = json.loads(content, object_pairs_hook=_each_once)["bundles"]
         usable = isinstance(listing, dict) and all(isinstance(files, dict) for files in listing.values())
     except (ValueError, RecursionError, KeyError, TypeError):
         usable = False
@@ -138,6 +141,16 @@ def _listing(content: bytes) -> Listing:
     return dict(listing)
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a manifest, which of two files of one name is meant being nobody's guess."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInput("manifest", f"the manifest names {twice!r} twice")
+    return found
+
+
 def _is_there(folder: Path, files: Mapping[str, str]) -> bool:
     try:
         return all(sha256_of(folder / name) == checksum for name, checksum in files.items())
@@ -150,7 +163,11 @@ def _bundle(source: _Source, model_id: str, files: Mapping[str, str], out: Path)
     fresh, parts = out / f".sync-{model_id}", out / f".sync-{model_id}.parts"
     shutil.rmtree(fresh, ignore_errors=True)
     parts.mkdir(exist_ok=True)
-    fetched = [source.fetch(f"{model_id}/{name}", files[name], parts) for name in files]
+    try:
+        fetched = [source.fetch(f"{model_id}/{name}", files[name], parts) for name in files]
+    except (BundleRefused, InvalidInput):
+        shutil.rmtree(parts, ignore_errors=True)
+        raise
     fresh.mkdir()
     for name, part in zip(files, fetched, strict=True):
         if fetched.count(part) > 1:  # files of one content share it
@@ -185,7 +202,6 @@ class _Source(ABC):
             self.append(path, part)
         if not _has(part, checksum):
             found = sha256_of(part)
-            shutil.rmtree(folder, ignore_errors=True)
             raise BundleRefused(f"{path} has sha256 {found[:12]}…, the manifest says {checksum[:12]}…")
         return part
 

@@ -62,14 +62,16 @@ class Lexicon:
         return ModelReference(id="finance-lexicon", version=hashlib.sha256(words.encode()).hexdigest()[:12])
 
     def scores(self, texts: Sequence[str]) -> list[TextScore]:
-        """Return the mood of each text, in order; a text without words is an error of its own."""
-        return [_score(text[:_LONGEST], truncated=len(text) > _LONGEST) for text in texts]
+        """Return the mood of each text, in order; a text without English letters is an error of its own."""
+        read = [text.strip() for text in texts]
+        return [_score(text[:_LONGEST], truncated=len(text) > _LONGEST) for text in read]
 
 
 def _score(text: str, *, truncated: bool) -> TextScore:
     words = _WORD.findall(text.lower().replace("\u2019", "'"))
-    if not text.strip():
-        return TextScore(error=TextError(code="empty", detail="there is no text to score"))
+    if not words:
+        told = "there is no word that the lexicon could know" if text else "there is no text to score"
+        return TextScore(error=TextError(code="empty", detail=told))
     leans = list(_leans(words))
     up, down = leans.count(1), leans.count(-1)
     whole = up + down + 1

@@ -1,14 +1,17 @@
 """A text classifier as it serves: a verified bundle of kind ``sentiment``, its tokenizer and its session.
 
-Always true here: a text's answer depends on itself alone, whichever texts ride with it; a text that cannot be scored is
-an error of its own; probabilities are of positive, negative and neutral by the names of the labels, whatever their
-order in the graph. `Classifier.scores` may be called from several threads at once. No torch.
+Always true here: a text's answer depends on itself alone, whichever texts ride with it; a text that cannot be scored,
+as one of which the classifier knows no word, is an error of its own; probabilities are of positive, negative and
+neutral by the names of the labels, whatever their order in the graph. `Classifier.scores` may be called from several
+threads at once. No torch.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -66,15 +69,25 @@ class Classifier:
         """What answers name it by."""
         return self.card.reference
 
+    @cached_property
+    def unknown(self) -> int | None:
+        """The token of words that the tokenizer does not know; None where it knows all."""
+        name = json.loads(self.tokenizer.to_str())["model"].get("unk_token")
+        return self.tokenizer.token_to_id(name) if isinstance(name, str) else None
+
     def scores(self, texts: Sequence[str]) -> list[TextScore]:
         """Return the mood of each text, in order; never raises for what is wrong with one."""
         answers: list[TextScore] = [_EMPTY] * len(texts)
-        read = [(row, text[:_CHARACTERS]) for row, text in enumerate(texts) if text.strip()]
-        found = self.tokenizer.encode_batch([text for _, text in read])
-        rows = [
-            (row, encoding.ids, bool(encoding.overflowing) or len(texts[row]) > _CHARACTERS)
-            for (row, _), encoding in zip(read, found, strict=True)
-        ]
+        read = [text.strip() for text in texts]
+        rows = []
+        for row, encoding in enumerate(self.tokenizer.encode_batch([text[:_CHARACTERS] for text in read])):
+            content = {
+                token for token, made in zip(encoding.ids, encoding.special_tokens_mask, strict=True) if not made
+            }
+            if content - {self.unknown}:
+                rows.append((row, encoding.ids, bool(encoding.overflowing) or len(read[row]) > _CHARACTERS))
+            elif content:
+                answers[row] = _UNREAD
         longest_first = sorted(rows, key=lambda one: (-len(one[1]), one[0]))
         for part in _parts(longest_first):
             moods = self._moods([ids for _, ids, _ in part])
@@ -144,6 +157,7 @@ def tokenizer_of(content: bytes, tokens: int) -> Tokenizer:
 
 
 _EMPTY = TextScore(error=TextError(code="empty", detail="there is no text to score"))
+_UNREAD = TextScore(error=TextError(code="empty", detail="the classifier knows no word of this text"))
 _FAILED = TextScore(error=TextError(code="model_failed", detail="the classifier failed on this text"))
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fusiontrade.errors import BadCandles, BundleRefused, FusionTradeError
 from fusiontrade.market.candles import CandleFrame
 from serving.bundle import GRAPH
+from serving.features.bars import WINDOW
 from serving.features.swing import (
     CONTEXT_NAMES,
     CROSS_SECTION_NAMES,
@@ -42,7 +43,6 @@ from serving.swing.ranking import Ranking, rank_scores
 __all__ = ["TFT", "VETO", "VETO_TEXT", "Encoding", "SwingAnswers", "SwingBundle", "load_swing", "read_swing"]
 
 TFT, VETO, VETO_TEXT = "tft.onnx", "veto.onnx", "veto.txt"
-_WINDOW = 600
 _FLOAT = "tensor(float)"
 
 Array = NDArray[np.float32]
@@ -78,7 +78,7 @@ class SwingBundle:
     folder: Path
     card: SwingCard
     opening: Callable[[], Sessions]
-    bars_needed: int = _WINDOW
+    bars_needed: int = WINDOW
     _opened: list[Sessions] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -225,14 +225,18 @@ def read_swing(folder: Path, *, device: str = "cpu", threads: int = 1) -> SwingB
 
 def _inputs(frame: CandleFrame, encoder: Encoding | None) -> tuple[Array, Array, Array]:
     """Return price window (1, 120, 5), context (1, 29) and embedding (1, 512) of the newest bar."""
-    if len(frame) < _WINDOW:
-        raise BadCandles([f"{frame.symbol}: needs {_WINDOW} daily bars, got {len(frame)}"])
-    newest = frame.tail(_WINDOW)
-    rows = np.array([_WINDOW - 1], np.intp)
+    if len(frame) < WINDOW:
+        raise BadCandles([f"{frame.symbol}: needs {WINDOW} daily bars, got {len(frame)}"])
+    newest = frame.tail(WINDOW)
+    rows = np.array([WINDOW - 1], np.intp)
+    with np.errstate(all="ignore"):  # what leaps over every bound is told below, of this stock alone
+        prices, contexts = price_windows(newest, rows), context(newest)[-1:]
+    if not (np.isfinite(prices).all() and np.isfinite(contexts).all()):
+        raise BadCandles([f"{frame.symbol}: prices or volumes leap so far that no features can be made of them"])
     embedding = np.zeros((1, len(EMBEDDING_NAMES)), np.float32)
     if encoder is not None:
         embedding = encoder.embed(*windows_of(newest, encoder.card.sequence, rows))
-    return price_windows(newest, rows), context(newest)[-1:], embedding
+    return prices, contexts, embedding
 
 
 def _self_test(bundle: SwingBundle) -> None:

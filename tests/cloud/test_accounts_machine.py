@@ -25,11 +25,10 @@ from hypothesis.stateful import (
 )
 
 from fusiontrade.accounts.admission.gate import Gate
-from fusiontrade.accounts.admission.sessions import FAMILY_SECONDS, GRACE_SECONDS, REFRESH_SECONDS, Device
+from fusiontrade.accounts.admission.sessions import GRACE_SECONDS, Device
 from fusiontrade.accounts.by_mail.mailings import MOST_FROM_ONE, WINDOW_SECONDS
-from fusiontrade.accounts.credentials.attempts import counter_of, seconds_to_wait
+from fusiontrade.accounts.credentials.attempts import counter_of
 from fusiontrade.accounts.credentials.codes import LIFE_SECONDS, MOST_TRIES
-from fusiontrade.accounts.credentials.known_devices import LIFE_SECONDS as LIFE_SECONDS_OF_DEVICES
 from fusiontrade.accounts.identity import Identity
 from fusiontrade.cloud.session import forget_clients
 from fusiontrade.cloud.tables import Table
@@ -86,49 +85,15 @@ class AccountsMachine(RuleBasedStateMachine):
         life = LIFE_SECONDS["reset" if kind == "reset" else "verification"]
         user.codes[kind] = ModelCode(mail.code or "", self.clock.now // 1000 + life)
 
-    def code_works(self, email: str, kind: str, text: str) -> bool:
-        """Whether a code works now; counts the try as the rules do."""
-        code = self.users[email].codes.get(kind)
-        if code is None or self.clock.now // 1000 >= code.until or code.tries >= MOST_TRIES:
-            return False
-        code.tries += 1
-        return text == code.text
-
-    def spend(self, email: str, kind: str) -> None:
-        code = self.users[email].codes.pop(kind, None)
-        if code is not None:
-            self.users[email].dead_codes.append(code.text)
-
-    def attempt_allowed(self, user: ModelUser, counter: str) -> bool:
-        attempts, attempted_at = user.attempts.get(counter, (0, 0))
-        if seconds_to_wait(attempts, (self.clock.now - attempted_at) / 1000) > 0:
-            return False
-        user.attempts[counter] = attempts + 1, self.clock.now
-        return True
-
-    def counter(self, user: ModelUser | None, token: str) -> str:
-        """Which counter counts for who presents ``token``: it has to be one of this very user, and of now."""
-        ends = dict(user.device_tokens if user else [])
-        return counter_of(token[:32] if ends.get(token, 0) > self.clock.now // 1000 else None)
-
-    def lives(self, session: ModelSession) -> bool:
-        seconds = self.clock.now // 1000
-        ends = min(session.used_at // 1000 + REFRESH_SECONDS, session.opened_at // 1000 + FAMILY_SECONDS)
-        return not session.is_over and seconds < ends
-
     def living(self) -> list[tuple[str, ModelSession]]:
         return [(email, session) for email, user in self.users.items() for session in user.sessions]
 
     def picked_session(self, pick: int) -> tuple[str, ModelSession]:
         """A session, mostly one that lives where there is one."""
         every = self.living()
-        alive = [(email, session) for email, session in every if self.lives(session)]
+        alive = [(email, session) for email, session in every if session.lives(self.clock.now)]
         chosen: tuple[str, ModelSession] = _picked(alive if alive and pick % 5 else every, pick // 5)
         return chosen
-
-    def end_all(self, email: str, keep: str | None = None) -> None:
-        for session in self.users[email].sessions:
-            session.is_over = session.is_over or session.id != keep
 
     def user_id(self, email: str) -> str:
         user = self.users[email]
@@ -161,7 +126,7 @@ class AccountsMachine(RuleBasedStateMachine):
         else:
             if password != user.password:
                 user.is_disputed = True
-                self.spend(email, "verification")
+                user.spend("verification")
             self.expect_code(email, "reset" if user.is_disputed else "verification")
 
     @rule(email=emails, occasion=st.sampled_from(["resend", "forgot"]))
@@ -198,7 +163,7 @@ class AccountsMachine(RuleBasedStateMachine):
 
     def redeem(self, email: str, kind: str, text: str, pick: int) -> None:
         user = self.users[email]
-        works = self.code_works(email, kind, text)
+        works = user.code_works(kind, text, self.clock.now)
         try:
             if kind == "reset":
                 parts.reset(self.accounts, text, PASSWORDS[pick % 3])
@@ -208,13 +173,14 @@ class AccountsMachine(RuleBasedStateMachine):
             assert not works
             return
         assert works
-        self.spend(email, kind)
+        user.spend(kind)
         user.is_verified = True
         if kind == "reset":
-            self.spend(email, "verification")
+            user.spend("verification")
             user.password = PASSWORDS[pick % 3]
             user.attempts.clear()
-            self.end_all(email)
+            user.devices_after = self.clock.now // 1000
+            user.end_all()
             assert self.mails.kinds[-1] == "password_changed"
             self.clock.wait(0.001)  # a session opened in the same millisecond would be over
 
@@ -242,8 +208,8 @@ class AccountsMachine(RuleBasedStateMachine):
     def login(self, email: str, password: str, device: Device, token: str = "") -> None:
         self.clock.wait(0.001)
         user = self.users.get(email)
-        counter = self.counter(user, token)
-        allowed = user is None or self.attempt_allowed(user, counter)
+        counter = "" if user is None else user.counter(token, self.clock.now)
+        allowed = user is None or user.attempt_allowed(counter, self.clock.now)
         is_right = user is not None and allowed and password == user.password
         try:
             signed = self.accounts.sign_ins.sign_in(email, password, replace(device, token=token))
@@ -260,7 +226,7 @@ class AccountsMachine(RuleBasedStateMachine):
         user.attempts[counter] = 0, user.attempts[counter][1]
         if counter:
             assert signed.device_token[:32] == token[:32]
-        user.device_tokens.append((signed.device_token, self.clock.now // 1000 + LIFE_SECONDS_OF_DEVICES))
+        user.device_known_by(signed.device_token, self.clock.now)
         now = self.clock.now
         opened = signed.opened
         user.sessions.append(ModelSession(opened.session_id, now, now, device, [opened.refresh_token]))
@@ -274,7 +240,7 @@ class AccountsMachine(RuleBasedStateMachine):
 
     def use(self, session: ModelSession, device: Device, age: int) -> None:
         age = min(age, len(session.tokens) - 1)
-        lives, now = self.lives(session), self.clock.now
+        lives, now = session.lives(self.clock.now), self.clock.now
         is_retry = age == 1 and now - session.used_at <= GRACE_SECONDS * 1000 and device == session.rotated_by
         try:
             rotated = self.accounts.sessions.rotate(session.tokens[-1 - age], device)
@@ -317,10 +283,10 @@ class AccountsMachine(RuleBasedStateMachine):
     def change_password(self, pick: int, current: str, new: str) -> None:
         email, session = self.picked_session(pick)
         user = self.users[email]
-        if not self.lives(session):
+        if not session.lives(self.clock.now):
             return  # the gate refuses it before; see `access_tokens_live_as_long_as_their_sessions`
         counter = counter_of(session.id)
-        allowed = self.attempt_allowed(user, counter)
+        allowed = user.attempt_allowed(counter, self.clock.now)
         is_right = allowed and current == user.password and new != current
         try:
             parts.change(self.accounts, self.identity(email, session), current, new)
@@ -333,8 +299,8 @@ class AccountsMachine(RuleBasedStateMachine):
             return
         assert is_right
         user.password, user.attempts[counter] = new, (0, user.attempts[counter][1])
-        self.spend(email, "reset")
-        self.end_all(email, keep=session.id)
+        user.spend("reset")
+        user.end_all(keep=session.id)
         self.clock.wait(0.001)
 
     def identity(self, email: str, session: ModelSession) -> Identity:
@@ -365,7 +331,7 @@ class AccountsMachine(RuleBasedStateMachine):
         self.looked += 1
         email = users[self.looked % len(users)]
         listed = {session.id for session in self.accounts.sessions.of_user(self.user_id(email))}
-        assert listed == {session.id for session in self.users[email].sessions if self.lives(session)}
+        assert listed == {session.id for session in self.users[email].sessions if session.lives(self.clock.now)}
 
 
 _numbers = iter(range(1_000_000))

@@ -14,10 +14,11 @@ from fusiontrade.accounts.users import Users
 from fusiontrade.cli import accounts as command
 from fusiontrade.cli.app import app
 from fusiontrade.clock import system_clock
+from fusiontrade.cloud.encryption import Encryption
 from fusiontrade.cloud.session import client, forget_clients
 from fusiontrade.cloud.stacks import physical_name
 from fusiontrade.cloud.tables import Table
-from fusiontrade.errors import NotFound, StateUnavailable
+from fusiontrade.errors import InvalidInput, NotFound, StateUnavailable
 from tests.support import emulator
 
 PASSWORD = "correct horse battery"
@@ -184,3 +185,23 @@ def test_a_cloudformation_that_does_not_answer_is_unavailable(aws: None, monkeyp
     forget_clients()
     with pytest.raises(StateUnavailable, match="CloudFormation"):
         physical_name("any", "AccountsTable")
+
+
+def test_a_hub_token_is_known_to_what_fetches_in_its_owners_name(
+    run: Run, users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = str(client("kms").create_key()["KeyMetadata"]["Arn"])
+    monkeypatch.setenv("ACCOUNTS_KEY_ARN", key)
+    run("create", "ada@example.com")
+    with pytest.raises(InvalidInput, match="has no hub token: its owner gives one"):
+        command.hub_token("ada@example.com")
+    with pytest.raises(InvalidInput, match="is no account's address"):
+        command.hub_token("eve@example.com")
+    ada = users.by_email("ada@example.com")
+    assert ada is not None
+    sealed = Encryption(key).encrypt("hf_of_ada", user_id=ada.id, purpose="hf_token")
+    users.change(ada.id, ada.email, {}, hf_token=sealed)
+    assert command.hub_token("Ada@example.com") == "hf_of_ada"
+    users.change(ada.id, ada.email, {}, hf_token=Encryption(key).encrypt("x", user_id="eve", purpose="hf_token"))
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        command.hub_token("ada@example.com")

@@ -131,6 +131,14 @@ def test_no_instance_for_an_hour_ends_the_job_in_words(desk: RegistryDesk) -> No
     assert job.error == "there is no instance to train on now: the limit of ml.c7i.xlarge is 0"
 
 
+def test_a_service_that_is_away_for_an_hour_is_not_told_by_its_name(desk: RegistryDesk) -> None:
+    desk.sagemaker.fail("CreateTrainingJob", "InternalFailure", "no", status=500, times=9)
+    order = desk.ask("train", TRAINING)
+    desk.now = NOW + 3_600_001
+    job = desk.work(order)
+    assert (job.status, job.error) == ("FAILED", "what this needs did not answer for an hour; ask again later")
+
+
 def test_a_refused_training_fails_with_what_the_service_said(desk: RegistryDesk) -> None:
     desk.sagemaker.fail("CreateTrainingJob", "ValidationException", "the role cannot be assumed")
     job = desk.work(desk.ask("train", TRAINING))
@@ -144,10 +152,19 @@ def test_no_name_of_a_role_an_account_or_an_object_reaches_whoever_asked(desk: R
     assert job.error == "SageMaker refused: User … may not read …, account …"
 
 
-def test_a_training_that_failed_says_why_in_the_programs_words(desk: RegistryDesk) -> None:
-    desk.sagemaker.ends, desk.sagemaker.reason = "Failed", "AlgorithmError: 900 bars of 1h are too few"
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        ("AlgorithmError: 900 bars of 1h are too few", "900 bars of 1h are too few"),
+        ("AlgorithmError: 900 bars: too few, exit code: 1", "900 bars: too few"),
+        ("InternalServerError: We encountered an internal error.", "We encountered an internal error."),
+        ("", "it did not say why"),
+    ],
+)
+def test_a_training_that_failed_says_why_in_the_programs_words(desk: RegistryDesk, reason: str, why: str) -> None:
+    desk.sagemaker.ends, desk.sagemaker.reason = "Failed", reason
     job = desk.work(desk.ask("train", TRAINING))
-    assert (job.status, job.error) == ("FAILED", "the training came to nothing: 900 bars of 1h are too few")
+    assert (job.status, job.error) == ("FAILED", f"the training came to nothing: {why}")
     assert desk.statuses() == {}
 
 
@@ -226,7 +243,10 @@ def test_a_version_that_nothing_speaks_for_is_not_promoted_unless_forced(
     assert why in str(job.error)
     assert (desk.statuses(), desk.sagemaker.asked) == ({OLD: "ACTIVE", NEW: "CANDIDATE"}, [])
     assert why in str(desk.registry.of(MODEL, NEW).reason)
-    assert desk.work(desk.ask("load", {**LOAD, "force": True})).status == "SUCCEEDED"
+    job = desk.work(desk.ask("load", {**LOAD, "force": True}))
+    assert job.result is not None
+    assert job.result["reason"].startswith("it was forced, although ")
+    assert why in job.result["reason"]
     assert desk.statuses() == {OLD: "RETIRED", NEW: "ACTIVE"}
 
 

@@ -14,8 +14,10 @@ import pytest
 
 from fusiontrade.cloud.sagemaker import SageMaker
 from fusiontrade.cloud.tables import Table
+from fusiontrade.errors import Conflict
 from fusiontrade.forecasts.jobs import Job, JobOrder
 from fusiontrade.registry.rollout import Rollout
+from fusiontrade.registry.versions import ModelVersion, Registry
 from tests.cloud.test_cloud_registry import LOAD, NEW, OLD, comparison
 from tests.support import emulator
 from tests.support.registry_desk import *  # noqa: F403 - pytest finds fixtures by name in this module
@@ -131,6 +133,56 @@ def test_a_version_is_judged_by_the_one_that_serves_when_its_turn_has_come(
     assert job.status == "FAILED"
     assert f"nor was judged on GC=F, which version {THIRD} serves" in str(job.error)
     assert desk.statuses() == {OLD: "RETIRED", NEW: "CANDIDATE", THIRD: "ACTIVE"}
+
+
+def test_a_version_that_another_exchange_promoted_meanwhile_is_told_as_what_it_is(
+    desk: RegistryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.serving(OLD)
+    desk.archived(NEW, comparison=comparison(not_worse=True))
+    claim = Rollout._claim
+
+    def late(self: Rollout, job: str) -> bool:
+        desk.registry.promote(MODEL, NEW)
+        return claim(self, job)
+
+    monkeypatch.setattr(Rollout, "_claim", late)
+    job = desk.work(desk.ask("load", LOAD))
+    assert job.result is not None
+    assert (job.result["status"], job.result["reason"]) == ("ACTIVE", "it serves already")
+
+
+def test_what_the_endpoint_serves_already_is_promoted_however_often_others_are_in_the_way(
+    desk: RegistryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.serving(OLD)
+    desk.archived(NEW, comparison=comparison(not_worse=True))
+    promote, times = Registry.promote, iter(range(9))
+
+    def held(self: Registry, model_id: str, version: str) -> ModelVersion:
+        if next(times) < 2:
+            raise Conflict("another request is changing the same thing; try again")
+        return promote(self, model_id, version)
+
+    monkeypatch.setattr(Registry, "promote", held)
+    job = desk.work(desk.ask("load", LOAD))
+    assert (job.status, job.error) == ("SUCCEEDED", None)
+    assert desk.statuses() == {OLD: "RETIRED", NEW: "ACTIVE"}
+
+
+def test_a_bundle_that_was_changed_in_the_archive_serves_nobody(desk: RegistryDesk) -> None:
+    desk.serving(OLD)
+    desk.archived(NEW, comparison=comparison(not_worse=True))
+    for name, content in bundle_files(NEW, kind="gru").items():  # whole by its own manifest, and not what was judged
+        desk.storage.put(desk.bundles.prefix(MODEL, NEW) + name, content)
+    job = desk.work(desk.ask("load", LOAD))
+    assert (job.status, desk.sagemaker.models) == ("FAILED", {})
+    assert "is not the bundle that was registered" in str(job.error)
+    for name, content in bundle_files(OLD, kind="gru").items():
+        desk.storage.put(desk.bundles.prefix(MODEL, OLD) + name, content)
+    job = desk.work(desk.ask("train", TRAINING))
+    assert (job.status, desk.sagemaker.jobs) == ("FAILED", {})
+    assert "is not the bundle that was registered" in str(job.error)
 
 
 def test_an_exchange_that_was_over_before_its_last_message_came_again_stays_done(desk: RegistryDesk) -> None:

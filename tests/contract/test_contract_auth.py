@@ -274,6 +274,32 @@ def test_a_change_of_the_account_that_cannot_be_made_names_the_field(
     assert auth("GET", "/api/v1/auth/me", headers=token).json() == before
 
 
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (b'{"email": ', ("/body", "this is no JSON: Expecting value at character 10")),
+        (
+            b"{'email': 1}",
+            ("/body", "this is no JSON: Expecting property name enclosed in double quotes at character 1"),
+        ),
+        (
+            b'{"email": "no-at", "password": "a long password", "full_name": "New"}',
+            ("/body/email", "this is no e-mail address: write one like ada@example.com"),
+        ),
+        (
+            b'{"email": "ada@x.example", "password": "a long password", "full_name": "two\\nlines"}',
+            ("/body/full_name", "a name is one line: leave out line breaks and control characters"),
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said_in_words_and_at_its_place(
+    auth: Call, body: bytes, fault: tuple[str, str]
+) -> None:
+    answer = auth("POST", "/api/v1/auth/register", body=body, headers={"content-type": "application/json"})
+    assert answer.status == 422
+    assert [(each["pointer"], each["message"]) for each in answer.json()["errors"]] == [fault]
+
+
 def test_a_change_of_the_account_keeps_what_it_does_not_name(auth: Call) -> None:
     token = bearer(login(auth).json()["access_token"])
     before = auth("GET", "/api/v1/auth/me", headers=token).json()

@@ -184,7 +184,10 @@ def test_what_is_an_admins_is_a_403_to_others_and_nothing_happens(
         ("/api/v1/ml/model/load", {"version": "../x"}, "/body/version"),
         ("/api/v1/ml/backtest/trigger", {"from": "2025-05-11"}, "/body/to"),
         ("/api/v1/ml/backtest/trigger", {"from": "yesterday"}, "/body/from"),
+        ("/api/v1/ml/backtest/trigger", {"from": "0001-01-01"}, "/body/from"),
+        ("/api/v1/ml/backtest/trigger", {"to": "9999-12-31"}, "/body/to"),
         ("/api/v1/ml/backtest/trigger", {"costs_bps": -1}, "/body/costs_bps"),
+        ("/api/v1/ml/backtest/trigger", {"costs_bps": True}, "/body/costs_bps"),
         ("/api/v1/fusion/finetune", {"timeframe": "1d"}, "/body/timeframe"),
     ],
 )
@@ -193,6 +196,14 @@ def test_a_wrong_body_is_a_422_that_points_at_it(
 ) -> None:
     answer = ml("POST", path, json_body={**POSTS[path][0], **changed}, headers=admins)
     assert (answer.status, [fault["pointer"] for fault in answer.json()["errors"]]) == (422, [pointer])
+
+
+def test_a_version_that_there_is_not_is_a_404_and_orders_nothing(
+    ml: Function, admins: dict[str, str], settings: Settings
+) -> None:
+    answer = ml("POST", "/api/v1/ml/model/load", json_body={**LOAD, "version": "dddddddddddd"}, headers=admins)
+    assert (answer.status, answer.json()["type"]) == (404, "/problems/not-found")
+    assert ordered(settings) == []
 
 
 def test_a_job_is_cancelled_by_its_owner_alone(ml: Function, admins: dict[str, str], mine: dict[str, str]) -> None:

@@ -112,6 +112,23 @@ def test_body_above_the_limit_is_refused_before_the_function(tmp_path: Path) -> 
     against(tmp_path, test)
 
 
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "template.yaml").write_text(TEMPLATE)
+    gateway = Gateway(Template(tmp_path / "template.yaml"), {}, "127.0.0.1:2001")
+    scope = {"type": "http", "method": "POST", "path": "/work/any", "query_string": b"", "headers": []}
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[object] = []
+
+    async def receive() -> dict[str, object]:
+        return next(messages)
+
+    async def send(message: object) -> None:
+        sent.append(message)
+
+    asyncio.run(gateway(scope, receive, send))  # type: ignore[arg-type]
+    assert sent == []
+
+
 def test_event_above_what_lambda_takes_is_refused_before_the_function(tmp_path: Path) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         binary = {"content-type": "application/octet-stream"}

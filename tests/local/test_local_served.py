@@ -127,6 +127,18 @@ def test_a_version_that_the_program_refuses_is_put_back_with_its_reason(
     assert roll_out(endpoint, "set-2", "new")["EndpointConfigName"] == "set-2"
 
 
+def test_a_folder_that_cannot_be_moved_is_told_without_its_place(
+    endpoint: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device", str(given[0]))
+
+    monkeypatch.setattr(module, "_replaced", full)
+    told = roll_out(endpoint, "set-1", "new")
+    assert told["EndpointConfigName"] == "starter"
+    assert told["FailureReason"] == "the bundles could not be put where the program reads them; the log says why"
+
+
 @pytest.mark.parametrize("moved", ["nothing", "the old one", "both"])
 @pytest.mark.parametrize("version", ["new", "bad"])
 def test_an_exchange_that_a_kill_interrupts_is_put_back_and_made_again(
@@ -150,6 +162,17 @@ def test_an_exchange_that_a_kill_interrupts_is_put_back_and_made_again(
     monkeypatch.setattr(module, "_UNREAD_SECONDS", 0.0)
     kept = filled(folder, tmp_path / "starter")  # before the program starts again
     assert json.loads((kept / MODEL / "model.json").read_text())["version"] == "old"
+    shutil.copytree(folder, tmp_path / "other")
+    asked: list[str] = []
+
+    def never(name: str) -> bool:
+        asked.append(name)
+        return False
+
+    forgotten = Served(tmp_path / "other", endpoint._bucket, program[1], wanted=never)
+    told = forgotten.describe({"EndpointName": "x"})
+    assert (asked, told["EndpointStatus"], told["EndpointConfigName"]) == (["set-1"], "InService", "starter")
+    assert program[0].serves == "old"
     again = Served(folder, endpoint._bucket, program[1], seconds=10)
     assert again.describe({"EndpointName": "x"})["EndpointStatus"] == "Updating"
     told = over(again)

@@ -58,7 +58,7 @@ class Stack:
         return self._output.read_text()
 
     def up(self) -> Stack:
-        wait_until(lambda: UP in self.console or self.process.poll() is not None, self)
+        wait_until(lambda: UP in self.console or self.process.poll() is not None, self, 200)
         assert self.process.poll() is None, self.console
         return self
 
@@ -131,8 +131,9 @@ def test_console_names_addresses_account_market_and_models(stack: Stack) -> None
         DEMO["email"],
         DEMO["password"],
         "invented prices",
-        "lstm-1h",
-        "patchtst-4h",
+        "starting the emulated AWS",
+        "lstm 15m 30m 1h 4h",
+        "patchtst 15m 30m 1h 4h",
         "/state/outbox",
     ):
         assert part in stack.console

@@ -207,6 +207,19 @@ def test_a_bucket_that_is_away_for_a_while_costs_a_job_nothing(made: Callable[..
     assert bucket[f"training/1/output/{NAME}/output/model/lstm-1h/model.json"] == b"card"
 
 
+def test_what_goes_wrong_here_is_told_without_our_folders(
+    made: Callable[..., Trainings], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trainings = made()
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(trainings, "_fetch", full)
+    trainings.create(request())
+    assert until(trainings, "Failed")["FailureReason"] == "InternalServerError: the log says why"
+
+
 def test_a_job_that_there_is_not_is_told_as_sagemaker_tells_it(made: Callable[..., Trainings]) -> None:
     with pytest.raises(Refusal, match="Requested resource not found") as refused:
         made().describe({"TrainingJobName": "none"})

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tiny_bundles import TIMEFRAMES, build_bundle, candles
 
-from fusiontrade.inference.contract import ForecastResponse, ItemError, ItemForecast
+from fusiontrade.inference.contract import ForecastResponse, ItemError, ItemForecast, ModelReference
+from fusiontrade.inference.swing import StockForecast
 from serving.asked import Asked
 from serving.engine import Engine, load_engine, run
 from serving.features import NewestInputs
@@ -204,6 +206,32 @@ def test_a_cancelled_request_frees_its_places_and_the_others_are_answered(slow_b
 
         assert fully_answered(asyncio.run(go_away()).items[0])
         assert sample(engine, "serving_items_total", outcome="answered") == 2
+
+
+def test_daily_stocks_wait_for_bars_that_are_being_answered(
+    slow_bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside: list[float] = []
+    card = SimpleNamespace(encoder=None, reference=ModelReference(id="swing", version="1"))
+    daily: Any = SimpleNamespace(items=[SimpleNamespace(symbol="A")]), SimpleNamespace(card=card), None
+
+    async def both(engine: Running) -> None:
+        bars = asyncio.create_task(engine.answer([asked(**RISING)], seconds=30))
+        await until(lambda: sample(engine, "serving_unanswered_items") == 1)
+        await engine.stocks.answer(*daily, seconds=30)
+        await bars
+
+    with running(slow_bundles) as engine:
+
+        def ranked(*_: object) -> list[None]:
+            beside.append(sample(engine, "serving_unanswered_items"))
+            return [None]
+
+        monkeypatch.setattr("serving.stocks._GIVING_WAY", 3600.0)
+        monkeypatch.setattr("serving.stocks._made_ready", ranked)
+        monkeypatch.setattr("serving.stocks._part_answered", lambda *_: [StockForecast(symbol="A")])
+        asyncio.run(both(engine))
+    assert beside == [0.0]
 
 
 def test_a_request_that_is_being_computed_is_withdrawn_without_writing_out_its_arrays(

@@ -120,6 +120,75 @@ def test_requests_take_turns_so_a_small_one_does_not_wait_for_a_large_one() -> N
     asyncio.run(scenario())
 
 
+def test_each_part_lets_the_urgent_go_first() -> None:
+    said = iter([True, True, False, True, True, False, True, False])  # before ranking, the first part, the second
+    begun: list[int] = []
+    bundle = Bundle()
+
+    def urgent() -> bool:
+        begun.append(len(bundle.parts))
+        return next(said)
+
+    async def scenario() -> None:
+        stocks = Stocks(urgent)
+        answer = await asking(stocks, bundle, request([1] * 20))
+        assert [one.error for one in answer.items] == [None] * 20
+        stocks.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serving.stocks._GIVING_WAY", 3600.0)
+        asyncio.run(scenario())
+    assert begun == [0, 0, 0, 0, 0, 0, 1, 1]
+    assert next(said, None) is None
+
+
+def test_who_gives_way_keeps_its_turn_before_those_that_came_later() -> None:
+    async def scenario() -> None:
+        waits = True
+        stocks, bundle = Stocks(lambda: waits), Bundle()
+        first = asking(stocks, bundle, request([1] * 2, "F"))
+        second = asking(stocks, bundle, request([1] * 2, "G"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (bundle.parts, stocks.unanswered) == ([], 4)
+        waits = False
+        await asyncio.gather(first, second)
+        assert bundle.parts == [["F0", "F1"], ["G0", "G1"]]
+        stocks.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serving.stocks._GIVING_WAY", 3600.0)
+        asyncio.run(scenario())
+
+
+def test_stocks_are_answered_beside_urgent_work_without_end() -> None:
+    async def scenario() -> None:
+        stocks, bundle = Stocks(lambda: True), Bundle()
+        answer = await asking(stocks, bundle, request([1] * 40))
+        assert [one.error for one in answer.items] == [None] * 40
+        stocks.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serving.stocks._GIVING_WAY", 0.001)
+        asyncio.run(scenario())
+
+
+def test_a_drain_that_is_over_ends_whoever_gives_way() -> None:
+    async def scenario() -> None:
+        stocks, bundle = Stocks(lambda: True), Bundle()
+        asked = asking(stocks, bundle, request([1] * 3))
+        await asyncio.sleep(0)
+        stocks.give_up()
+        answer = await asyncio.wait_for(asked, 60)
+        assert {one.error and one.error.code for one in answer.items} == {"timed_out"}
+        assert bundle.parts == []
+        stocks.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serving.stocks._GIVING_WAY", 3600.0)
+        asyncio.run(scenario())
+
+
 def test_what_has_no_answer_when_its_time_is_up_says_so() -> None:
     async def scenario() -> None:
         stocks, bundle = Stocks(), Bundle(may=False)

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -16,17 +10,11 @@ from typing import Any
 
 import pytest
 
-from infra.environment import interpreter
+from infra.emulated import emulated
+from infra.environment import ROOT, interpreter
+from infra.local.options import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
-PYTHON = interpreter("emulator")
-SECONDS_TO_START = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+__all__ = ["aws_environment", "free_port", "make_table", "running"]
 
 
 def aws_environment(port: int) -> dict[str, str]:
@@ -42,50 +30,12 @@ def aws_environment(port: int) -> dict[str, str]:
 
 
 @contextmanager
-def running(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(port: int, folder: Path) -> Iterator[None]:
     """The emulator, answering on ``port``; stopped at the end."""
-    if not PYTHON.exists():
+    if not interpreter("emulator").exists():
         pytest.skip("the emulator's environment is absent: run make test")
-    environment = {
-        **os.environ,
-        "GATEWAY_PORT": str(port),
-        "BIND_HOST": "127.0.0.1",
-        "PERSIST_STATE": "0",
-        "S3_PERSIST": "0",
-        "STATE_DIR": str(folder / "state"),
-        "S3_DATA_DIR": str(folder / "s3"),
-        "IOT_MTLS_ENABLED": "0",
-        "SFTP_ENABLED": "0",
-        "LOG_LEVEL": "WARNING",
-    }
-    with (folder / "emulator.log").open("ab") as log:
-        process = subprocess.Popen(
-            [str(PYTHON), "-c", "import ministack.app as emulator; emulator.main()"],
-            env=environment,
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            _wait_for(port, process)
-            yield process
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the emulator ended while starting; see emulator.log"
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=1):
-                return
-        except urllib.error.HTTPError:
-            return  # it answers, whatever it says to this path
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError(f"the emulator did not answer within {SECONDS_TO_START} s")
+    with emulated(folder, port):
+        yield
 
 
 def make_table(logical_id: str, name: str) -> None:

@@ -210,5 +210,5 @@ def aws(emulator_port: int) -> Iterator[SageMakerStub]:
 
 @pytest.fixture
 def desk(aws: SageMakerStub, models_table_name: str) -> RegistryDesk:
-    aws.__init__(port=aws.port)  # type: ignore[misc] # as new
+    aws.forget()
     return RegistryDesk(Table(models_table_name), MemoryObjects(), aws)

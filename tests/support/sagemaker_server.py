@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.support.listening import Handler, listening
 
 Request = Mapping[str, Any]
 Fault = tuple[int, str, str]
@@ -38,6 +38,10 @@ class SageMakerStub:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def forget(self) -> None:
+        """Be as new, on the same port."""
+        vars(self).update(vars(SageMakerStub(port=self.port)))
 
     def fail(self, operation: str, code: str, message: str = "", *, status: int = 400, times: int = 1) -> None:
         """Answer the next calls of ``operation`` with an error."""
@@ -122,31 +126,13 @@ def sagemaker_stub(**given: Any) -> Iterator[SageMakerStub]:
     """Serve a `SageMakerStub` on a free port."""
     stub = SageMakerStub(**given)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Player(Handler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             operation = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
-            status, told = stub.answer(operation, json.loads(body or b"{}"))
-            content = json.dumps(told).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/x-amz-json-1.1")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            status, told = stub.answer(operation, json.loads(self.body() or b"{}"))
+            self.reply(status, json.dumps(told).encode(), "application/x-amz-json-1.1")
 
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    stub.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with listening(Player) as stub.port:
         yield stub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)

@@ -3,7 +3,7 @@
 Every session opens a new tranche with one h-th of the capital at the open after the prediction and closes the one it
 opened h sessions before (Jegadeesh and Titman, 1993), so h tranches run side by side. Returns are from open to open;
 weights are set back to equal shares of the tranches each session, and all trading, that too, costs its bps. A session
-without predictions leaves its tranche in cash.
+without predictions, or whose predictions do not tell a highest group from a lowest, leaves its tranche in cash.
 """
 
 from __future__ import annotations
@@ -129,7 +129,10 @@ def portfolio_returns(weights: Floats, daily: Floats, cost_bps: float) -> tuple[
 
 
 def _grouped(predictions: Floats, groups: int, fewest: int) -> NDArray[np.intp]:
-    """Return (T, S) the group of each symbol, the lowest predictions 0; -1 where there is none."""
+    """Return (T, S) the group of each symbol, the lowest predictions 0; -1 where there is none.
+
+    Equal predictions share their group. A session has no groups where the highest or the lowest would be empty.
+    """
     from scipy.stats import rankdata  # type: ignore[import-untyped]
 
     known = np.isfinite(predictions)
@@ -137,10 +140,12 @@ def _grouped(predictions: Floats, groups: int, fewest: int) -> NDArray[np.intp]:
     out = np.full(predictions.shape, -1, np.intp)
     if not enough.any():
         return out
-    ranks = rankdata(predictions[enough], axis=1, method="ordinal", nan_policy="omit")
+    ranks = rankdata(predictions[enough], axis=1, nan_policy="omit")
     count = known[enough].sum(axis=1, keepdims=True)
-    placed = np.floor(groups * (np.nan_to_num(ranks, nan=1.0) - 1.0) / count).astype(np.intp)
-    out[enough] = np.where(known[enough], placed, -1)
+    placed = np.floor(groups * (np.nan_to_num(ranks, nan=1.0) - 0.5) / count).astype(np.intp)
+    placed = np.where(known[enough], placed, -1)
+    told = (placed == 0).any(axis=1) & (placed == groups - 1).any(axis=1)
+    out[enough] = np.where(told[:, None], placed, -1)
     return out
 
 

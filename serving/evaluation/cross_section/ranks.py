@@ -18,6 +18,8 @@ __all__ = ["FEWEST", "MeanTest", "mean_test", "rank_correlations"]
 
 FEWEST = 10
 """Symbols a session needs to be ranked."""
+_FEWEST_VALUES = 8
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,17 @@ class MeanTest:
     n: int
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """Return the test for JSON; what is undefined is null."""
+        """Return the test for JSON; what is undefined is null.
+
+        ``ratio_a_year`` is the information ratio of a year: ``statistic`` over the root of the years that n sessions
+        are. It counts that neighbouring values hang together; ``ratio`` times the root of 252 would not.
+        """
         names = ("mean", "error", "statistic", "p_value", "ratio")
         found: dict[str, float | int | None] = {
             name: float(f"{value:.6g}") if np.isfinite(value := getattr(self, name)) else None for name in names
         }
-        found["ratio_a_year"] = (
-            float(f"{self.ratio * np.sqrt(SESSIONS_A_YEAR):.6g}") if np.isfinite(self.ratio) else None
-        )
+        a_year = self.statistic / np.sqrt(max(self.n, 1) / SESSIONS_A_YEAR)
+        found["ratio_a_year"] = float(f"{a_year:.6g}") if np.isfinite(a_year) else None
         return found | {"lags": self.lags, "n": self.n}
 
 
@@ -85,15 +90,20 @@ def rank_correlations(predictions: Floats, returns: Floats, fewest: int = FEWEST
     return out
 
 
-def mean_test(values: Floats, *, horizon: int) -> MeanTest:
+def mean_test(values: Floats, *, horizon: int, lags: int | None = None, fewest: int = _FEWEST_VALUES) -> MeanTest:
     """Return the test of a mean against 0 (Newey and West, 1987), over the values that are known.
+
+    What a mean alone does not tell is NaN where fewer than ``fewest`` values are known, or none differs.
 
     Parameters
     ----------
     values
         (n,) one a session, in the order of time; NaN is left out.
     horizon
-        Sessions that an outcome looks ahead: at least as many lags, and ``4 (n / 100)^(2/9)`` (Newey and West, 1994).
+        Sessions that an outcome looks ahead.
+    lags
+        Autocovariances to count, of which there are n - 1 at most; None: ``horizon``, and at least
+        ``4 (n / 100)^(2/9)`` (Newey and West, 1994).
     """
     from scipy.stats import t as student
 
@@ -103,10 +113,11 @@ def mean_test(values: Floats, *, horizon: int) -> MeanTest:
     n = len(known)
     unknown = float("nan")
     mean = float(known.mean()) if n else unknown
-    lags = max(0, min(max(horizon, int(4 * (n / 100) ** (2 / 9))), n - 1))
-    if n < 8 or np.ptp(known) == 0:
-        return MeanTest(mean, unknown, unknown, unknown, unknown, lags, n)
-    error = float(np.sqrt(long_run_variance(known, lags) / n))
+    counted = max(horizon, int(4 * (n / 100) ** (2 / 9))) if lags is None else lags
+    counted = max(0, min(counted, n - 1))
+    if n < max(fewest, 2) or np.ptp(known) <= _ROUNDING * np.abs(known).max():
+        return MeanTest(mean, unknown, unknown, unknown, unknown, counted, n)
+    error = float(np.sqrt(long_run_variance(known, counted) / n))
     statistic = mean / error
     p_value = float(2 * student.sf(abs(statistic), n - 1))
-    return MeanTest(mean, error, statistic, p_value, float(mean / known.std(ddof=1)), lags, n)
+    return MeanTest(mean, error, statistic, p_value, float(mean / known.std(ddof=1)), counted, n)

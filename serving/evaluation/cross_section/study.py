@@ -185,7 +185,7 @@ def _variance_of_trials(traded: Mapping[str, Deciles]) -> float | None:
     ratios = ratios[np.isfinite(ratios)]
     if len(ratios) < 2:
         return None
-    n = min(len(one.long_short) for one in traded.values())
+    n = min(len(one.long_short) for one in traded.values() if len(one.long_short))
     return max(float(ratios.var(ddof=1)), 1.0 / max(n - 1, 1))
 
 
@@ -220,12 +220,18 @@ def _contests(correlations: Mapping[str, Floats], horizon: int) -> Json:
 
 
 def _overfitting(traded: Mapping[str, Deciles], blocks: int = 10) -> Json | None:
-    """Return the probability that the best of the models is the best by luck, over sessions all of them trade in."""
-    begin = max(one.first for one in traded.values())
-    end = min(one.first + len(one.long_short) for one in traded.values())
-    if len(traded) < 2 or end - begin < 2 * blocks:
+    """Return the probability that the best of the models is the best by luck, over sessions all of them trade in.
+
+    One that never traded is no attempt.
+    """
+    attempts = [one for one in traded.values() if len(one.long_short)]
+    if len(attempts) < 2:
         return None
-    series = [one.long_short[begin - one.first : end - one.first] for one in traded.values()]
+    begin = max(one.first for one in attempts)
+    end = min(one.first + len(one.long_short) for one in attempts)
+    if end - begin < 2 * blocks:
+        return None
+    series = [one.long_short[begin - one.first : end - one.first] for one in attempts]
     found = overfitting(np.stack(series, axis=1), blocks)
     return {
         "probability": found.probability,

@@ -54,7 +54,7 @@ def _ranks(words: str, horizons: Json) -> Table:
             rows.append(_row(f"{name}, {told}", (_test(test) for test in tests)))
         if any("paths" in part["models"][name] for part in horizons.values()):
             rows.append(_row(f"{name}, purged paths", (_paths(part["models"][name]) for part in horizons.values())))
-    caption = f"{words}. Rank correlation: mean (t, Newey-West), information ratio of a year"
+    caption = f"{words}. Rank correlation: mean (t, Newey-West), information ratio of a year (t over the root of years)"
     return Table(caption, ("model", *_columns(horizons)), tuple(rows))
 
 

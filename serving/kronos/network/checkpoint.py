@@ -7,6 +7,7 @@ none of the network's is left as it was made. Anything else is refused by the te
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -62,7 +63,7 @@ def _config(folder: Path, kind: type[_Config]) -> _Config:
         raise InvalidInput(where, f"{where} lacks {', '.join(missing)}")
     for name, field in known.items():
         if not _fits(said[name], field.default):
-            raise InvalidInput(where, f"{where} has {name} {said[name]!r}, which is no {type(field.default).__name__}")
+            raise InvalidInput(where, f"{where} has {name} {said[name]!r}, which is no {_kind(field.default)}")
     try:
         return kind(**{name: said[name] for name in known})
     except ValueError as error:
@@ -70,10 +71,16 @@ def _config(folder: Path, kind: type[_Config]) -> _Config:
 
 
 def _fits(value: object, default: object) -> bool:
-    """Whether a value of a configuration is of the type of its field; a whole number is a number, too."""
+    """Whether a value of a configuration is of its field's type, and finite; a whole number is a number, too."""
     if isinstance(value, bool) or isinstance(default, bool):
         return isinstance(value, bool) and isinstance(default, bool)
-    return isinstance(value, (int, float) if isinstance(default, float) else int)
+    if isinstance(default, float):
+        return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, int)
+
+
+def _kind(default: object) -> str:
+    return "finite float" if isinstance(default, float) else type(default).__name__
 
 
 def _filled(network: _Network, folder: Path) -> _Network:

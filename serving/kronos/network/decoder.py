@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from serving.kronos.network.layers import Block, CrossAttention, RmsNorm, check_size
+from serving.kronos.network.layers import Block, CrossAttention, RmsNorm, check_share, check_size
 
 __all__ = ["DecoderConfig", "KronosDecoder"]
 
@@ -36,6 +36,8 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         for name in ("s1_bits", "s2_bits", "n_layers", "d_model", "n_heads", "ff_dim"):
             check_size(name, getattr(self, name))
+        for name in ("ffn_dropout_p", "attn_dropout_p", "resid_dropout_p", "token_dropout_p"):
+            check_share(name, getattr(self, name))
         for heads in (self.n_heads, _DEPENDENCY_HEADS):
             if self.d_model % (2 * heads):
                 raise ValueError(f"d_model must be an even multiple of {heads} heads, got {self.d_model}")

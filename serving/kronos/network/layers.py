@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["Attention", "Block", "CrossAttention", "FeedForward", "RmsNorm", "check_size", "rotated"]
+__all__ = ["Attention", "Block", "CrossAttention", "FeedForward", "RmsNorm", "check_share", "check_size", "rotated"]
 
 _BASE = 10_000.0
 _EPSILON = 1e-5
@@ -23,6 +23,12 @@ def check_size(name: str, value: int) -> None:
     most = _MOST.get(name, _WIDEST)
     if not 1 <= value <= most:
         raise ValueError(f"{name} must lie between 1 and {most}, got {value}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise ValueError where what a dropout leaves out is no share."""
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value}")
 
 
 class RmsNorm(nn.Module):  # type: ignore[misc]  # torch carries no types here

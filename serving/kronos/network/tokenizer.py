@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from serving.kronos.network.layers import Block, check_size
+from serving.kronos.network.layers import Block, check_share, check_size
 
 __all__ = ["KronosTokenizer", "TokenizerConfig"]
 
@@ -42,6 +42,8 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         for name in ("d_in", "d_model", "n_heads", "ff_dim", "n_enc_layers", "n_dec_layers", "s1_bits", "s2_bits"):
             check_size(name, getattr(self, name))
+        for name in ("ffn_dropout_p", "attn_dropout_p", "resid_dropout_p"):
+            check_share(name, getattr(self, name))
         if self.d_model % (2 * self.n_heads):
             raise ValueError(f"d_model must be an even multiple of n_heads, got {self.d_model} and {self.n_heads}")
         if self.group_size < 1 or self.bits % self.group_size:

@@ -14,12 +14,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fusiontrade.errors import FusionTradeError
 from fusiontrade.inference.contract import ModelKind
+from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.rollover import rolls_over
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
+from serving.bundle import read_bundle
+from serving.card import ModelCard
 from serving.features import BARS_NEEDED
+from serving.instants import iso_of
 from serving.models import ARCHITECTURES
 from serving.training.config import PURGE_BARS, TrainingConfig
 from serving.training.dataset import Pool, pool_of
@@ -36,6 +42,7 @@ _FITTED = 0.9
 """Share of the job's progress that its epochs are; the rest is calibration and judging."""
 
 _FEWEST_BARS = BARS_NEEDED + 4 * PURGE_BARS
+_PARTS = 10
 _CHOSEN = ("kind", "timeframe", "begin_with_active")
 
 
@@ -51,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         layout.fail(str(error))
         print(f"training stopped: {error}", file=sys.stderr)
         return 1
-    except Exception as error:
-        layout.fail(f"the training program failed: {type(error).__name__}")
+    except Exception:
+        layout.fail("the training program failed; its log says why")
         raise
     return 0
 
@@ -67,6 +74,8 @@ def _work(layout: Layout) -> None:
         raise ValueError(f"there is no bundle of {kind} {timeframe} to begin with")
     told = _teller(layout, f"{kind}-{timeframe}", config.epochs)
     prepared = prepare(_pool(layout, timeframe), config)
+    if begin_with is not None:
+        _check_beginning(read_bundle(begin_with).card, prepared)
     made = train_bundle(prepared, kind, config, layout.checkpoints, progress=told, begin_with=begin_with)
     layout.model.mkdir(parents=True, exist_ok=True)
     placed = layout.model / made.name
@@ -74,6 +83,18 @@ def _work(layout: Layout) -> None:
     shutil.copytree(made, placed)
     layout.finish(_outcome(layout, prepared, placed))
     layout.tell({"progress": 1.0, "model": made.name, "step": "done"})
+
+
+def _check_beginning(card: ModelCard, prepared: Prepared) -> None:
+    """Refuse weights that learned from what is to be held out from those that begin with them; raises ValueError."""
+    spans = card.windows
+    learned = spans.calibration[0] if spans.validation is None else spans.validation[1]
+    reach = (PURGE_BARS if spans.validation is not None else 0) * prepared.pool.timeframe.milliseconds
+    if learned + reach > (judged := prepared.slices.cuts[-1]):
+        raise ValueError(
+            f"version {card.version} learned from bars up to {iso_of(learned)}, and what begins with it would be "
+            f"judged from {iso_of(judged)} on: ask again when there are newer bars, or train a version anew"
+        )
 
 
 def _outcome(layout: Layout, prepared: Prepared, placed: Path) -> Mapping[str, Any]:
@@ -94,7 +115,19 @@ def _pool(layout: Layout, timeframe: Timeframe) -> Pool:
         raise ValueError(
             f"{longest} bars of {timeframe} are too few to train and to judge on: {_FEWEST_BARS} are needed at least"
         )
+    for frame, _ in enough:
+        _check_moves(frame)
     return pool_of(timeframe, enough)
+
+
+def _check_moves(frame: CandleFrame) -> None:
+    """Refuse bars whose price stands still for a tenth of the time; raises ValueError."""
+    for rows in np.array_split(np.arange(len(frame)), _PARTS):
+        if frame.high[rows].max() == frame.low[rows].min():
+            first, last = (iso_of(int(frame.time[row])) for row in (rows[0], rows[-1]))
+            raise ValueError(
+                f"the price of {frame.symbol} does not move from {first} to {last}: there is nothing to learn from"
+            )
 
 
 def _teller(layout: Layout, name: str, epochs: int) -> Callable[[Epoch], None]:

@@ -1,8 +1,9 @@
 """The new bundle against the one that serves, on the new one's untouched rows: both face the same market.
 
 The older bundle may have learned from bars that are held out from the new one: that speaks for the older one, never
-for the new. Losses are those of what is served before outcomes move it: the log loss of touch and win probabilities
-and the pinball loss of the quantiles (in ATR), or the log loss of the three classes.
+for the new, as long as the new one did not begin with its weights; a job refuses to begin with such weights. Losses
+are those of what is served before outcomes move it: the log loss of touch and win probabilities and the pinball loss
+of the quantiles (in ATR), or the log loss of the three classes.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def contest(candidate: Path, active: Path, pool: Pool, rows: Rows) -> dict[str, 
     told: dict[str, Any] = {}
     for name, loss in mine.items():
         test = compare(loss, theirs[name], instants, horizon=HORIZON_BARS)
-        told[name] = _told(loss, theirs[name], test.difference, test.statistic, test.p_better)
+        same = np.array_equal(loss, theirs[name])
+        means = _mean_over_instants(loss, instants), _mean_over_instants(theirs[name], instants)
+        told[name] = _told(means, test.difference, test.statistic, test.p_better, same=same)
     return {
         "against": old.card.version,
         "margin": MARGIN,
@@ -68,20 +71,27 @@ def contest(candidate: Path, active: Path, pool: Pool, rows: Rows) -> dict[str, 
     }
 
 
+def _mean_over_instants(loss: NDArray[np.float64], instants: NDArray[np.int64]) -> float:
+    """Return the mean of (n,) losses as the test takes it: over the rows of an instant, then over instants."""
+    _, place, rows = np.unique(instants, return_inverse=True, return_counts=True)
+    return float((np.bincount(place, weights=loss) / rows).mean())
+
+
 def _told(
-    mine: NDArray[np.float64], theirs: NDArray[np.float64], difference: float, statistic: float, p_better: float
+    means: tuple[float, float], difference: float, statistic: float, p_better: float, *, same: bool
 ) -> dict[str, Any]:
-    allowed = MARGIN * float(theirs.mean())
+    mine, theirs = means
+    allowed = MARGIN * theirs
     if np.isfinite(statistic) and statistic:
         reach = _Z * abs(difference / statistic)
         interval = [difference - reach, difference + reach]
-    elif np.array_equal(mine, theirs):
+    elif same:
         interval = [0.0, 0.0]
     else:
         interval = None
     return {
-        "candidate": round(float(mine.mean()), 6),
-        "active": round(float(theirs.mean()), 6),
+        "candidate": round(mine, 6),
+        "active": round(theirs, 6),
         "difference": round(float(difference), 8),
         "interval_90": None if interval is None else [round(one, 8) for one in interval],
         "p_better": round(p_better, 6) if np.isfinite(p_better) else None,

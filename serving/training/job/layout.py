@@ -58,9 +58,9 @@ class Layout:
         try:
             found = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read: {error}") from None
+            raise ValueError(f"{path.name} cannot be read: {type(error).__name__}") from None
         if not isinstance(found, dict):
-            raise ValueError(f"{path} is no JSON object")
+            raise ValueError(f"{path.name} is no JSON object")
         return {str(name): str(value) for name, value in found.items()}
 
     def frames(self, timeframe: Timeframe) -> list[CandleFrame]:
@@ -103,5 +103,5 @@ def _frame(path: Path, timeframe: Timeframe) -> CandleFrame:
             volume = np.asarray(arrays["volume"], np.float64) if "volume" in arrays else None
             time = np.asarray(arrays["time"], np.int64)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path.name} holds no bars: {error}") from None
+        raise ValueError(f"{path.name} holds no bars: {type(error).__name__}") from None
     return CandleFrame(code, timeframe, time, volume=volume, **prices).checked()

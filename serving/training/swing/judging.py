@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.evaluation.cross_section.ranks import mean_test
 from serving.evaluation.metrics import brier, calibration_error
-from serving.evaluation.significance import long_run_variance
 from serving.models.swing import HORIZONS
 from serving.swing.card import SwingCard
 from serving.swing.forecasting import Returns
@@ -65,6 +65,7 @@ def judged(
     *,
     returns: Returns,
     veto: Floats,
+    rates: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return the figures of the untouched slice, by universe.
 
@@ -72,6 +73,8 @@ def judged(
     ----------
     returns, veto
         What the bundle says of the rows of ``slices.test``.
+    rates
+        By universe, how often the ensemble's trades won on the stack slice: what the veto's skill is measured against.
     """
     rows = slices.test
     baseline = context_trees(table, slices, rows, config)
@@ -86,7 +89,6 @@ def judged(
         "baseline_reversal": -np.repeat(_last_moves(table, rows)[:, None], len(HORIZONS), axis=1),
     }
     wins = trades_of(table.returns[rows], returns.ensemble, config.cost)
-    rate = float(trades_of(table.returns[slices.stack], np.ones((len(slices.stack), 3)), config.cost).mean())
     by_universe = {}
     for place, name in enumerate(table.universes):
         own = np.flatnonzero(table.universe[rows] == place)
@@ -105,7 +107,7 @@ def judged(
             },
             "deciles": _deciles(returns.ensemble[own], table, of_universe, config),
             "interval_80": _coverage(returns, table, own, rows),
-            "veto": _veto(veto[own], wins[own], rate, card.threshold, config.fitting.seed),
+            "veto": _veto(veto[own], wins[own], rates.get(name), card.threshold, config.fitting.seed),
         }
     return by_universe
 
@@ -148,28 +150,32 @@ def _last_moves(table: SwingTable, rows: Rows) -> Floats:
 
 
 def _deciles(ahead: Floats, table: SwingTable, rows: Rows, config: SwingConfig) -> dict[str, Any]:
-    """Return mean 3-day returns of the best and worst tenth, of both against each other and after costs."""
+    """Return mean 3-day returns of the best and worst tenth, of both against each other and after costs.
+
+    Who is forecast the same is in the same tenth; days that forecast the same of all are left out.
+    """
     group = table.groups(rows)
     edges = np.searchsorted(group, np.arange(group[-1] + 2))
     best, worst, usual = [], [], []
     for first, last in pairwise(edges):
-        order = np.argsort(ahead[first:last, 0], kind="stable")
-        count = max(1, round(_DECILE * len(order)))
-        came = table.returns[rows[first:last], 0]
-        best.append(came[order[-count:]].mean())
-        worst.append(came[order[:count]].mean())
-        usual.append(came.mean())
+        said, came = ahead[first:last, 0], table.returns[rows[first:last], 0]
+        if np.ptp(said) > 0:
+            ordered, count = np.sort(said), max(1, round(_DECILE * len(said)))
+            best.append(came[said >= ordered[-count]].mean())
+            worst.append(came[said <= ordered[count - 1]].mean())
+            usual.append(came.mean())
+    if not best:
+        return {"days": 0, "cost": config.cost}
     top, bottom, all_of_them = (np.asarray(one) for one in (best, worst, usual))
     net = top - bottom - 2 * config.cost
-    lags = min(max(0, -(-HORIZONS[0] // config.judged_stride)), len(net) - 1)
-    error = float(np.sqrt(max(long_run_variance(net, lags), 1e-18) / len(net)))
+    test = mean_test(net, horizon=HORIZONS[0], lags=-(-HORIZONS[0] // config.judged_stride), fewest=2)
     return {
         "days": len(net),
         "best_tenth": round(float(top.mean()), 6),
         "worst_tenth": round(float(bottom.mean()), 6),
         "universe": round(float(all_of_them.mean()), 6),
         "best_less_worst_after_costs": round(float(net.mean()), 6),
-        "t": round(float(net.mean()) / error, 4),
+        "t": round(test.statistic, 4) if np.isfinite(test.statistic) else None,
         "best_less_universe_after_costs": round(float((top - all_of_them).mean()) - config.cost, 6),
         "cost": config.cost,
     }
@@ -181,16 +187,16 @@ def _coverage(returns: Returns, table: SwingTable, own: Rows, rows: Rows) -> dic
     return {name: round(float(inside[:, place].mean()), 6) for place, name in enumerate(_NAMES)}
 
 
-def _veto(probability: Floats, wins: Floats, rate: float, threshold: float, seed: int) -> dict[str, Any]:
+def _veto(probability: Floats, wins: Floats, rate: float | None, threshold: float, seed: int) -> dict[str, Any]:
     from sklearn.metrics import roc_auc_score
 
     error, floor = calibration_error(probability, wins, seed)
-    base = float(brier(np.full(len(wins), rate), wins).mean())
+    base = 0.0 if rate is None else float(brier(np.full(len(wins), rate), wins).mean())
     signals = probability >= threshold
     found: dict[str, Any] = {
         "rows": len(wins),
         "won": round(float(wins.mean()), 6),
-        "brier_skill": round(1 - float(brier(probability, wins).mean()) / base, 6),
+        "brier_skill": round(1 - float(brier(probability, wins).mean()) / base, 6) if base > 0 else None,
         "ece": round(error, 6),
         "ece_floor": round(floor, 6),
         "signals": int(signals.sum()),

@@ -19,6 +19,7 @@ from safetensors.torch import save
 
 from serving.bundle import GRAPH
 from serving.features.swing import VETO_NAMES, swing_vectors, veto_vectors
+from serving.instants import iso_of
 from serving.models.veto import converted, grown
 from serving.sealed import write_sealed
 from serving.swing import Encoding, SwingCard, load_swing
@@ -27,13 +28,15 @@ from serving.swing.card import Ranked, ReturnMap
 from serving.swing.forecasting import Returns, returns_of, units_of, veto_extras, veto_probability
 from serving.training.fit import deterministic
 from serving.training.judging.calibrate import fit_binary
+from serving.training.precision.daily import compared
+from serving.training.precision.intraday import held_out_rows
 from serving.training.swing.config import SwingConfig
 from serving.training.swing.daily import DailySeries, apart
 from serving.training.swing.judging import judged, trades_of
-from serving.training.swing.networks import NETWORKS, FittedNetwork, fitted_network, said_by, trees_say
+from serving.training.swing.networks import INPUTS, NETWORKS, FittedNetwork, fitted_network, said_by, trees_say
 from serving.training.swing.ranker import Weights, fitted, rank_rows, ranker_of, ranking_of, worth_of
 from serving.training.swing.records import SLICES, Given, Learned, card_of, judged_card, report_of
-from serving.training.swing.table import SwingSlices, SwingTable, split, table_of
+from serving.training.swing.table import SwingBatches, SwingSlices, SwingTable, split, table_of
 from serving.training.swing.worth import map_of, rank_skill
 
 __all__ = ["train_swing"]
@@ -101,7 +104,8 @@ def train_swing(
         judge, learned = _learned(given, {name: one.graph for name, one in networks.items()}, told)
         card = card_of(model_id, given, learned)
         returns, veto = judge.answers(given.slices.test, learned.graph, card)
-        by_universe = judged(card, given.table, given.slices, config, returns=returns, veto=veto)
+        precision = _precision(given, networks, learned)
+        by_universe = judged(card, given.table, given.slices, config, returns=returns, veto=veto, rates=judge.rates())
     run = {
         "started": round(began),
         "seconds_reading": round(read - began, 1),
@@ -109,7 +113,7 @@ def train_swing(
         "seconds_calibrating_and_judging": round(time.time() - fitted_at, 1),
     }
     files = _files(networks, learned, keep_weights=keep_weights)
-    report = report_of(given, networks, learned, by_universe)
+    report = report_of(given, networks, learned, by_universe) | {"precision": precision}
     folder = write_sealed(out, judged_card(card, by_universe), files, report, run, load=load_swing)
     _forget(checkpoints.values())
     return folder
@@ -146,6 +150,15 @@ def _learned(given: Given, graphs: Mapping[str, bytes], told: Told) -> tuple[_Ju
         tried=tried,
         skills=judge.skills(),
     )
+
+
+def _precision(given: Given, networks: Mapping[str, FittedNetwork], learned: Learned) -> dict[str, dict[str, Any]]:
+    """Return by network how much graphs of lower precision would decide otherwise, on the calibration slice."""
+    table, rows = given.table, held_out_rows(given.slices.calibration)
+    windows, group, days = SwingBatches(table).inputs(rows), table.groups(rows), table.day[rows]
+    told = {"slice": "calibration", "from": iso_of(int(days.min())), "to": iso_of(int(days.max()))}
+    named = dict(zip(INPUTS, windows, strict=True))
+    return {name: told | compared(one.graph, named, learned.maps[name].centre, group) for name, one in networks.items()}
 
 
 def _files(networks: Mapping[str, FittedNetwork], learned: Learned, *, keep_weights: bool) -> dict[str, bytes]:
@@ -211,6 +224,13 @@ class _Judge:
             own = np.flatnonzero(self._table.universe[rows] == place)
             found[name] = rank_skill(ahead[own], self._table, rows[own], self._config.held_stride)
         return found
+
+    def rates(self) -> dict[str, float]:
+        """Return by universe how often the ensemble's trades won on the stack slice."""
+        rows = self._slices.stack
+        wins = trades_of(self._table.returns[rows], self._returns(rows).ensemble, self._config.cost)
+        places = {name: self._table.universe[rows] == place for place, name in enumerate(self._table.universes)}
+        return {name: float(wins[own].mean()) for name, own in places.items() if own.any()}
 
     def answers(self, rows: Rows, graph: bytes, card: SwingCard) -> tuple[Returns, Floats]:
         """Return what the bundle says of ``rows``."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata  # type: ignore[import-untyped]
 
+from serving.features.bars import WINDOW
 from serving.features.swing import CROSS_SECTION_NAMES, Market, context, cross_section, price_windows
 from serving.instants import instant_of
 from serving.swing import Encoding
@@ -28,7 +29,6 @@ __all__ = ["SwingBatches", "SwingSlices", "SwingTable", "scores_of", "split", "t
 
 Rows = NDArray[np.intp]
 Array = NDArray[np.float32]
-_WARM = 600
 _YEAR_MS = 31_556_952_000
 
 
@@ -137,7 +137,7 @@ def table_of(
         stride = np.where(one.frame.close_time < cuts[0], config.stride, held)
         returns = returns_ahead(one)
         chosen = (session % stride == 0) & (unknown | np.isfinite(returns).all(axis=1))
-        chosen[: _WARM - 1] = False
+        chosen[: WINDOW - 1] = False
         rows = np.flatnonzero(chosen).astype(np.intp)
         if not len(rows):
             continue
@@ -150,7 +150,7 @@ def table_of(
         parts.append((one.frame.close_time[rows], *numbers, *inputs, returns[rows]))
         told(f"{one.symbol}: {count} rows")
     if not parts:
-        raise ValueError(f"no stock has more than {_WARM} daily bars and what came after them")
+        raise ValueError(f"no stock has more than {WINDOW} daily bars and what came after them")
     return _ordered(universes, series, [np.concatenate(part) for part in zip(*parts, strict=True)], config)
 
 
@@ -254,11 +254,11 @@ def split(table: SwingTable, series: Sequence[DailySeries], config: SwingConfig)
 def _cuts(series: Sequence[DailySeries], config: SwingConfig) -> tuple[int, ...]:
     """Return the four instants between the slices, shares counted over the sessions on which a stock is warm."""
     judged = judged_from(series, config)
-    warm = [one.frame.close_time[_WARM - 1 :] for one in series if len(one.frame) >= _WARM]
+    warm = [one.frame.close_time[WINDOW - 1 :] for one in series if len(one.frame) >= WINDOW]
     days = np.unique(np.concatenate(warm)) if warm else np.empty(0, np.int64)
     days = days[days < judged]
     if not len(days):
-        raise ValueError(f"no stock has {_WARM} daily bars before the untouched slice, which begins at {judged}")
+        raise ValueError(f"no stock has {WINDOW} daily bars before the untouched slice, which begins at {judged}")
     shares = np.cumsum([config.train, config.validation, config.stack])
     return (*(int(days[int(share * len(days))]) for share in shares), judged)
 

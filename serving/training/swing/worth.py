@@ -13,8 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.evaluation.cross_section.ranks import rank_correlations
-from serving.evaluation.significance import long_run_variance
+from serving.evaluation.cross_section.ranks import mean_test, rank_correlations
 from serving.models.swing import HORIZONS
 from serving.swing.card import ReturnMap
 from serving.swing.forecasting import Outputs, units_of
@@ -26,6 +25,8 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 _LEAST = 1e-6
 _TAIL = 0.1
+_FEWEST_DAYS = 3
+_SURE = 1.96  # errors of a 95 % interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class RankSkill:
     Parameters
     ----------
     mean, low, high
-        Mean over the days and its 95 % interval by Newey-West errors; NaN, as the next two, of fewer than three days.
+        Mean over the days and its 95 % interval by Newey-West errors.
     t
         The mean over its error.
     ratio
         The mean over the standard deviation of the days (information ratio of a day).
+
+    All are NaN of fewer than three days, and all but the mean where no day differs from another.
     days, rows
         How many of each.
     """
@@ -119,19 +122,12 @@ def rank_skill(scores: Floats, table: SwingTable, rows: Rows, stride: int) -> li
                 for first, last in pairwise(edges)
             ]
         )
-        daily = daily[np.isfinite(daily)]
-        found.append(_skill(daily, lags=max(0, -(-days // stride)), rows=int(np.isfinite(scores[:, place]).sum())))
+        test = mean_test(daily, horizon=days, lags=-(-days // stride), fewest=_FEWEST_DAYS)
+        mean = test.mean if test.n >= _FEWEST_DAYS else math.nan
+        low, high = mean - _SURE * test.error, mean + _SURE * test.error
+        ranked = int(np.isfinite(scores[:, place]).sum())
+        found.append(RankSkill(mean, low, high, test.statistic, test.ratio, test.n, ranked))
     return found
-
-
-def _skill(daily: Floats, *, lags: int, rows: int) -> RankSkill:
-    if len(daily) < 3:
-        return RankSkill(math.nan, math.nan, math.nan, math.nan, math.nan, len(daily), rows)
-    mean, deviation = float(daily.mean()), float(daily.std())
-    error = float(np.sqrt(max(long_run_variance(daily, min(lags, len(daily) - 1)), 1e-12) / len(daily)))
-    return RankSkill(
-        mean, mean - 1.96 * error, mean + 1.96 * error, mean / error, mean / max(deviation, 1e-12), len(daily), rows
-    )
 
 
 def proven(skills: Mapping[str, list[RankSkill]], least: float = 1.645) -> dict[str, bool]:

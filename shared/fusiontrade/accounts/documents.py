@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from fusiontrade.accounts.admission.sessions import Session as StoredSession
 from fusiontrade.accounts.credentials.api_keys import ApiKey as StoredKey
@@ -40,14 +45,38 @@ DEMO = "devtest@fusiontrade.ai"
 CODE = "9b2f6c0d4e7a4b5c8d1e2f3a4b5c6d7eZ3Jvb2t5c2VjcmV0X29mX3RoZV9jb2Rl"
 _NO_CONTROL = r"^[^\x00-\x1f\x7f\u2028\u2029]*$"
 
+
+@dataclass(frozen=True)
+class _Formed:
+    """Demands that a text matches ``pattern`` whole; people are told ``otherwise`` and not the pattern."""
+
+    pattern: str
+    otherwise: str
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": self.pattern}
+
+    def _checked(self, text: str) -> str:
+        if re.fullmatch(self.pattern, text) is None:
+            raise PydanticCustomError("malformed", "{otherwise}", {"otherwise": self.otherwise})
+        return text
+
+
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-Email = Annotated[str, Field(max_length=254, pattern=r"^[^@]+@[^@]+$", examples=[DEMO])]
+Email = Annotated[
+    str,
+    Field(max_length=254, examples=[DEMO]),
+    _Formed(r"^[^@]+@[^@]+$", "this is no e-mail address: write one like ada@example.com"),
+]
 NewEmail = Annotated[
     str,
-    Field(
-        max_length=254,
-        pattern=r'^ *[^@\s\x00-\x1f\x7f<>(),;:"\[\]\\]+@[^@\s\x00-\x1f\x7f<>(),;:"\[\]\\]+ *$',
-        examples=["ada@example.com"],
+    Field(max_length=254, examples=["ada@example.com"]),
+    _Formed(
+        r'^ *[^@\s\x00-\x1f\x7f<>(),;:"\[\]\\]+@[^@\s\x00-\x1f\x7f<>(),;:"\[\]\\]+ *$',
+        "this is no e-mail address: write one like ada@example.com",
     ),
 ]
 Password = Annotated[str, Field(min_length=1, max_length=MAX_LENGTH)]
@@ -62,7 +91,10 @@ ChosenPassword = Annotated[
 ]
 MailedCode = Annotated[str, Field(min_length=LENGTH, max_length=LENGTH, description="From the mail.", examples=[CODE])]
 Name = Annotated[
-    str, StringConstraints(strip_whitespace=True), Field(min_length=1, max_length=100, pattern=_NO_CONTROL)
+    str,
+    StringConstraints(strip_whitespace=True),
+    Field(min_length=1, max_length=100),
+    _Formed(_NO_CONTROL, "a name is one line: leave out line breaks and control characters"),
 ]
 
 

@@ -89,6 +89,11 @@ class Users:
             raise NotFound("there is no such user")
         return profile_of(item)
 
+    def sealed_hub_token(self, user_id: str) -> str | None:
+        """Return a user's hub token as it was encrypted, None where there is none."""
+        item = self._table.get(profile_key(user_id)) or {}
+        return str(item["hf_token"]) if "hf_token" in item else None
+
     def entry(self, email: str) -> Item | None:
         """Return the e-mail item of an address, None where it has no account."""
         return self._table.get(email_key(normal_email(email)))

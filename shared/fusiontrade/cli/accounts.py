@@ -19,11 +19,12 @@ from fusiontrade.cli.common import AsJson, failures_are_exits, print_json
 if TYPE_CHECKING:
     from fusiontrade.accounts.users import Profile, Users
 
-__all__ = ["app"]
+__all__ = ["app", "hub_token"]
 
 app = typer.Typer(help="Make accounts and give them tiers: for the operator of a stack.", no_args_is_help=True)
 
 LOCAL_TABLE = "fusiontrade-local-AccountsTable"
+_LOCAL_KEY = "alias/fusiontrade-local-AccountsKey"
 _LOCAL_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "local",
     "AWS_SECRET_ACCESS_KEY": "local",
@@ -101,6 +102,40 @@ def promote(
     with failures_are_exits():
         _check_address(email)
         _tell(_users(stack, table).set_tier(email, tier.value), "now", as_json=as_json)
+
+
+def hub_token(email: str) -> str:
+    """Return the hub token that the owner of an account has given, for what is fetched in their name; never shown.
+
+    The stack is the one that ``FUSIONTRADE_STACK`` names; else the table and key are those of ``ACCOUNTS_TABLE`` and
+    ``ACCOUNTS_KEY_ARN``, or this machine's.
+
+    Raises
+    ------
+    InvalidInput
+        If there is no such account, or it has no hub token.
+    StateUnavailable
+        If the stack does not answer.
+    """
+    from fusiontrade.cloud.encryption import Encryption, Undecipherable
+    from fusiontrade.cloud.stacks import physical_name
+    from fusiontrade.errors import InvalidInput
+
+    _check_address(email)
+    stack = os.environ.get("FUSIONTRADE_STACK")
+    users = _users(stack, None if stack else os.environ.get("ACCOUNTS_TABLE"))
+    key = physical_name(stack, "AccountsKey") if stack else os.environ.get("ACCOUNTS_KEY_ARN") or _LOCAL_KEY
+    profile = users.by_email(email)
+    sealed = None if profile is None else users.sealed_hub_token(profile.id)
+    if profile is None or sealed is None:
+        told = "has no hub token" if profile is not None else "is no account's address"
+        raise InvalidInput("--account", f"{email} {told}: its owner gives one with PUT /api/v1/auth/me, hf_token")
+    try:
+        return Encryption(key).decrypt(sealed, user_id=profile.id, purpose="hf_token")
+    except Undecipherable:
+        raise InvalidInput(
+            "--account", f"the hub token of {email} cannot be read: its owner has to give it anew"
+        ) from None
 
 
 def _users(stack: str | None, table: str | None) -> Users:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -24,11 +24,8 @@ from fusiontrade.cli.common import (
     signed_in,
     waiting,
 )
-from fusiontrade.cli.elsewhere import WithCommandsOfOthers
+from fusiontrade.cli.elsewhere import Reach, WithCommandsOfOthers
 from fusiontrade.cli.sessions import sign_in
-
-if TYPE_CHECKING:
-    from fusiontrade.cloud.storage import Storage
 
 __all__ = ["app"]
 
@@ -48,20 +45,13 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-def _bucket(name: str) -> Storage:
-    """Return a bucket: commands of other packages reach AWS by what they are handed."""
-    from fusiontrade.cloud.storage import Storage
-
-    return Storage(name)
-
-
 @app.callback()
 def _common(
     context: typer.Context,
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Forecasts, and what they are worth."""
-    context.obj = _bucket
+    context.obj = Reach()
 
 
 @app.command()

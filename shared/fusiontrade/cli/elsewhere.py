@@ -19,9 +19,27 @@ from fusiontrade.cli.api import UNAVAILABLE
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["GROUP", "WithCommandsOfOthers"]
+    from fusiontrade.cloud.storage import Storage
+
+__all__ = ["GROUP", "Reach", "WithCommandsOfOthers"]
 
 GROUP = "fusiontrade.commands"
+
+
+class Reach:
+    """What a command of another package is handed, as its context's object: the ways to AWS, which it has none of."""
+
+    def bucket(self, name: str) -> Storage:
+        """Return a bucket."""
+        from fusiontrade.cloud.storage import Storage
+
+        return Storage(name)
+
+    def hub_token(self, email: str) -> str:
+        """Return the hub token of an account; raises `FusionTradeError` where there is none."""
+        from fusiontrade.cli.accounts import hub_token
+
+        return hub_token(email)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,10 @@ _WIDE = 110
 def entries_view(entries: Sequence[Entry], width: int) -> RenderableType:
     """Return a table, one row an entry; prices stand in it where ``width`` columns have room for them."""
     if not entries:
-        return Text("no entries; a forecast is kept with journal=true, an older log is taken over with import")
+        return Text(
+            "no entries; fusiontrade signal EURUSD=X --journal keeps a forecast, "
+            "fusiontrade journal import FILE takes over an older log"
+        )
     prices = ("entry_price", "tp1", "stop_loss") if width >= _WIDE else ()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("opened", "symbol", "tf", "signal"):

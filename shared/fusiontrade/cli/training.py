@@ -85,14 +85,18 @@ def backtest(
     since: Annotated[str, typer.Option("--from", help="An instant or a UTC day.")],
     until: Annotated[str, typer.Option("--to", help="An instant or a UTC day.")],
     interval: Interval = "1h",
-    costs: Annotated[float, typer.Option("--costs-bps", min=0, help="Of each side of a trade.")] = 2.0,
+    costs: Annotated[
+        float | None,
+        typer.Option("--costs-bps", min=0, help="Of each side of a trade (default: usual ones of the asset class)."),
+    ] = None,
     wait: Wait = True,
     seconds: Timeout = 3600.0,
     as_json: AsJson = False,
     api: ApiUrl = LOCAL_STACK,
 ) -> None:
     """Trade the platform's signals of a symbol on paper, over a past span."""
-    body = {"symbol": symbol, "interval": interval, "from": since, "to": until, "costs_bps": costs}
+    body: dict[str, Any] = {"symbol": symbol, "interval": interval, "from": since, "to": until}
+    body |= {} if costs is None else {"costs_bps": costs}
     path = "/api/v1/ml/backtest/trigger"
     job = _worked(api, path, body, wait=wait, seconds=seconds, text=f"backtest of {symbol} {interval}", as_json=as_json)
     if not as_json and (result := job.get("result")):

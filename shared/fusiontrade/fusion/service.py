@@ -87,6 +87,8 @@ class FusionService:
         Where it is kept what outcomes taught; by default nowhere: each forecast is corrected by its bundle's own.
     journal
         Where forecasts of the present are written; by default nowhere.
+    degraded
+        Who knows which models have become worse, for a warning; by default nobody.
     clock
         The present instant, ms; an ``as_of`` after it is refused.
     budget_seconds

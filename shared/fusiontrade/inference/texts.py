@@ -34,7 +34,7 @@ class TextRequest(_Message):
 
 
 class TextError(_Message):
-    """Why a text has no score."""
+    """Why a text has no score; ``empty`` is one in which the scorer finds nothing that it could read."""
 
     code: Literal["empty", "model_failed", "timed_out"]
     detail: str

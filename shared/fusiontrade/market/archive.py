@@ -3,7 +3,8 @@
 One ``.npz`` per provider, symbol, timeframe and month (``candles/yahoo/EURUSD=X/1h/2025-07.npz``) holds the bars that
 open in that month and ``covered``: the spans of time for which the provider's bars are complete in the file. Bars
 outside a span are never answered, so a gap between two fetches can never pass for a quiet market. Where new bars
-disagree with kept ones (a split or a dividend re-adjusts the past), the kept ones are dropped.
+disagree with kept ones (a split or a dividend re-adjusts the past), the kept ones are dropped; two fetches that share
+no bar are not put together.
 
 The archive only saves time: an object that cannot be read is a miss with a warning, an object that cannot be written
 is a warning.
@@ -98,7 +99,9 @@ class CandleArchive:
     def _save_month(self, frame: CandleFrame, month: str, span: tuple[int, int]) -> None:
         begins, ends = _begins(month), _begins(_following(month))
         rows = frame.rows((frame.time >= begins) & (frame.time < ends))
-        spans = np.array([[max(span[0], begins), min(span[1], ends)]], dtype=np.int64)
+        # What begins with a month's first bar shares none with the month before and must not be joined to it.
+        first = begins + 1 if span[0] == begins else max(span[0], begins)
+        spans = np.array([[first, min(span[1], ends)]], dtype=np.int64)
         kept = self._read(frame.symbol, frame.timeframe, month)
         merged = (rows, spans) if kept is None else _merged(kept, (rows, spans))
         if kept is not None and len(merged[0]) == len(kept[0]) and np.array_equal(merged[1], kept[1]):
@@ -162,10 +165,13 @@ def _joined(parts: list[CandleFrame]) -> CandleFrame | None:
 
 
 def _united(spans: Spans) -> Spans:
-    """Return the spans ordered, with those that touch or overlap made one."""
+    """Return the spans ordered, with those that overlap made one.
+
+    Two that only touch share no bar that would show whether prices were adjusted anew in between.
+    """
     united: list[list[int]] = []
     for begins, ends in sorted(spans.tolist()):
-        if united and begins <= united[-1][1]:
+        if united and begins < united[-1][1]:
             united[-1][1] = max(united[-1][1], ends)
         else:
             united.append([begins, ends])

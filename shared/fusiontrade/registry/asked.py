@@ -107,11 +107,22 @@ class BacktestWanted(BaseModel):
     interval: Interval
     since: Annotated[str, Field(alias="from", max_length=40, examples=["2025-05-01T00:00:00Z"])]
     until: Annotated[str, Field(alias="to", max_length=40, examples=["2025-08-01T00:00:00Z"])]
-    costs_bps: Annotated[float, Field(ge=0, le=500, description="Of each side of a trade, in basis points.")] = 2.0
+    costs_bps: Annotated[
+        float | None,
+        Field(
+            strict=True,
+            ge=0,
+            le=500,
+            description="Of each side of a trade, in basis points; null: the usual spread, slippage and commission of "
+            "the asset class, which the result names.",
+        ),
+    ] = None
 
-    def request(self) -> dict[str, Any]:
-        """Return the job's request; raises `InvalidInput`."""
+    def request(self, now: int) -> dict[str, Any]:
+        """Return the job's request, asked for at ``now`` (ms); raises `InvalidInput`."""
         begins, ends = _instant(self.since, "body/from"), _instant(self.until, "body/to")
+        if ends > now:
+            raise InvalidInput("body/to", f"{self.until} lies in the future: a backtest is of bars that are over")
         if begins >= ends:
             raise InvalidInput("body/to", "to has to lie after from: nothing can be in between")
         return {
@@ -132,7 +143,9 @@ class ModelsAnswer(BaseModel):
 
 def _instant(text: str, field: str) -> int:
     try:
-        return max(0, parse_iso(f"{text}T00:00:00Z" if len(text) == 10 else text))
+        if (instant := parse_iso(f"{text}T00:00:00Z" if len(text) == 10 else text)) < 0:
+            raise InvalidInput(field, f"{text!r} lies before 1970: there are no bars of that time")
+        return instant
     except (ValueError, OverflowError):
         told = f"{text!r} is no instant: use one with a zone, 2025-07-31T12:00:00Z, or a day"
         raise InvalidInput(field, told) from None

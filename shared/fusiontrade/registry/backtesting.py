@@ -2,8 +2,10 @@
 
 A signal is a journal entry: the platform's own where it wrote one for that bar, else the forecast of today's models as
 of that bar's close, made by the same service (`fusiontrade.fusion.service`) from bars that were finished by then.
-Always true: a signal of a bar's close is filled at the next bar's open or later (`fusiontrade.trading.simulation`);
-how many backtests its owner has asked for of this symbol and interval counts as trials, and deflates the Sharpe ratio.
+Always true: a signal of a bar's close is filled at the next bar's open or later (`fusiontrade.trading.simulation`); a
+bar whose forecast could not be made is no HOLD: it is counted and the reason told, and a span without any forecast
+comes to nothing; how many backtests its owner has asked for of this symbol and interval counts as trials, and deflates
+the Sharpe ratio.
 """
 
 from __future__ import annotations
@@ -57,13 +59,17 @@ class Entries(Protocol):
 
 @dataclass(frozen=True)
 class Signal:
-    """What was said at a bar's close: ``side`` is +1, -1, or 0 for nothing to trade on this interval."""
+    """What was said at a bar's close: ``side`` is +1, -1, or 0 for nothing to trade on this interval.
+
+    ``missing`` says why there is no forecast; None where there is one.
+    """
 
     at: int
     side: int
     stop: float | None
     target: float | None
     journaled: bool
+    missing: str | None = None
 
 
 def signal_of(entry: Entry, at: int, interval: str, *, journaled: bool) -> Signal:
@@ -83,8 +89,10 @@ class Backtest:
         Keeps the signals between turns.
     table
         Counts trials.
-    seconds_left
-        What is left of a turn, from its begin.
+    bars, forecasts, entries
+        What the market did, what the models say of a past instant, and what the platform said then.
+    turn
+        Begins a turn; what it returns says whether there is time for one more forecast.
     """
 
     def __init__(
@@ -150,8 +158,8 @@ class Backtest:
                 if len(signals) == before:
                     raise
                 return  # what was found is kept; the rest is asked for in the next turn
-            except InvalidInput:  # bars that lie too far back, or whose forecast cannot be an entry: no signal
-                signals.append(Signal(at, 0, None, None, journaled=False))
+            except InvalidInput as error:  # bars that lie too far back, or whose forecast cannot be an entry
+                signals.append(Signal(at, 0, None, None, journaled=False, missing=str(error)))
                 continue
             signals.append(signal_of(found, at, interval, journaled=entry is not None))
 
@@ -159,31 +167,39 @@ class Backtest:
         from fusiontrade.journal.outcomes import HORIZON_BARS
         from fusiontrade.trading.account import Order
         from fusiontrade.trading.costs import Costs
-        from fusiontrade.trading.markets import entries_of
-        from fusiontrade.trading.reports import backtest, planned
+        from fusiontrade.trading.markets import backtest
+        from fusiontrade.trading.reports import planned
 
+        missing = [one.missing for one in signals if one.missing is not None]
+        if len(missing) == len(signals):
+            raise FusionTradeError(f"there is no forecast of any bar of that span: {missing[0]}")
         orders = {
             one.at: [Order(frame.symbol, one.side, FRACTION, HORIZON_BARS, one.stop, one.target)]
             for one in signals
             if one.side
         }
+        journaled = sum(one.journaled for one in signals)
+        counts = {
+            "journaled": journaled,
+            "made_now": len(signals) - journaled - len(missing),
+            "without_forecast": len(missing),
+            "traded": len(orders),
+        }
+        bps = order.request.get("costs_bps")
         found = backtest(
             [frame],
             planned(orders),
-            costs={frame.symbol: Costs(commission=float(order.request["costs_bps"]))},
-            entries=entries_of([frame]),
+            costs=None if bps is None else {frame.symbol: Costs(commission=float(bps))},
             trials=self._trials(order),
         )
-        journaled = sum(one.journaled for one in signals)
-        told = {
-            "symbol": frame.symbol,
-            "interval": str(frame.timeframe),
-            "bars": len(frame),
-            "signals": {"journaled": journaled, "made_now": len(signals) - journaled, "traded": len(orders)},
-        }
-        warnings = [*found["warnings"], *_warnings(len(found["trades"]), len(signals) - journaled)]
+        told = {"symbol": frame.symbol, "interval": str(frame.timeframe), "bars": len(frame), "signals": counts}
         shown = {"trades": found["trades"][-_SHOWN:], "equity": _thinned(found["equity"])}
-        return {**told, **found, **shown, "warnings": warnings}
+        left_out = [
+            f"of {len(found[name])} {what} {len(part)} are shown; every figure is of all of them"
+            for (name, part), what in zip(shown.items(), ("trades the newest", "points of the equity"), strict=True)
+            if len(part) < len(found[name])
+        ]
+        return {**told, **found, **shown, "warnings": [*found["warnings"], *_warnings(counts, missing), *left_out]}
 
     def _trials(self, order: JobOrder) -> int:
         """Count this backtest among its owner's of the same symbol and interval; a repeated turn counts once."""
@@ -192,15 +208,19 @@ class Backtest:
         return len(item["jobs"])
 
 
-def _warnings(trades: int, made_now: int) -> list[str]:
+def _warnings(counts: Mapping[str, int], missing: Sequence[str | None]) -> list[str]:
     said = []
-    if made_now:
+    if made_now := counts["made_now"]:
         said.append(
             f"{made_now} signals were made now by the models that serve now: where those learned from bars of this "
             "span, the result shows what they remember and not what they can foresee"
         )
-    if not trades:
-        said.append("no signal was traded: over this span the platform said HOLD on this interval")
+    if missing:
+        said.append(f"{len(missing)} bars have no forecast, and nothing was traded on them: {missing[0]}")
+    if not counts["traded"]:
+        said.append(
+            "there was no signal to trade: the platform said HOLD, or its targets were those of another interval"
+        )
     return said
 
 

@@ -1,7 +1,8 @@
 """The archive of bundles: ``bundles/{model}/{version}/`` in the bucket, and the sets that endpoints serve.
 
 Always true here: a bundle's manifest is written last and copied last, so that a prefix with a manifest is whole; a
-bundle whose files are not those of its manifest is refused and not registered. A set, ``releases/{name}/{model}/``, is
+bundle whose files are not those of its manifest is refused and not registered. An archived version never becomes
+another one, and none is used whose manifest is not the one that was registered. A set, ``releases/{name}/{model}/``, is
 a copy of archived bundles and is never changed once its last object, ``complete``, is there.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from fusiontrade.clock import iso
@@ -90,7 +91,8 @@ class Bundles:
         Raises
         ------
         BundleRefused
-            If a file differs from the manifest, there is one too few, or ``check`` refuses the card.
+            If a file differs from the manifest, there is one too few, ``check`` refuses the card, or the archive holds
+            another bundle as that version.
         """
         files = self._verified(source)
         card = _object(files[CARD], CARD)
@@ -102,6 +104,8 @@ class Bundles:
             check(card)
         target = self.prefix(str(card["model_id"]), str(card["version"]))
         if target != source:
+            if (self._objects.get(target + MANIFEST) or files[MANIFEST]) != files[MANIFEST]:
+                raise BundleRefused(f"the archive holds another bundle as version {card['version']} of the model")
             for name in sorted(files, key=lambda name: name == MANIFEST):
                 self._objects.put(target + name, files[name])
         return self._described(card, files, created_at=created_at, comparison=comparison, record=record or {})
@@ -117,18 +121,39 @@ class Bundles:
         """Tell whether a training could begin with a version."""
         return bool(self._objects.keys(self.prefix(model_id, version) + "weights.safetensors"))
 
-    def assemble(self, name: str, versions: Mapping[str, str]) -> str:
-        """Copy versions, by model, into the set ``name``; return its URI. Done before, it is done."""
+    def unchanged(self, version: ModelVersion) -> None:
+        """Check that the archive holds the bundle that was registered: its manifest, by which its files are verified.
+
+        Raises
+        ------
+        NotFound
+            If it is not there.
+        BundleRefused
+            If it is another one.
+        """
+        named = f"version {version.version} of {version.model_id}"
+        manifest = self._objects.get(self.prefix(version.model_id, version.version) + MANIFEST)
+        if manifest is None:
+            raise NotFound(f"{named} is not in the archive")
+        if hashlib.sha256(manifest).hexdigest() != version.sha256:
+            raise BundleRefused(f"{named} in the archive is not the bundle that was registered")
+
+    def assemble(self, name: str, versions: Iterable[ModelVersion]) -> str:
+        """Copy versions, one of each model, into the set ``name``; return its URI. Done before, it is done.
+
+        Raises as `unchanged` does.
+        """
         prefix = f"releases/{name}/"
         if not self._objects.keys(prefix + _COMPLETE):
-            for model_id, version in versions.items():
-                source = self.prefix(model_id, version)
-                keys = self._objects.keys(source)
-                if source + MANIFEST not in keys:
-                    raise NotFound(f"version {version!r} of the model {model_id!r} is not in the archive")
-                for key in sorted(keys, key=lambda key: key.endswith(MANIFEST)):
+            chosen = {}
+            for version in versions:
+                self.unchanged(version)
+                chosen[version.model_id] = version.version
+            for model_id, known in chosen.items():
+                source = self.prefix(model_id, known)
+                for key in sorted(self._objects.keys(source), key=lambda key: key.endswith(MANIFEST)):
                     self._objects.copy(key, f"{prefix}{model_id}/{key.removeprefix(source)}")
-            self._objects.put(prefix + _COMPLETE, json.dumps(dict(versions), sort_keys=True).encode())
+            self._objects.put(prefix + _COMPLETE, json.dumps(chosen, sort_keys=True).encode())
         return self._objects.uri(prefix)
 
     def _verified(self, source: str) -> dict[str, bytes]:

@@ -103,6 +103,12 @@ class Drift:
 
     Parameters
     ----------
+    registry
+        The versions.
+    entries
+        What the platform said, and what came of it.
+    clock
+        The present, ms.
     retrain
         Asks for a training of a version's successor under an id of its own; returns the id of that job.
     """

@@ -20,7 +20,8 @@ __all__ = ["backtest_of", "candles_of", "registry_of", "worker"]
 
 _SECONDS_FOR_CANDLES = 30.0
 _SECONDS_FOR_A_FORECAST = 15.0
-_SECONDS_FOR_FORECASTS = 20.0
+_SECONDS_FOR_FORECASTS = 5.0
+"""Of one turn: its end is when a job shows how far it is, and when others have theirs."""
 _PAGE = 200
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from fusiontrade.cloud.sagemaker import SageMaker
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Key, Table, Update
-from fusiontrade.errors import Conflict, FusionTradeError, NotFound
+from fusiontrade.errors import Conflict, FusionTradeError, NotFound, StateUnavailable
 from fusiontrade.forecasts.jobs import JobOrder
 from fusiontrade.registry.bundles import Bundles
 from fusiontrade.registry.standing import Standing, standing_of
 from fusiontrade.registry.turns import CANCELLED, Again, Done
 from fusiontrade.registry.versions import ModelVersion, Registry
 
-__all__ = ["KIND", "NotPromoted", "Rollout"]
+__all__ = ["KIND", "NotPromoted", "Rollout", "exchanging", "name_of"]
 
 KIND = "load"
 _KEY: Key = {"pk": "REGISTRY", "sk": "ROLLOUT"}
@@ -32,6 +32,17 @@ _CHANGING = frozenset({"Updating", "SystemUpdating", "RollingBack", "Creating"})
 
 class NotPromoted(FusionTradeError):
     """A version does not take the place of the one that serves; the message says why."""
+
+
+def name_of(endpoint: str, job: str) -> str:
+    """Return the name of the set of bundles, and of the endpoint's configuration, that a job exchanges."""
+    return f"{endpoint}-{job[:16]}"
+
+
+def exchanging(table: Table) -> str | None:
+    """Return the job whose turn to exchange it is, None where it is nobody's; raises `StateUnavailable`."""
+    item = table.get(_KEY) or {}
+    return str(item["job"]) if "job" in item else None
 
 
 class Rollout:
@@ -45,6 +56,8 @@ class Rollout:
         Where the models are served.
     seconds
         Between two looks at an exchange.
+    clock
+        The present, ms.
     """
 
     def __init__(
@@ -64,7 +77,7 @@ class Rollout:
 
     def turn(self, order: JobOrder, kept: Mapping[str, Any], *, cancelled: bool) -> Again | Done:
         """Begin the exchange, or look how far it is."""
-        name = f"{self._endpoint}-{order.id[:16]}"
+        name = name_of(self._endpoint, order.id)
         if "promoted" in kept:
             self._let_go(order.id)
             return Done(dict(kept["promoted"]))
@@ -80,22 +93,24 @@ class Rollout:
 
     def _begun(self, order: JobOrder, name: str, kept: Mapping[str, Any]) -> Again:
         model_id, version = str(order.request["model_id"]), str(order.request["version"])
-        chosen = self._registry.of(model_id, version)
         if not self._claim(order.id):
             return Again(self._seconds, _WAITING, step="waiting for another exchange to end")
+        chosen = self._registry.of(model_id, version)  # as it is now that nobody else exchanges
         if self._registry.active().get(model_id) == version:
             return self._promoted(chosen, kept, "it serves already")
         standing = self.standing(chosen)
         if not standing.may_serve and not order.request.get("force"):
             self._registry.note(model_id, version, standing.reason)
             raise NotPromoted(f"version {version} of {model_id} was not promoted: {standing.reason}")
-        begun = Again(self._seconds, 0.5, {"reason": standing.reason, "begun": True}, "the new version is being loaded")
+        reason = standing.reason if standing.may_serve else f"it was forced, although {standing.reason}"
+        begun = Again(self._seconds, 0.5, {"reason": reason, "begun": True}, "the new version is being loaded")
         state = self._sagemaker.endpoint(self._endpoint)
         if state is not None and state.configuration == name:  # begun by a worker that died before it said so
             return begun
         if state is not None and state.status in _CHANGING:  # by whoever else changes it: a scaling, a deployment
             return Again(self._seconds, _WAITING, step="waiting for a change of the endpoint to end")
-        uri = self._bundles.assemble(name, {**self._registry.active(), model_id: version})
+        members = {one.model_id: one for one in (*self._registry.serving(), chosen)}
+        uri = self._bundles.assemble(name, members.values())
         self._sagemaker.roll_out(self._endpoint, name, uri)
         return begun
 
@@ -121,7 +136,11 @@ class Rollout:
             failure = said or "the program that serves did not take it; the old one still serves"
             self._registry.note(model_id, version, failure)
             raise NotPromoted(f"version {version} of {model_id} was not promoted: {failure}")
-        return self._promoted(self._registry.promote(model_id, version), kept, str(kept.get("reason", "")))
+        try:
+            promoted = self._registry.promote(model_id, version)
+        except Conflict as error:  # the endpoint has it already: the registry has to follow, however often it is asked
+            raise StateUnavailable("the registry is being changed by others", retry_after=self._seconds) from error
+        return self._promoted(promoted, kept, str(kept.get("reason", "")))
 
     def _promoted(self, version: ModelVersion, kept: Mapping[str, Any], reason: str) -> Again:
         told = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,6 +39,7 @@ _STEPS = {
     "Uploading": "the bundle is being stored",
 }
 """What SageMaker's own words mean, while the program says nothing."""
+_SAGEMAKERS = re.compile(r"^\w+Error: |, exit code: \d+$")
 _NOT_TOLD = ("symbol", "symbols", "interval", "model_type", "bars")
 
 logger = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ class Training:
     clock
         The present, ms.
     promote
-        Takes a fine-tuned version (model, version, owner) on to the exchange and returns the id of that job.
+        Takes a fine-tuned version (of an order; model, version) on to the exchange and returns the id of that job.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class Training:
         prefix = f"training/{order.id}/"
         channels = {"candles": self._objects.uri(f"{prefix}candles/")}
         if active is not None:
+            self._bundles.unchanged(active)
             channels["active"] = self._bundles.uri(model_id, active.version)
         parameters = {key: str(value) for key, value in order.request.items() if key not in _NOT_TOLD}
         parameters |= {"kind": str(order.request["model_type"]), "timeframe": str(order.request["interval"])}
@@ -299,5 +302,5 @@ def _key_of(uri: str) -> str:
 
 
 def _plain_words(reason: str) -> str:
-    """Return what the program said: SageMaker puts its own prefix before it."""
-    return reason.partition("AlgorithmError: ")[2] or reason or "it did not say why"
+    """Return what the program said: SageMaker puts the kind of error before it, and the exit code after it."""
+    return _SAGEMAKERS.sub("", reason) or "it did not say why"

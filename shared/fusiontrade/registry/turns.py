@@ -15,13 +15,14 @@ from typing import Any, Protocol
 from fusiontrade.cloud.batches import Record, UnreadableMessage
 from fusiontrade.cloud.tables import Condition, ConditionFailed, Key, Table, Update
 from fusiontrade.cloud.values import Item
-from fusiontrade.errors import FusionTradeError, NotFound, Unavailable
+from fusiontrade.errors import FusionTradeError, NotFound, StateUnavailable, Unavailable
 from fusiontrade.forecasts.jobs import Job, JobOrder, Jobs
 
 __all__ = ["CANCELLED", "Again", "Done", "Outlet", "TurnWorker", "Turns", "Work"]
 
 CANCELLED = "it was cancelled"
 UNEXPECTED = "something went wrong on our side; ask again, or tell us the id of the job"
+AWAY = "what this needs did not answer for an hour; ask again later"
 _PATIENCE = 3_600_000
 """Ms for which what may pass is tried again before a job has made any progress, and after."""
 
@@ -154,7 +155,7 @@ class TurnWorker:
             if self._clock() - order.created_at < _PATIENCE or kept.get("begun"):
                 logger.warning("the job %s waits: %s", order.id, error)
                 return Again(min(900, max(5, error.retry_after)))
-            reason = str(error)
+            reason = AWAY if isinstance(error, StateUnavailable) else str(error)
         except FusionTradeError as error:
             reason = str(error)
         except Exception:

@@ -116,7 +116,10 @@ class ModelVersion(BaseModel):
     activated_at: Instant | None = None
     comparison: Annotated[
         dict[str, Any] | None,
-        Field(description="How it did beside the version that served, on the same held-out bars."),
+        Field(
+            description="How it did beside the version that served, on the same held-out bars: losses, where less is "
+            "better; p_better is a p-value, which is small where the difference speaks for this version."
+        ),
     ] = None
     reason: Annotated[str | None, Field(description="Why it is DEGRADED or was not promoted.")] = None
     retraining: Annotated[

@@ -11,6 +11,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fusiontrade.journal.statistics import MOST_PROFIT_FACTOR
 from fusiontrade.market.candles import Floats
 from fusiontrade.trading.simulation import drawdowns
 
@@ -52,16 +53,22 @@ def sortino(returns: ArrayLike, periods: float = SESSIONS_A_YEAR) -> float:
 
 
 def max_drawdown(returns: ArrayLike) -> float:
-    """Return the farthest that compounded returns fell below their highest so far, a fraction, 0 or more."""
-    equity: Floats = np.cumprod(np.concatenate(([1.0], 1.0 + _known(returns)))).astype(np.float64)
-    return float(drawdowns(equity).max())
+    """Return the farthest that compounded returns fell below their highest so far, 0 or more; NaN without a return."""
+    values = _known(returns)
+    equity: Floats = np.cumprod(np.concatenate(([1.0], 1.0 + values))).astype(np.float64)
+    return float(drawdowns(equity).max()) if len(values) else float("nan")
 
 
 def profit_factor(returns: ArrayLike) -> float:
-    """Return the sum of gains over the sum of losses; NaN without a loss."""
+    """Return the sum of gains over the sum of losses, at most 999, which also stands for no loss; NaN without either.
+
+    As `fusiontrade.journal.statistics` gives it.
+    """
     values = _known(returns)
-    lost = -values[values < 0].sum()
-    return float(values[values > 0].sum() / lost) if lost > 0.0 else float("nan")
+    gained, lost = values[values > 0].sum(), -values[values < 0].sum()
+    if lost > 0.0:
+        return min(float(gained / lost), MOST_PROFIT_FACTOR)
+    return MOST_PROFIT_FACTOR if gained > 0.0 else float("nan")
 
 
 def performance(returns: ArrayLike, periods: float = SESSIONS_A_YEAR) -> dict[str, float | int]:

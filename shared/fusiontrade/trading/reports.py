@@ -87,8 +87,10 @@ def told(found: Simulation, *, capital: float, costs: Mapping[str, Costs], trial
     warnings = []
     if years < _FEWEST_YEARS:
         warnings.append(
-            f"{years:.1f} years are too few for a Sharpe ratio: its standard error is about "
-            f"{1.0 / np.sqrt(max(years, 1e-9)):.1f} a year"
+            f"{_span(years)} are too few for a Sharpe ratio: its standard error is about "
+            f"{1.0 / np.sqrt(years):.1f} a year"
+            if years > 0.0
+            else "one bar is too few for a Sharpe ratio, or any other figure of returns"
         )
     if (found.equity <= 0.0).any():
         ruin = _iso(int(found.at[(found.equity <= 0.0).argmax()]))
@@ -111,6 +113,11 @@ def told(found: Simulation, *, capital: float, costs: Mapping[str, Costs], trial
         }
     )
     return dict(content)
+
+
+def _span(years: float) -> str:
+    """Return a time in words."""
+    return f"{years:.1f} years" if years >= 1.0 else f"{years * 365.25:.1f} days"
 
 
 def _returns(equity: Floats) -> Floats:

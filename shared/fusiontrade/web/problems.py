@@ -201,9 +201,17 @@ def _methods_at(request: Request) -> list[str]:
 
 
 def _of_validation(error: RequestValidationError, request: Request) -> Response:
-    faults = [FieldFault(pointer=_pointer(fault["loc"]), message=str(fault["msg"])) for fault in error.errors()]
+    faults = [_fault(told) for told in error.errors()]
     where = ", ".join(fault.pointer for fault in faults)
     return _respond(problem(_BY_STATUS[422], request, f"the request cannot be used; see errors: {where}", faults))
+
+
+def _fault(told: Mapping[str, Any]) -> FieldFault:
+    """Return a fault in our words: where a body is no JSON, the framework names a character as if it were a field."""
+    if told["type"] != "json_invalid":
+        return FieldFault(pointer=_pointer(told["loc"]), message=str(told["msg"]))
+    where, character = told["loc"][0], told["loc"][-1]
+    return FieldFault(pointer=f"/{where}", message=f"this is no JSON: {told['ctx']['error']} at character {character}")
 
 
 def _pointer(location: Iterable[object]) -> str:

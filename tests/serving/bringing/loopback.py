@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -180,16 +181,23 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path, manners: Manners | None = None, *, repository: str = "") -> Iterator[Server]:
-    """Serve a folder as a bucket, or as the hub's ``repository``."""
+def serving(
+    folder: Path, manners: Manners | None = None, *, repository: str = "", certificate: Path | None = None
+) -> Iterator[Server]:
+    """Serve a folder as a bucket, or as the hub's ``repository``; with a certificate of 127.0.0.2 over https."""
     behaviour, seen, gone = manners or Manners(), list[Seen](), threading.Event()
     shared = {"folder": folder, "repository": repository, "manners": behaviour, "seen": seen, "gone": gone}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), shared))
+    host = "127.0.0.2" if certificate else "127.0.0.1"
+    server = ThreadingHTTPServer((host, 0), type("Bound", (Handler,), shared))
     server.daemon_threads = True
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield Server(f"http://127.0.0.1:{server.server_address[1]}", behaviour, seen)
+        yield Server(f"http{'s' if certificate else ''}://{host}:{server.server_address[1]}", behaviour, seen)
     finally:
         gone.set()
         server.shutdown()

@@ -13,7 +13,7 @@ from classifiers import WORDS, permuted, write_classifier
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from fusiontrade.errors import BundleRefused, InvalidInput
+from fusiontrade.errors import BundleRefused, Conflict, InvalidInput
 from serving.bringing.classifier import import_classifier
 from serving.bundle import write_manifest
 from serving.sentiment.scorer import Classifier, load_classifier
@@ -24,7 +24,7 @@ TEXTS = [
     "Profit ROSE, outlook raises: company up 2.5 %",
     "the meeting on Thursday",
     "up",
-    "Überraschung – 利益 🚀 zzz",
+    "Überraschung – 利益 🚀 zzz up",
 ]
 
 
@@ -99,7 +99,7 @@ def test_a_text_beyond_the_tokens_is_cut_and_said_to_be(folder: Path, classifier
     wanted = torch.softmax(torch.from_numpy(of_transformers(folder, [long])), dim=1)[0]
     assert score.score == pytest.approx(float(wanted[0] - wanted[1]), abs=1e-5)
     assert classifier.card.tokens == 64
-    assert classifier.scores(["x" * 30_000 + " profit"])[0].truncated
+    assert classifier.scores(["profit " + "x" * 30_000])[0].truncated
 
 
 def test_what_cannot_be_scored_is_an_error_of_its_own(classifier: Classifier) -> None:
@@ -118,9 +118,18 @@ def test_what_cannot_be_scored_is_an_error_of_its_own(classifier: Classifier) ->
             return self.session.run(outputs, inputs)  # type: ignore[attr-defined]
 
     failing = Classifier(classifier.folder, classifier.card, classifier.tokenizer, Failing(classifier.session))
-    broken = failing.scores(["up", "利益", "down"])
+    broken = failing.scores(["up", "profit 利益", "down"])
     assert [score.error and score.error.code for score in broken] == [None, "model_failed", None]
     assert broken[0].score == pytest.approx(classifier.scores(["up"])[0].score, abs=1e-6)
+
+
+def test_a_text_without_a_word_that_is_known_is_not_guessed_at(classifier: Classifier) -> None:
+    unread = ["\u200b\u200b", "\x00\x01", "\ufffd", "🚀🚀", "株式市場", "up 🚀", "x" * 101]
+    codes = [(score.error and score.error.code, score.score is None) for score in classifier.scores(unread)]
+    assert codes == [("empty", True)] * 5 + [(None, False)] + [("empty", True)]
+    assert "knows no word" in str(classifier.scores(["株式市場"])[0].error)
+    blank, plain = classifier.scores([" " * 25_000 + "profit rose", "profit rose"])
+    assert (blank.score, blank.truncated) == (pytest.approx(plain.score, abs=1e-6), False)
 
 
 def test_the_same_folder_gives_the_same_manifest(folder: Path, bundle: Path, tmp_path: Path) -> None:
@@ -220,7 +229,11 @@ def test_pickles_strange_families_and_missing_tokenizers_are_refused(folder: Pat
     ("change", "told"),
     [
         ({"problem_type": "multi_label_classification"}, "its labels do not exclude each other"),
+        ({"problem_type": "regression"}, "numbers that are no logits"),
         ({"is_decoder": True}, "a text is read as a whole"),
+        ({"position_embedding_type": "relative_key"}, "positions have to be absolute"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "full or half precision"),
+        ({"chunk_size_feed_forward": 16}, "cannot be exported: .* has to be a multiple of the chunk size 16"),
         ({"max_position_embeddings": "many"}, "cannot be read as a classifier: .* expected int, got str"),
     ],
 )
@@ -272,6 +285,23 @@ def test_a_vocabulary_beyond_the_classifiers_is_refused(folder: Path, tmp_path: 
     vocabulary.write_text("\n".join([*(word for word in words if word != "shares"), "x1", "x2", "shares"]) + "\n")
     with pytest.raises(InvalidInput, match="gives tokens beyond the"):
         import_classifier(tmp_path / "larger", tmp_path / "out")
+
+
+def test_a_vocabulary_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    known = len(WORDS) + 128
+    folder = write_classifier(tmp_path / "cut", vocab_size=known)
+    with pytest.raises(
+        InvalidInput, match=rf"knows {len(WORDS)} of the classifier's {known} tokens: its vocabulary was"
+    ):
+        import_classifier(folder, tmp_path / "out")
+    import_classifier(write_classifier(tmp_path / "rounded", vocab_size=known - 1), tmp_path / "out")
+
+
+def test_a_bundle_never_takes_the_place_of_the_checkpoint_that_it_is_made_of(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "finbert")
+    with pytest.raises(Conflict, match="is there already and no bundle"):
+        import_classifier(tmp_path / "finbert", tmp_path)
+    assert (tmp_path / "finbert" / "vocab.txt").is_file()
 
 
 def test_a_bundle_that_was_changed_is_refused(bundle: Path, tmp_path: Path) -> None:

@@ -108,4 +108,33 @@ def test_a_library_that_is_not_here_is_said(runner: CliRunner, tmp_path: Path, m
     result = runner.invoke(app, ["import-kronos", str(tmp_path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 5
     assert "is not installed here: use an environment" in result.stderr
+    assert "infra/environment.py train, then .venv/train/bin/fusiontrade models" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_proxy_that_its_library_cannot_speak_to_is_said(
+    runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "socksio", None)
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:9")
+    for name in ("https://hub.example", "https://bucket.example/bundles.json"):
+        monkeypatch.setenv("HF_ENDPOINT", name)
+        command = ["sync", name] if name.endswith("json") else ["pull", "Owner/name"]
+        result = runner.invoke(app, [*command, "--out", str(tmp_path / "out")])
+        assert (result.exit_code, "'socksio' package is not installed" in result.stderr) == (5, True)
+
+
+def test_help_names_a_revision(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    for command in ("import-kronos", "import-finbert", "pull"):
+        assert "OWNER/NAME[@REVISION]" in runner.invoke(app, [command, "--help"]).stdout
+
+
+def test_a_decoder_without_its_tokenizer_says_how_to_name_it(runner: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "Kronos-small").mkdir()
+    result = runner.invoke(app, ["import-kronos", str(tmp_path / "Kronos-small"), "--out", str(tmp_path / "out")])
+    assert (result.exit_code, "name its folder with --tokenizer" in result.stderr) == (2, True)
+    result = runner.invoke(app, ["import-kronos", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+    assert (result.exit_code, f"there is no folder {tmp_path / 'none'}" in result.stderr) == (2, True)
+    result = runner.invoke(app, ["import-finbert", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+    assert (result.exit_code, f"there is no folder {tmp_path / 'none'}" in result.stderr) == (2, True)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from loopback import Manners, serving
 
-from fusiontrade.errors import Unavailable
+from fusiontrade.errors import BundleRefused, InvalidInput, Unavailable
 from serving.bringing.fetching import Web, plain
+from serving.bringing.syncing import sync
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "bundles"
 
 
 def test_a_connection_that_only_drips_counts_as_broken_and_what_came_stays(tmp_path: Path) -> None:
@@ -66,6 +79,43 @@ def test_how_far_a_large_file_is_is_told(tmp_path: Path) -> None:
     assert (tmp_path / "part").read_bytes() == (tmp_path / "file").read_bytes()
     assert told[-1] == "100 % of 35 MB"
     assert 8 <= len(told) <= 12
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A key and a certificate of 127.0.0.2, this machine as a host that is not called so, which clients here trust."""
+    now, name = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.2")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.2"))]), critical=False)
+    place = tmp_path / "both.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    place.write_bytes(private + made.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    monkeypatch.setenv("SSL_CERT_FILE", str(place))
+    return place
+
+
+def test_an_encrypted_address_never_leads_to_one_in_the_clear(tmp_path: Path, out: Path, certificate: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket" / "bundles.json").write_text("{}")
+    manners = Manners()
+    with (
+        serving(tmp_path / "bucket") as clear,
+        serving(tmp_path / "bucket", manners, certificate=certificate) as sealed,
+    ):
+        with pytest.raises(InvalidInput, match="the manifest is not"):  # reached, read, and none
+            sync(f"{sealed.url}/bundles.json", out)
+        manners.moved["bundles.json"] = f"{clear.url}/bundles.json?signature=hidden"
+        with pytest.raises(
+            BundleRefused, match=r"^https://127.*/bundles\.json leads to http://\S+, which is not"
+        ) as told:
+            sync(f"{sealed.url}/bundles.json", out)
+        assert "hidden" not in str(told.value)
+        assert clear.seen == []
+        manners.moved["bundles.json"] = f"{sealed.url}/elsewhere.json"
+        (tmp_path / "bucket" / "elsewhere.json").write_text("{}")
+        with pytest.raises(InvalidInput, match="the manifest is not"):
+            sync(f"{sealed.url}/bundles.json", out)
 
 
 def test_addresses_are_told_without_secrets() -> None:

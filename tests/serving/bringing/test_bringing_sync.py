@@ -167,6 +167,8 @@ def test_a_bundle_under_another_name_is_refused(bucket: Path, out: Path) -> None
         ('{"bundles": {"x": {"manifest.json": "' + "0" * 64 + '", "../y.json": "0"}}}', "no file of a bundle"),
         ('{"bundles": {"x": {"manifest.json": "' + "0" * 64 + '", "run.sh": "0"}}}', "no file of a bundle"),
         ('{"bundles": {"x": {"manifest.json": "abc"}}}', "has no sha256"),
+        ('{"bundles": {"x": {"manifest.json": "0"}, "x": {}}}', "names 'x' twice"),
+        ('{"bundles": {"x": {"manifest.json": "0", "manifest.json": "1"}}}', r"names 'manifest\.json' twice"),
     ],
 )
 def test_a_manifest_that_cannot_be_is_refused(bucket: Path, out: Path, content: str, told: str) -> None:
@@ -191,6 +193,10 @@ def test_addresses_that_cannot_be_trusted_or_found_are_said(bucket: Path, out: P
         (bucket / "lstm-1h" / "report.json").unlink()
         with pytest.raises(InvalidInput, match=r"report\.json answered 404"):
             synced(server, out)
+        assert left(out) == []
+    with pytest.raises(InvalidInput, match=r"report\.json cannot be read"):
+        sync(str(bucket / "bundles.json"), out)
+    assert left(out) == []
     with pytest.raises(Unavailable, match="run the command again"):
         synced(server, out)
 
@@ -208,6 +214,20 @@ def test_what_an_address_is_signed_with_is_never_said(bucket: Path, out: Path) -
     with pytest.raises(InvalidInput, match="not encrypted") as clear:
         sync("http://user:hidden@bucket.example/x?signature=hidden", out)
     assert "hidden" not in str(clear.value)
+
+
+def test_a_listing_leaves_out_what_a_killed_command_left(bucket: Path) -> None:
+    wanted = listing_of(bucket)
+    shutil.copytree(bucket / "lstm-1h", bucket / ".lstm-1h.fresh")
+    assert listing_of(bucket) == wanted
+
+
+def test_a_link_to_nowhere_is_something_that_is_there(bucket: Path, out: Path) -> None:
+    out.mkdir()
+    (out / "lstm-1h").symlink_to(out / "nowhere")
+    with pytest.raises(Conflict, match="--overwrite"):
+        sync(str(bucket / "bundles.json"), out)
+    assert sync(str(bucket / "bundles.json"), out, overwrite=True).fetched == [out / "lstm-1h", out / "lstm-4h"]
 
 
 def test_a_listing_names_every_file_and_its_hash(bucket: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,12 +65,14 @@ def test_the_error_of_a_mean_is_that_of_a_regression_with_newey_west_errors() ->
     assert found.error == pytest.approx(fitted.bse[0])
     assert found.statistic == pytest.approx(fitted.tvalues[0])
     assert found.ratio == pytest.approx(values.mean() / values.std(ddof=1))
-    assert found.as_dict()["ratio_a_year"] == pytest.approx(found.ratio * math.sqrt(252), rel=1e-5)
+    assert found.as_dict()["ratio_a_year"] == pytest.approx(fitted.tvalues[0] / math.sqrt(296 / 252), rel=1e-5)
 
 
 def test_a_mean_of_few_or_equal_values_is_not_tested() -> None:
-    for values in (np.ones(50), np.arange(5.0), np.full(9, np.nan)):
+    nearly = 1 - 2e-16 * (np.arange(50) % 3 == 0)
+    for values in (np.ones(50), nearly, np.arange(5.0), np.full(9, np.nan)):
         assert mean_test(values, horizon=3).as_dict()["p_value"] is None
+    assert mean_test(np.arange(5.0), horizon=3, lags=0, fewest=3).error == pytest.approx(np.sqrt(2 / 5))
 
 
 def test_returns_begin_at_the_next_open_and_skip_what_is_no_return() -> None:
@@ -109,7 +112,7 @@ def test_deciles_by_hand_tranche_by_tranche() -> None:
     for row in range(5, 20):
         known = [s for s in range(20) if np.isfinite(made.open[row + 1, s])]
         ranked = sorted(known, key=lambda s: predictions[row, s])
-        group = {s: 5 * place // len(ranked) for place, s in enumerate(ranked)}
+        group = {s: int(5 * (place + 0.5) / len(ranked)) for place, s in enumerate(ranked)}
         for side, which in ((0.5, 4), (-0.5, 0)):
             members = [s for s in ranked if group[s] == which]
             targets[row, members] = side / len(members)
@@ -135,6 +138,37 @@ def test_a_prediction_that_knows_the_future_orders_its_deciles() -> None:
     assert (np.diff(found.mean_by_group) > 0).all()
     assert found.long_short.mean() > 0
     assert found.long_only.mean() > 0
+
+
+def drifting() -> Panel:
+    """Symbols that rise the more the later they stand."""
+    made = panel(60, 40)
+    drift = np.exp(np.arange(60)[:, None] * np.linspace(-0.01, 0.01, 40))
+    return replace(made, open=100 * drift, close=100 * drift)
+
+
+def test_a_prediction_that_says_the_same_of_all_trades_nothing() -> None:
+    made = drifting()
+    found = deciles(np.zeros((60, 40)), made, 3)
+    assert (len(found.long_short), np.isfinite(found.mean_by_group).any()) == (0, False)
+    half = deciles(np.tile(np.repeat([0.0, 1.0], 20), (60, 1)), made, 3)
+    assert len(half.long_short) == 0  # nobody is told to be in the highest tenth
+    names = {"constant": np.zeros((60, 40)), "ensemble": made.from_open(3), "other": -made.from_open(3)}
+    told = study_cross_section({name: {3: values} for name, values in names.items()}, made)["horizons"]["3"]
+    assert told["models"]["constant"]["rank_ic"]["mean"] is None
+    assert told["models"]["constant"]["deciles"]["long_short"]["sharpe"] is None
+    assert told["overfitting"]["trials"] == 2
+
+
+def test_equal_predictions_share_their_decile_whatever_their_places() -> None:
+    made = drifting()
+    predictions = np.tile(np.repeat(np.arange(10.0), 4), (60, 1))
+    found = deciles(predictions, made, 3)
+    order = np.random.default_rng(3).permutation(40)
+    turned = replace(made, open=made.open[:, order], close=made.close[:, order])
+    assert deciles(predictions[:, order], turned, 3).long_short == pytest.approx(found.long_short)
+    opposite = deciles(-predictions, made, 3, cost_bps=0.0)
+    assert opposite.gross == pytest.approx(-found.gross)
 
 
 def test_weights_wait_for_the_next_open_and_last_as_long_as_the_horizon() -> None:

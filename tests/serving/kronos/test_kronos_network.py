@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,6 +184,10 @@ def test_a_tensor_that_is_missing_extra_or_of_another_shape_is_refused_by_name(
         ({"n_heads": 5}, "d_model must be an even multiple of 5 heads"),
         ({"n_layers": 0}, "n_layers must lie between 1 and 128, got 0"),
         ({"n_layers": 10**9}, "n_layers must lie between 1 and 128, got 1000000000"),
+        ({"ffn_dropout_p": -3}, "ffn_dropout_p must lie between 0 and 1, got -3"),
+        ({"token_dropout_p": 1.5}, "token_dropout_p must lie between 0 and 1, got 1.5"),
+        ({"attn_dropout_p": math.nan}, "attn_dropout_p nan, which is no finite float"),
+        ({"attn_dropout_p": 10**400}, "attn_dropout_p must lie between 0 and 1"),
         ({"s1_bits": 40}, "s1_bits must lie between 1 and 20, got 40"),
         ({"s1_bits": 20, "d_model": 65520}, r"is \(24\), this network needs \(65520\)"),
     ],
@@ -195,6 +200,19 @@ def test_a_configuration_that_cannot_be_is_refused_with_the_reason(
     (checkpoint / "config.json").write_text(json.dumps(changed))
     with pytest.raises(InvalidInput, match=told):
         read_decoder(checkpoint)
+
+
+def test_a_tokenizers_configuration_holds_finite_numbers(tmp_path: Path) -> None:
+    write_checkpoint(parts.networks()[0], tmp_path / "tokenizer")
+    place = tmp_path / "tokenizer" / "config.json"
+    said = json.loads(place.read_text())
+    for change, told in (
+        ({"zeta": math.inf}, "zeta inf, which is no finite"),
+        ({"ffn_dropout_p": 2}, "between 0 and 1"),
+    ):
+        place.write_text(json.dumps({**said, **change}))
+        with pytest.raises(InvalidInput, match=told):
+            read_tokenizer(tmp_path / "tokenizer")
 
 
 def test_files_that_are_missing_or_something_else_are_refused(checkpoint: Path) -> None:

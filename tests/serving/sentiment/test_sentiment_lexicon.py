@@ -33,6 +33,14 @@ def test_an_empty_text_is_an_error_of_its_own() -> None:
     assert [score.error and score.error.code for score in scores] == ["empty", None, "empty"]
 
 
+def test_a_text_without_words_is_not_neutral() -> None:
+    unread = ["🚀🚀", "株式市場は上昇", "акции упали", "\u200b", "\x00", "123 456 %", "...!!!"]
+    scores = Lexicon().scores([*unread, "🚀 profit", " " * 25_000 + "profit"])
+    assert [score.error and score.error.code for score in scores] == ["empty"] * len(unread) + [None, None]
+    assert "no word that the lexicon could know" in str(scores[0].error)
+    assert [(score.score, score.truncated) for score in scores[-2:]] == [(0.5, False)] * 2
+
+
 def test_what_is_read_of_a_long_text_is_said() -> None:
     short, long = Lexicon().scores(["rise " * 10, "rise " * 10_000])
     assert (short.truncated, long.truncated) == (False, True)

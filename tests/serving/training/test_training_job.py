@@ -14,7 +14,9 @@ from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.timeframes import Timeframe
 from fusiontrade.registry.training import packed
 from serving.bundle import load_bundle
+from serving.instants import iso_of
 from serving.training.dataset import pool_of
+from serving.training.job import __main__ as job
 from serving.training.job import record
 from serving.training.job.__main__ import main
 from serving.training.job.layout import Layout
@@ -126,10 +128,47 @@ def test_what_cannot_be_trained_is_told_in_words(tmp_path: Path, changed: dict[s
     assert not (root / "model").exists()
 
 
+def test_what_learned_from_bars_that_would_be_held_out_is_not_begun_with(done: Path, tmp_path: Path) -> None:
+    active, frame = done / "model" / "lstm-1h", candles("BTC-USD", 2600, 2)
+    learned = load_bundle(active).card.windows.validation
+    assert learned is not None
+    root = lay_out(tmp_path / "ml", frame.rows(slice(2100)), active=active, begin_with_active="true")
+    assert main(["--root", str(root)]) == 1
+    assert f"learned from bars up to {iso_of(learned[1])}" in failure(root)
+    assert not (root / "model").exists()
+
+
 def test_too_few_bars_are_counted(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "ml", candles("BTC-USD", 100, 2))
     assert main(["--root", str(root)]) == 1
     assert "100 bars of 1h are too few" in failure(root)
+
+
+@pytest.mark.parametrize("still", [slice(None), slice(1500, None)])
+def test_a_price_that_stands_still_is_told_in_words(tmp_path: Path, still: slice) -> None:
+    frame = candles("BTC-USD", 2600, 2)
+    for column in (frame.open, frame.high, frame.low, frame.close):
+        column[still] = 100.0
+    root = lay_out(tmp_path / "ml", frame)
+    assert main(["--root", str(root)]) == 1
+    assert "the price of BTC-USD does not move from " in failure(root)
+
+
+def test_no_folder_of_the_machine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = lay_out(tmp_path / "ml", candles("BTC-USD", 100, 2))
+    (root / "input" / "config" / "hyperparameters.json").unlink()
+    assert main(["--root", str(root)]) == 1
+    assert failure(root) == "hyperparameters.json cannot be read: FileNotFoundError"
+    (root / "input" / "config" / "hyperparameters.json").write_text(json.dumps(PARAMETERS))
+
+    def broken(*given: Any) -> None:
+        raise TypeError(f"unhashable {root}")
+
+    monkeypatch.setattr(job, "prepare", broken)
+    monkeypatch.setattr(job, "_pool", lambda *given: None)
+    with pytest.raises(TypeError):
+        main(["--root", str(root)])
+    assert failure(root) == "the training program failed; its log says why"
 
 
 def test_a_channel_brings_the_bars_as_they_were_and_refuses_others(tmp_path: Path) -> None:

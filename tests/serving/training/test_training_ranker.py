@@ -13,6 +13,8 @@ import pytest
 from invented_stocks import CONFIG, invented, stock
 from pydantic import ValidationError
 
+from serving.evaluation.cross_section.ranks import rank_correlations
+from serving.evaluation.significance import long_run_variance
 from serving.features.swing import CROSS_SECTION_NAMES, Market, cross_section
 from serving.instants import instant_of
 from serving.swing.card import ANY, Ranked, Ranker, SwingCard, Universe
@@ -23,6 +25,7 @@ from serving.training.swing.daily import returns_ahead
 from serving.training.swing.forward import main, walked
 from serving.training.swing.ranker import RankRows, fitted, rank_rows, ranker_of, ranking_of, worth_of
 from serving.training.swing.table import table_of
+from serving.training.swing.worth import proven, rank_skill
 
 WIDTH = len(CROSS_SECTION_NAMES)
 DAY = 86_400_000
@@ -151,6 +154,28 @@ def test_the_order_is_kept_where_scores_were_worth_nothing_and_networks_say_noth
     assert (joined[0] > joined[1]).all()
     assert np.isfinite(ranking.returns[:, 0]).tolist() == [True, True, False]
     assert np.array_equal(ranking.joined(said[:3])[2], said[2])
+
+
+@pytest.mark.parametrize("stride", [1, 2, 5])
+def test_the_t_by_which_a_universe_abstains_is_what_it_was_when_the_shipped_bundle_was_proven(stride: int) -> None:
+    table, said, _ = drawn(0.75, 0.02, 1.0)
+    rows = np.arange(4000)
+    for place, (days, one) in enumerate(zip((3, 5, 10), rank_skill(said, table, rows, stride), strict=True)):
+        by_day = (said[:, place].reshape(200, 20), table.returns[:, place].reshape(200, 20))
+        daily = rank_correlations(*by_day)
+        variance = long_run_variance(daily, -(-days // stride))
+        assert one.t == float(daily.mean()) / float(np.sqrt(variance / 200))
+        assert (one.mean, one.days, one.rows) == (float(daily.mean()), 200, 4000)
+        assert (one.high - one.low) / 2 == pytest.approx(1.96 * one.mean / one.t)
+
+
+def test_days_that_are_few_or_never_differ_prove_nothing() -> None:
+    table, _, _ = drawn(0.75, 0.02, 1.0)
+    few = rank_skill(table.returns, table, np.arange(40), 1)[0]
+    same = rank_skill(table.returns, table, np.arange(4000), 1)[0]
+    assert [few.as_dict()[name] for name in ("mean", "low", "t", "ratio")] == [None] * 4
+    assert [same.as_dict()[name] for name in ("mean", "low", "t", "ratio")] == [1, None, None, None]
+    assert proven({"few": [few], "same": [same]}) == {"few": False, "same": False}
 
 
 def test_few_stocks_leave_the_networks_alone() -> None:

@@ -24,6 +24,7 @@ from serving.models import stockformer, tft
 from serving.swing import SwingBundle, load_swing
 from serving.swing.ranking import Ranking
 from serving.training.__main__ import main as command
+from serving.training.precision.daily import reader_of
 from serving.training.swing import DailySeries, SwingConfig, read_daily, train_swing
 from serving.training.swing.config import PURGE_SESSIONS
 from serving.training.swing.daily import returns_ahead
@@ -205,9 +206,50 @@ def test_stocks_that_were_not_ranked_have_no_rank(bundle: SwingBundle, table: Sw
     assert rank_skill(ranker, table, rows, 2)[0].rows == np.isfinite(ranker[:, 0]).sum() < len(rows)
     none = Ranking.none(len(rows))
     returns, veto = bundle.run(table.prices[rows], table.embedding[rows], table.context[rows], none)
-    told = judged(bundle.card, table, slices, CONFIG, returns=returns, veto=veto)["invented"]["rank_ic"]
-    assert "ranker" not in told
-    assert "ensemble" in told
+    told = judged(bundle.card, table, slices, CONFIG, returns=returns, veto=veto, rates={})["invented"]
+    assert "ranker" not in told["rank_ic"]
+    assert "ensemble" in told["rank_ic"]
+    assert told["veto"]["brier_skill"] is None
+
+
+def test_the_skill_of_the_veto_is_over_how_often_trades_of_its_universe_won_before(
+    bundle: SwingBundle, table: SwingTable, slices: SwingSlices
+) -> None:
+    rows, none = slices.test, Ranking.none(len(slices.test))
+    said, _ = bundle.run(table.prices[rows], table.embedding[rows], table.context[rows], none)
+    always, rates = np.full(len(rows), 0.37), {"invented": 0.37}
+    told = judged(bundle.card, table, slices, CONFIG, returns=said, veto=always, rates=rates)["invented"]["veto"]
+    assert told["brier_skill"] == 0
+
+
+def test_the_report_says_how_much_lower_precision_would_decide_otherwise(folder: Path, slices: SwingSlices) -> None:
+    report = json.loads((folder / "report.json").read_text())["precision"]
+    assert set(report) == {"stockformer", "tft"}
+    decided = {f"{what}_{days}d" for what in ("rises", "better_half") for days in (3, 5, 10)}
+    for one in report.values():
+        assert (one["slice"], one["windows"], one["required_agreement"]) == (
+            "calibration",
+            len(slices.calibration),
+            0.995,
+        )
+        assert set(one["windows_by_decision"]) == decided
+        assert one["chosen"] == "f32"
+        for name in ("int8", "bf16", "f16"):
+            assert 0.5 < one["variants"][name]["agreement"] <= 1
+            assert set(one["variants"][name]["agreement_by_decision"]) == decided
+
+
+def test_a_network_decides_who_rises_and_who_is_in_the_better_half_of_the_day() -> None:
+    scores = np.array([[0.3, -1, 0], [0.1, 0, 0], [0.2, 2, 1], [-5, 1, 0], [-6, 1, 0]], np.float32)
+    found = reader_of((0.15, 0.0, 0.5), np.array([0, 0, 0, 1, 1]))({"returns": scores}).decisions
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "rises_3d": [1, 0, 1, 0, 0],
+        "better_half_3d": [1, 0, 0, 1, 0],
+        "rises_5d": [0, 0, 1, 1, 1],
+        "better_half_5d": [0, 0, 1, 0, 0],
+        "rises_10d": [0, 0, 1, 0, 0],
+        "better_half_10d": [0, 0, 1, 0, 0],
+    }
 
 
 def test_an_encoder_that_the_bundle_never_saw_is_refused(bundle: SwingBundle) -> None:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from invented_stocks import CONFIG, invented, stock, tiny_networks
 from tiny_bundles import Program, build_bundle, serving
 
 from fusiontrade.errors import BundleRefused
 from fusiontrade.inference.contract import CandleColumns
-from fusiontrade.inference.swing import HORIZONS, SWING, SwingRequest, SwingResponse
+from fusiontrade.inference.swing import DAILY_BARS_NEEDED, HORIZONS, SWING, SwingRequest, SwingResponse
 from serving.companions import Companions
+from serving.features.bars import WINDOW
 from serving.models.swing import HORIZONS as LEARNED
 from serving.swing import load_swing
 from serving.swing.desk import answered, ranked
@@ -92,8 +94,8 @@ def test_a_daily_bundle_is_exchanged_kept_when_spoiled_and_withdrawn(folder: Pat
     assert Companions.read(place, device="cpu", threads=1, before=spoiled).swing is None
 
 
-def test_the_contract_and_the_models_mean_the_same_horizons() -> None:
-    assert HORIZONS == LEARNED
+def test_the_contract_and_the_models_mean_the_same_horizons_and_bars() -> None:
+    assert (HORIZONS, DAILY_BARS_NEEDED) == (LEARNED, WINDOW)
 
 
 def test_stocks_are_ranked_among_all_of_the_request_whatever_their_order_or_parts(folder: Path) -> None:
@@ -133,6 +135,18 @@ def test_few_stocks_and_one_without_the_newest_bar_fall_back_and_abstain(program
     assert last.returns == pytest.approx(networks, abs=1e-9)
     two = asked(program, {"items": [item("S0", 0), item("S1", 1)]})
     assert [one.ranker for one in SwingResponse.model_validate_json(two.content).items] == [None, None]
+
+
+def test_bars_that_leap_over_every_bound_cost_their_stock_alone(folder: Path) -> None:
+    bundle = load_swing(folder / "swing-1d")
+    wild, leap = item("WILD", 3), np.where(np.arange(620) % 50 == 0, 1e300, 1e-300).tolist()
+    wild["candles"] |= dict.fromkeys(("open", "high", "low", "close"), leap)
+    items = [item("S0", 0), wild, item("S1", 1)]
+    first, broken, last = answered(SwingRequest.model_validate({"items": items}), bundle, None).items
+    assert (first.error, last.error) == (None, None)
+    assert broken.error is not None
+    assert (broken.error.code, broken.signal) == ("bad_candles", None)
+    assert "WILD: prices or volumes leap" in broken.error.detail
 
 
 def test_ranks_of_other_columns_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def test_list_on_a_narrow_terminal_leaves_prices_out_and_keeps_the_whole_id(comm
 def test_list_of_nothing_says_how_entries_come_about(command: Any) -> None:
     result = command.run("journal", "list")
     assert result.exit_code == 0
-    assert "no entries; a forecast is kept with journal=true" in result.stdout
+    assert "no entries; fusiontrade signal EURUSD=X --journal keeps a forecast" in " ".join(result.stdout.split())
 
 
 def test_list_passes_its_filters_on(command: Any, platform: Any) -> None:

@@ -114,7 +114,9 @@ def test_a_backtest_shows_its_figures_and_notes(command: Any, played: Any) -> No
     for text in ("100,247.50", "27", "0.5556", "deflated, 3 trials", "0.744"):
         assert text in told.stdout
     assert "note: 0.0 years are too few" in told.stderr
-    assert played.sent[0][1]["costs_bps"] == 2.0
+    assert "costs_bps" not in played.sent[0][1]
+    command.run("backtest", "BTC-USD", *span, "--costs-bps", "3.5")
+    assert [asked["costs_bps"] for _, asked, *_ in played.sent if "costs_bps" in (asked or {})] == [3.5]
     assert json.loads(command.run("backtest", "BTC-USD", *span, "--json").stdout)["result"] == BACKTEST
 
 

@@ -216,7 +216,7 @@ def test_a_hole_at_the_end_of_a_month_is_never_bridged(archive: CandleArchive) -
     archive.save(bars(JUNE_END, 10))
     loaded = load(archive, JUNE_END + 10 * HOUR, 100)
     assert loaded is not None
-    assert int(loaded.time[0]) == JUNE_END
+    assert int(loaded.time[0]) == JUNE_END + HOUR  # a month's first bar answers once it was fetched with one before it
 
 
 def test_a_readjusted_past_replaces_what_was_kept(archive: CandleArchive) -> None:
@@ -225,6 +225,21 @@ def test_a_readjusted_past_replaces_what_was_kept(archive: CandleArchive) -> Non
     loaded = load(archive, T0 + 30 * HOUR, 100)
     assert loaded is not None
     np.testing.assert_array_equal(loaded.close, bars(T0 + 10 * HOUR, 20, level=0.5).close)
+
+
+@pytest.mark.parametrize("second", [T0 + 10 * HOUR, JUNE_END])
+def test_fetches_that_share_no_bar_are_not_joined_because_nothing_shows_a_split_between_them(
+    archive: CandleArchive, second: int
+) -> None:
+    archive.save(bars(second - 10 * HOUR, 10))
+    archive.save(bars(second, 10, level=0.5))
+    loaded = load(archive, second + 10 * HOUR, 100)
+    assert loaded is not None
+    np.testing.assert_array_equal(loaded.close, bars(second, 10, level=0.5).close[-len(loaded) :])
+    archive.save(bars(second - 3 * HOUR, 13, level=0.5))
+    whole = load(archive, second + 10 * HOUR, 100)
+    assert whole is not None
+    np.testing.assert_array_equal(whole.close, bars(second - 3 * HOUR, 13, level=0.5).close)
 
 
 def test_what_is_kept_already_is_not_written_again(objects: Objects, archive: CandleArchive) -> None:

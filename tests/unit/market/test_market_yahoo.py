@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fusiontrade.clock import iso, parse_iso
-from fusiontrade.errors import BadCandles, ProviderUnavailable, UnknownSymbol
+from fusiontrade.errors import ProviderUnavailable, UnknownSymbol
 from fusiontrade.market.providers.base import HistoryUnavailable, Provider
 from fusiontrade.market.providers.yahoo import YahooProvider, own_folder
 from fusiontrade.market.resampling import grid_of, resample
@@ -147,36 +147,6 @@ def test_daily_bars_of_equities_carry_the_date_of_their_session(provider: YahooP
 # ---------------------------------------------------------------- rows that are not what they seem
 
 
-def test_a_row_without_any_price_is_dropped(yahoo: YahooServer, provider: YahooProvider) -> None:
-    def blank(result: dict[str, Any]) -> None:
-        for values in quotes(result).values():
-            values[-5] = None
-
-    whole = ask(provider, count=20)
-    yahoo.plays(Act(edit=blank))
-    frame = ask(provider, count=20)
-    assert len(np.setdiff1d(whole.time, frame.time)) == 1
-    assert frame.faults() == []
-
-
-def test_a_row_with_some_prices_missing_is_refused(yahoo: YahooServer, provider: YahooProvider) -> None:
-    def tear(result: dict[str, Any]) -> None:
-        quotes(result)["close"][-5] = None
-
-    yahoo.plays(Act(edit=tear))
-    with pytest.raises(BadCandles, match=r"EURUSD=X 1h: a price is missing in 1 bars, e.g. at 2025-07-23T11:00:00Z"):
-        ask(provider)
-
-
-def test_a_zero_price_is_refused(yahoo: YahooServer, provider: YahooProvider) -> None:
-    def zero(result: dict[str, Any]) -> None:
-        quotes(result)["low"][-5] = 0.0
-
-    yahoo.plays(Act(edit=zero))
-    with pytest.raises(BadCandles, match="price is zero or negative at 2025-07-23T11:00:00"):
-        ask(provider)
-
-
 def test_a_live_row_off_the_grid_and_a_repeated_one_are_left_out(yahoo: YahooServer, provider: YahooProvider) -> None:
     def add(result: dict[str, Any]) -> None:
         times = result["timestamp"]
@@ -226,6 +196,18 @@ def drop(*path: str | int) -> Act:
     return Act(edit=edit)
 
 
+def put(value: Any, *path: str | int) -> Act:
+    """An answer of which one part is something else."""
+
+    def edit(result: dict[str, Any]) -> None:
+        part: Any = result
+        for step in path[:-1]:
+            part = part[step]
+        part[path[-1]] = value
+
+    return Act(edit=edit)
+
+
 def rename(old: str, new: str) -> Act:
     def edit(result: dict[str, Any]) -> None:
         quotes(result)[new] = quotes(result).pop(old)
@@ -251,6 +233,10 @@ def empty(result: dict[str, Any]) -> None:
         (rename("close", "close_price"), "lacks 'close'"),
         (drop("indicators", "quote", 0, "volume"), "lacks 'volume'"),
         (drop("timestamp"), "lacks 'timestamp'"),
+        (put(None, "timestamp", -1), "cannot be read"),
+        (put("", "timestamp", -5), "cannot be read"),
+        (put("x", "indicators", "quote", 0, "low", -5), "cannot be read"),
+        (put(["1h"], "meta", "dataGranularity"), "cannot be read"),
         (drop("meta", "tradingPeriods"), "tradingPeriods"),
         (drop("meta", "exchangeTimezoneName"), "exchangeTimezoneName"),
         (Act.refusal(200, "Internal Server Error", "try later"), "Internal Server Error: try later"),

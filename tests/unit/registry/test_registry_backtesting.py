@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusiontrade.errors import InferenceUnavailable, InvalidInput
+from fusiontrade.errors import FusionTradeError, InferenceUnavailable, InvalidInput
 from fusiontrade.forecasts.jobs import JobOrder
 from fusiontrade.journal.entries import HOLD, PLATFORM, Entry
 from fusiontrade.market.candles import CandleFrame
@@ -62,7 +62,7 @@ class Desk:
     def __init__(self, frame: CandleFrame, journaled: Iterable[Entry] = (), *, steps: int = 10_000) -> None:
         self.frame, self.journaled, self.steps = frame, list(journaled), steps
         self.asked: list[int] = []
-        self.signal = "BUY"
+        self.signal, self.interval = "BUY", "1h"
         self.fails_at = -1
         self.objects, self.trials = Objects(), Trials()
 
@@ -73,9 +73,11 @@ class Desk:
         self.asked.append(at)
         if self.signal == "none":
             raise InvalidInput("as_of", "no history")
-        return said(at, self.signal)
+        return said(at, self.signal, self.interval)
 
-    def run(self, identity: str = "job-1", costs: float = 0.0, owner: str = "user") -> tuple[dict[str, Any], int]:
+    def run(
+        self, identity: str = "job-1", costs: float | None = 0.0, owner: str = "user"
+    ) -> tuple[dict[str, Any], int]:
         def turn() -> Any:
             left = iter([True] * self.steps)
             return lambda: next(left, False)
@@ -121,18 +123,57 @@ def test_the_platforms_own_signal_of_a_bar_is_not_made_again() -> None:
     desk = Desk(rising(), [said(START + HOUR * hour, HOLD) for hour in range(1, 31)])
     found, _ = desk.run()
     assert desk.asked == [START + HOUR * hour for hour in range(31, 41)]
-    assert found["signals"] == {"journaled": 30, "made_now": 10, "traded": 10}
+    assert found["signals"] == {"journaled": 30, "made_now": 10, "without_forecast": 0, "traded": 10}
     assert any("10 signals were made now" in warning for warning in found["warnings"])
 
 
-def test_a_signal_of_another_interval_and_one_without_history_are_no_trades() -> None:
-    desk = Desk(rising(), [said(START + HOUR, interval="4h")])
-    desk.signal = "none"
+def test_a_signal_of_another_interval_is_no_trade() -> None:
+    desk = Desk(rising())
+    desk.interval = "4h"
     found, _ = desk.run()
     of_trades = found["performance"]["of_trades"]
     assert (of_trades["n"], of_trades["win_rate"], of_trades["profit_factor"]) == (0, None, None)
     assert found["deflated_sharpe"]["probability"] is None
-    assert "HOLD" in found["warnings"][-1]
+    assert found["signals"] == {"journaled": 0, "made_now": 40, "without_forecast": 0, "traded": 0}
+    assert "there was no signal to trade" in found["warnings"][-1]
+
+
+def test_a_bar_without_a_forecast_is_no_hold() -> None:
+    desk = Desk(rising(), [said(START + HOUR)])
+    desk.signal = "none"
+    found, _ = desk.run()
+    assert found["signals"] == {"journaled": 1, "made_now": 0, "without_forecast": 39, "traded": 1}
+    assert found["warnings"][-1] == "39 bars have no forecast, and nothing was traded on them: no history"
+
+
+def test_a_span_without_any_forecast_comes_to_nothing_and_says_why() -> None:
+    desk = Desk(rising())
+    desk.signal = "none"
+    with pytest.raises(FusionTradeError, match="no forecast of any bar of that span: no history"):
+        desk.run()
+
+
+def test_what_nothing_was_lost_with_has_a_profit_factor_of_999() -> None:
+    found, _ = Desk(rising()).run()
+    assert (found["performance"]["profit_factor"], found["performance"]["of_trades"]["profit_factor"]) == (999, 999)
+
+
+def test_one_bar_has_no_figures_of_returns() -> None:
+    found, _ = Desk(rising(1)).run()
+    shown = found["performance"]
+    assert {shown[name] for name in ("mean_a_year", "deviation_a_year", "sharpe", "max_drawdown")} == {None}
+    assert found["warnings"][0].startswith("one bar is too few")
+
+
+def test_costs_that_nobody_gave_are_those_of_the_asset_class() -> None:
+    found, _ = Desk(rising()).run(costs=None)
+    assert found["costs_bps"] == {"BTC-USD": {"spread": 2.0, "slippage": 2.0, "commission": 7.0}}
+
+
+def test_what_of_a_long_span_is_not_shown_is_said() -> None:
+    found, _ = Desk(rising(1201)).run()
+    assert (len(found["equity"]), found["equity"][-1]["equity"]) == (401, found["final"])
+    assert found["warnings"][-1] == "of 1201 points of the equity 401 are shown; every figure is of all of them"
 
 
 def test_a_long_span_is_done_in_turns_and_each_bar_is_asked_once() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from fusiontrade.errors import BundleRefused, NotFound
 from fusiontrade.registry.bundles import Bundles
+from fusiontrade.registry.versions import ModelVersion
 
 
 class Objects(dict[str, bytes]):
@@ -101,14 +102,42 @@ def test_a_card_that_names_no_plain_place_is_refused(changed: dict[str, Any]) ->
     assert objects.keys("bundles/") == []
 
 
+def archived(objects: Objects, version: str) -> ModelVersion:
+    prefix = f"bundles/kronos-compact/{version}/"
+    laid(objects, prefix, CARD | {"version": version})
+    return Bundles(objects).take_in(prefix, created_at=1_000)
+
+
 def test_a_set_is_made_once_and_only_of_what_is_archived() -> None:
     objects = Objects()
     bundles = Bundles(objects)
-    laid(objects, "bundles/kronos-compact/aaaaaaaaaaaa/", CARD)
-    uri = bundles.assemble("set-1", {"kronos-compact": "aaaaaaaaaaaa"})
+    one, other = archived(objects, "aaaaaaaaaaaa"), archived(objects, "bbbbbbbbbbbb")
+    uri = bundles.assemble("set-1", [one])
     assert uri == "s3://bucket/releases/set-1/"
     assert objects["releases/set-1/kronos-compact/model.json"] == json.dumps(CARD).encode()
     made = objects.copies
-    assert (bundles.assemble("set-1", {"kronos-compact": "aaaaaaaaaaaa"}), objects.copies) == (uri, made)
+    assert (bundles.assemble("set-1", [one]), objects.copies) == (uri, made)
+    del objects["bundles/kronos-compact/bbbbbbbbbbbb/manifest.json"]
     with pytest.raises(NotFound):
-        bundles.assemble("set-2", {"kronos-compact": "bbbbbbbbbbbb"})
+        bundles.assemble("set-2", [other])
+
+
+def test_what_was_registered_and_became_another_bundle_since_is_in_no_set() -> None:
+    objects = Objects()
+    one = archived(objects, "aaaaaaaaaaaa")
+    laid(objects, "bundles/kronos-compact/aaaaaaaaaaaa/", CARD | {"metrics": {}})  # whole, and somebody else's
+    with pytest.raises(BundleRefused, match="version aaaaaaaaaaaa of kronos-compact in the archive is not the bundle"):
+        Bundles(objects).assemble("set-1", [one])
+    assert objects.keys("releases/") == []
+
+
+def test_an_archived_version_never_becomes_another_bundle() -> None:
+    objects = Objects()
+    archived(objects, "aaaaaaaaaaaa")
+    before = dict(objects)
+    laid(objects, "made/", CARD | {"metrics": {}})
+    with pytest.raises(BundleRefused, match="another bundle as version aaaaaaaaaaaa"):
+        Bundles(objects).take_in("made/", created_at=2_000)
+    assert {key: objects[key] for key in objects.keys("bundles/")} == before
+    laid(objects, "made/", CARD)
+    assert Bundles(objects).take_in("made/", created_at=2_000).version == "aaaaaaaaaaaa"  # the same one, made again

@@ -34,8 +34,13 @@ def test_what_cannot_be_divided_is_unknown_and_not_infinite() -> None:
     assert np.isnan(sharpe([0.1, 0.1, 0.1]))  # whose deviation is 1e-17
     assert np.isnan(deflated_sharpe([0.1] * 3, trials=5).probability)
     assert np.isnan(sortino([0.01, 0.02]))
-    assert np.isnan(profit_factor([0.01, 0.02]))
+    assert np.isnan(profit_factor([0.0, 0.0]))
+    assert np.isnan(max_drawdown([]))
     assert np.isnan(deflated_sharpe([0.0, 0.0], trials=3).probability)
+
+
+def test_gains_without_a_loss_are_the_largest_profit_factor_that_there_is() -> None:
+    assert profit_factor([0.01, 0.02]) == profit_factor([1.0, -1e-9]) == 999.0
 
 
 def test_the_deflated_sharpe_is_that_of_the_papers_example() -> None:

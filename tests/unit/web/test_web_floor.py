@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -14,6 +15,7 @@ from fusiontrade import errors
 from fusiontrade.settings import Settings
 from fusiontrade.web import create_app, handler_of, problems, seconds_left
 from fusiontrade.web.problems import TABLE
+from infra.local.template import Template
 from tests.support.asgi_client import AsgiClient
 from tests.support.http_api import Context, call, event
 
@@ -341,3 +343,18 @@ def test_a_body_of_another_type_is_refused_even_where_no_header_announces_it(med
     if media_type is not None:
         asked["headers"]["content-type"] = media_type
     assert HANDLER(asked, Context())["statusCode"] == 415
+
+
+def test_pages_of_other_origins_may_send_and_read_the_same_headers_by_the_gateway_as_by_a_function(
+    client: AsgiClient,
+) -> None:
+    """The gateway's own answer to browsers replaces a function's: what it leaves out no page can read."""
+    gateway = Template(Path(__file__).resolve().parents[3] / "template.yaml").cors
+    answer = client.get("/api/v1/things/fail/slow", headers={"Origin": "https://app.example.com"})
+    for of_template, of_function in (
+        ("ExposeHeaders", "access-control-expose-headers"),
+        ("AllowHeaders", "access-control-allow-headers"),
+        ("AllowMethods", "access-control-allow-methods"),
+    ):
+        assert {name.lower() for name in gateway[of_template]} == set(answer.headers[of_function].lower().split(", "))
+    assert {"link", "content-disposition", "preference-applied"} <= set(gateway["ExposeHeaders"])

@@ -16,7 +16,8 @@ import os
 import stat
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -110,9 +111,10 @@ class YahooProvider:
             )
         start = max(_start(symbol, timeframe, end, count), kept_from)
         request = ChartRequest(self._session, symbol.code, daily=timeframe is Timeframe.D1, deadline=deadline)
-        table = self._history(request, symbol, timeframe, start, end)
-        _refuse_torn_rows(request.result, symbol, timeframe, end)
-        return frame_of(table, symbol, timeframe).finished_by(end).checked()
+        with _read(symbol):
+            table = self._history(request, symbol, timeframe, start, end)
+            _refuse_broken_rows(request.result, symbol, timeframe, end)
+            return frame_of(table, symbol, timeframe).finished_by(end).checked()
 
     def _history(
         self, request: ChartRequest, symbol: Symbol, timeframe: Timeframe, start: int, end: int
@@ -121,28 +123,33 @@ class YahooProvider:
         from yfinance.scrapers.history import PriceHistory
 
         _hush_yfinance()
-        try:
-            # The zone only tells yfinance how to read dates; ours are instants, which saves its request for the zone.
-            table: pandas.DataFrame | None = PriceHistory(request, symbol.code, "UTC", session=self._session).history(
-                interval=_INTERVALS[timeframe],
-                start=datetime.fromtimestamp(start // 1000, UTC),
-                end=datetime.fromtimestamp(-(-end // 1000), UTC),
-                prepost=False,
-                actions=False,
-                auto_adjust=True,
-            )
-        except FusionTradeError:
-            raise
-        except KeyError as error:
-            raise ProviderUnavailable(f"Yahoo's answer for {symbol.code} lacks {error}") from error
-        except Exception as error:
-            # Whatever a parser trips over, it tripped over what Yahoo sent.
-            raise ProviderUnavailable(
-                f"Yahoo's answer for {symbol.code} cannot be read ({type(error).__name__}: {error})"
-            ) from error
+        # The zone only tells yfinance how to read dates; ours are instants, which saves its request for the zone.
+        table: pandas.DataFrame | None = PriceHistory(request, symbol.code, "UTC", session=self._session).history(
+            interval=_INTERVALS[timeframe],
+            start=datetime.fromtimestamp(start // 1000, UTC),
+            end=datetime.fromtimestamp(-(-end // 1000), UTC),
+            prepost=False,
+            actions=False,
+            auto_adjust=True,
+        )
         if table is None or table.empty:
             raise NothingSent(f"Yahoo knows {symbol.code} but sent no bars for the time asked about")
         return table
+
+
+@contextmanager
+def _read(symbol: Symbol) -> Iterator[None]:
+    """Make an error of ours of whatever reading Yahoo's answer trips over: it tripped over what Yahoo sent."""
+    try:
+        yield
+    except FusionTradeError:
+        raise
+    except KeyError as error:
+        raise ProviderUnavailable(f"Yahoo's answer for {symbol.code} lacks {error}") from error
+    except Exception as error:
+        raise ProviderUnavailable(
+            f"Yahoo's answer for {symbol.code} cannot be read ({type(error).__name__}: {error})"
+        ) from error
 
 
 def frame_of(table: pandas.DataFrame, symbol: Symbol, timeframe: Timeframe) -> CandleFrame:
@@ -222,20 +229,30 @@ def _closed_by_rounding(opened: Floats, high: Floats, low: Floats, close: Floats
     return raised, lowered
 
 
-def _refuse_torn_rows(result: Mapping[str, Any], symbol: Symbol, timeframe: Timeframe, end: int) -> None:
-    """Refuse finished bars of which Yahoo sent some prices and not others (yfinance would drop them silently)."""
+def _refuse_broken_rows(result: Mapping[str, Any], symbol: Symbol, timeframe: Timeframe, end: int) -> None:
+    """Refuse finished bars that lack some prices and not others, or have one of 0: yfinance drops both silently."""
     quotes = result["indicators"]["quote"][0]
     columns = [quotes[name] for name in ("open", "high", "low", "close")]
     if timeframe is Timeframe.D1:
         columns.append(result["indicators"]["adjclose"][0]["adjclose"])
-    missing = np.isnan(np.array(columns, dtype=np.float64))
+    prices = np.array(columns, dtype=np.float64)
+    missing = np.isnan(prices)
     times = np.array(result["timestamp"], dtype=np.int64) * 1000
     if timeframe is Timeframe.D1:
         times -= times % _DAY
-    torn = missing.any(axis=0) & ~missing.all(axis=0) & (times + timeframe.milliseconds <= end)
-    if torn.any():
-        shown = ", ".join(iso(int(instant)) for instant in times[torn][:3])
-        raise BadCandles([f"{symbol.code} {timeframe}: a price is missing in {int(torn.sum())} bars, e.g. at {shown}"])
+    finished = times + timeframe.milliseconds <= end
+    broken = {
+        "is missing": finished & missing.any(axis=0) & ~missing.all(axis=0),
+        "is zero": finished & (prices == 0).any(axis=0),
+    }
+    faults = [
+        f"{symbol.code} {timeframe}: a price {what} in {int(rows.sum())} bars, "
+        f"e.g. at {', '.join(iso(int(instant)) for instant in times[rows][:3])}"
+        for what, rows in broken.items()
+        if rows.any()
+    ]
+    if faults:
+        raise BadCandles(faults)
 
 
 def _start(symbol: Symbol, timeframe: Timeframe, end: int, count: int) -> int:

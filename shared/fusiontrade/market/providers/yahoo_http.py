@@ -3,8 +3,8 @@
 Plays the part of yfinance's own `YfData` (the ``data`` of its `PriceHistory`), which fetches a cookie and a crumb
 before each first request with timeouts of its own, keeps failed answers in a cache and takes plain closes for
 adjusted ones when Yahoo leaves those out. Here every request ends within the deadline, nothing is cached, the sign-in
-happens only when Yahoo asks for one, and an answer reaches yfinance only if it is JSON with every column that was
-asked for.
+happens only when Yahoo asks for one, and an answer reaches yfinance only if it is JSON with every column, and bars of
+the length, that was asked for.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _SIGN_IN_SECONDS = 3.0  # at most, for each of its two requests
 _SIGN_IN_AGAIN_SECONDS = 900.0
 _LONGEST_WAIT = 3600  # s: what a Retry-After is cut to
 _USUAL_WAIT = 60  # s: for a 429 that does not say
+_ALIASES = {"60m": "1h"}
 _PRICES = ("open", "high", "low", "close", "volume")
 
 
@@ -170,6 +171,7 @@ class ChartRequest:
         answer = self._session.chart(self._code, params, self._deadline)
         payload = _parsed(answer)
         self.result = self._checked(payload)
+        self._check_length(str(params.get("interval")))
         return ChartAnswer(answer.text, payload)
 
     cache_get = get
@@ -186,6 +188,12 @@ class ChartRequest:
         if missing := self._missing(results[0]):
             raise ProviderUnavailable(f"Yahoo's answer for {self._code} lacks {', '.join(map(repr, missing))}")
         return dict(results[0])
+
+    def _check_length(self, asked: str) -> None:
+        """Refuse bars of another length: Yahoo may send longer ones than it was asked for, and no error."""
+        sent = (self.result.get("meta") or {}).get("dataGranularity")
+        if sent and _ALIASES.get(sent, sent) != _ALIASES.get(asked, asked):
+            raise ProviderUnavailable(f"Yahoo sent {sent} bars of {self._code} instead of {asked}")
 
     def _missing(self, result: dict[str, Any]) -> list[str]:
         indicators = result.get("indicators") or {}

@@ -51,7 +51,8 @@ _SECURITY_HEADERS = {
 _ALLOWED_METHODS = "GET, POST, PUT, DELETE, OPTIONS"
 _ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, X-API-Token, X-Request-Id"
 _EXPOSED_HEADERS = (
-    "ETag, Idempotent-Replayed, Location, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
+    "Content-Disposition, ETag, Idempotent-Replayed, Link, Location, Preference-Applied, RateLimit, RateLimit-Policy, "
+    "Retry-After, X-Request-Id"
 )
 
 
