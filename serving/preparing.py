@@ -30,6 +30,7 @@ _BARS: dict[ModelKind, int] = {**dict.fromkeys(SEQUENCE_KINDS, BARS_NEEDED), "pa
 _LEAST, _MOST = min(_BARS.values()), max(_BARS.values())
 _LAST_INSTANT = 4_102_444_800_000  # 2100-01-01: calendars end somewhere
 _LEAST_PRICE, _MOST_PRICE = 1e-15, 1e15  # beyond what is traded; the square of none overflows or vanishes
+_MOST_VOLUME = 1e30  # likewise: what a model is given of more may be no number
 
 Cards = Mapping[tuple[ModelKind, Timeframe], ModelCard]
 """Who may ask for features: the card of each bundle, by kind and timeframe."""
@@ -95,7 +96,7 @@ def _sound(frames: Sequence[CandleFrame]) -> NDArray[np.bool_]:
         sound &= ((np.minimum(opens, close) >= low) & (np.maximum(opens, close) <= high)).all(axis=1)
         if first.volume is not None:
             volume = np.array([frame.volume for frame in frames])
-            sound &= (volume.min(axis=1) >= 0) & (volume.max(axis=1) < np.inf)
+            sound &= (volume.min(axis=1) >= 0) & (volume.max(axis=1) <= _MOST_VOLUME)
     return np.asarray(sound)
 
 
@@ -120,6 +121,8 @@ def _refuse(frame: CandleFrame) -> None:
         raise BadCandles(["open times must lie between 1970 and 2100, in ms since 1970-01-01 UTC"])
     if len(frame) and not (frame.low.min() >= _LEAST_PRICE and frame.high.max() <= _MOST_PRICE):
         raise BadCandles([f"prices must lie between {_LEAST_PRICE:g} and {_MOST_PRICE:g}"])
+    if frame.volume is not None and len(frame) and not frame.volume.max() <= _MOST_VOLUME:
+        raise BadCandles([f"volumes must not exceed {_MOST_VOLUME:g}"])
 
 
 def _obstacle(card: ModelCard | None, kind: ModelKind, frame: CandleFrame) -> ItemError | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from infra.load.bodies import Message
 
-__all__ = ["Check", "Options", "Versions", "alike"]
+__all__ = ["Check", "Options", "Versions", "alike", "until"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,16 @@ def alike(one: Any, other: Any, tolerance: float) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(alike(a, b, tolerance) for a, b in zip(one, other, strict=True))
     return bool(one == other)
+
+
+def until(holds: Callable[[], bool], seconds: float) -> bool:
+    """Ask ``holds`` again and again; return True as soon as it is, False where it is not in ``seconds``."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @dataclass

@@ -67,10 +67,12 @@ class Figures:
 
 
 class _Supply:
-    """Hands out messages until the count or the time is used up."""
+    """Hands out messages until the count or the time is used up, or it is told to end."""
 
-    def __init__(self, messages: Sequence[Message], count: int | None, seconds: float | None) -> None:
-        self._messages, self._count = messages, count
+    def __init__(
+        self, messages: Sequence[Message], count: int | None, seconds: float | None, going: Callable[[], bool]
+    ) -> None:
+        self._messages, self._count, self._going = messages, count, going
         self._until = None if seconds is None else time.perf_counter() + seconds
         self._given = 0
 
@@ -78,6 +80,8 @@ class _Supply:
         if self._count is not None and self._given >= self._count:
             return None
         if self._until is not None and time.perf_counter() >= self._until:
+            return None
+        if not self._going():
             return None
         self._given += 1
         return self._messages[(self._given - 1) % len(self._messages)]
@@ -201,21 +205,24 @@ async def drive(
     count: int | None = None,
     seconds: float | None = None,
     every: float | None = None,
+    going: Callable[[], bool] = lambda: True,
     patience: float = 60.0,
     seen: Seen | None = None,
 ) -> Figures:
-    """Let ``clients`` send ``messages`` round and round until ``count`` were sent or ``seconds`` are over.
+    """Let ``clients`` send ``messages`` round and round until ``count`` were sent, or ``seconds`` are over.
 
     Parameters
     ----------
     every
         Seconds from one request of a client to the next; without it a client asks as soon as it is answered.
+    going
+        Asked before every request; no more are sent once it is False.
     patience
         Seconds that a client waits for a connection, and for an answer.
     seen
         Called with every answer.
     """
-    figures, supply = Figures(), _Supply(messages, count, seconds)
+    figures, supply = Figures(), _Supply(messages, count, seconds, going)
     begun = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for place in range(clients):

@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from fusiontrade.inference.wire import NPY
 from infra.load.bodies import Message, messages
 from infra.load.bundles import SPOILED, copied
-from infra.load.checks import Check, Options, Versions
+from infra.load.checks import Check, Options, Versions, until
 from infra.load.driver import Figures, drive, run
 from infra.load.program import Program, serving_python
 from infra.load.scenarios import BOTH
@@ -23,6 +23,7 @@ from infra.load.scenarios import BOTH
 __all__ = ["bad_bundles", "killed", "leaving", "slow"]
 
 _Checks = Iterator[Check]
+_IN_A_ROW = 8
 
 
 def killed(options: Options) -> Iterator[Check]:
@@ -32,13 +33,14 @@ def killed(options: Options) -> Iterator[Check]:
     program = Program(serving_python(), name="load-killed")
     answered: list[float] = []
     found: list[Figures] = []
+    enough = threading.Event()
 
     def note(message: Message, status: int, body: bytes) -> None:  # noqa: ARG001 - the driver passes them
         if status == 200:
             answered.append(time.monotonic())
 
     def load() -> None:
-        found.append(run(program.address, sent, clients=clients, seconds=14.0, seen=note))
+        found.append(run(program.address, sent, clients=clients, seconds=90.0, going=_until_set(enough), seen=note))
 
     with program:
         thread = threading.Thread(target=load)
@@ -48,6 +50,8 @@ def killed(options: Options) -> Iterator[Check]:
         program.kill()
         program.start()
         back = time.monotonic()
+        until(lambda: bool(answered) and answered[-1] > back, 20.0)
+        enough.set()
         thread.join()
         after = run(program.address, sent, clients=1, count=20)
     (figures,) = found
@@ -70,24 +74,25 @@ def bad_bundles(options: Options) -> Iterator[Check]:
         with Program(serving_python(), {"bundles": bundles, "watch_seconds": 0.25}, name="load-bundles") as program:
             before = {one["id"]: one["version"] for one in program.json("/models")["models"]}
             for what, spoil in SPOILED.items():
-                watched, found = Versions(), list[Figures]()
+                watched, found, enough = Versions(), list[Figures](), threading.Event()
+                how = {"clients": clients, "seconds": 90.0, "going": _until_set(enough), "seen": watched.seen}
                 thread = threading.Thread(
-                    target=lambda found=found, watched=watched: found.append(
-                        run(program.address, sent, clients=clients, seconds=6.0, seen=watched.seen)
-                    )
+                    target=lambda found=found, how=how: found.append(run(program.address, sent, **how))
                 )
                 thread.start()
                 time.sleep(1.0)
                 spoil(bundles / "lstm-1h")
-                reason = _reason(program, 4.5)
+                reason = _reason(program, 60.0)
                 ping = program.get("/ping")[0]
+                time.sleep(1.0)
+                enough.set()
                 thread.join()
                 (figures,) = found
                 print(f"  {what}: {figures}; {reason}", flush=True)
                 yield from _kept(what, figures, watched, before, (reason, ping))
                 _restore(bundles, program)
-            healed = program.json("/models")
-        yield Check("well again with a good bundle", not healed["not_exchanged"], f"{healed['not_exchanged']}")
+            left = _not_exchanged(program)
+        yield Check("well again with a good bundle", not left, f"{left}")
 
 
 def _kept(what: str, figures: Figures, watched: Versions, before: dict[str, str], told: tuple[str, int]) -> _Checks:
@@ -101,13 +106,19 @@ def _kept(what: str, figures: Figures, watched: Versions, before: dict[str, str]
     yield Check(f"{what}: the old versions answered", old and ping == 200, f"ping {ping}")
 
 
+def _until_set(event: threading.Event) -> Callable[[], bool]:
+    return lambda: not event.is_set()
+
+
 def _reason(program: Program, seconds: float) -> str:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if failed := program.json("/models")["not_exchanged"]:
-            return "; ".join(f"{one['folder']}: {one['reason']}" for one in failed)
-        time.sleep(0.1)
-    return "nothing was refused"
+    until(lambda: bool(_not_exchanged(program)), seconds)
+    failed = _not_exchanged(program)
+    return "; ".join(f"{one['folder']}: {one['reason']}" for one in failed) or "nothing was refused"
+
+
+def _not_exchanged(program: Program) -> list[dict[str, str]]:
+    """Return what ``/models`` tells of it; nothing where it is not answered in time."""
+    return list((program.json("/models") or {}).get("not_exchanged", ()))
 
 
 def _restore(bundles: Path, program: Program) -> None:
@@ -118,9 +129,13 @@ def _restore(bundles: Path, program: Program) -> None:
     shutil.rmtree(bundles / "lstm-1h")
     shutil.copytree(STARTER_BUNDLES / "lstm-1h", bundles / "lstm-1h")
     program.signal(signal.SIGHUP)
-    until = time.monotonic() + 10.0
-    while program.json("/models")["not_exchanged"] and time.monotonic() < until:
-        time.sleep(0.1)
+    said: list[bool] = []  # whichever process is asked: each tells of its own reading, and they are asked in turn
+
+    def is_well() -> bool:
+        said.append((program.json("/models") or {}).get("not_exchanged") == [])
+        return len(said) >= _IN_A_ROW and all(said[-_IN_A_ROW:])
+
+    until(is_well, 60.0)
 
 
 def leaving(options: Options) -> Iterator[Check]:
@@ -166,12 +181,7 @@ async def _leaves(address: tuple[str, int], sent: list[Message], times: int, see
 
 
 def _until_idle(program: Program, seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if program.json("/models")["in_flight"] == 0:
-            return True
-        time.sleep(0.05)
-    return False
+    return until(lambda: (program.json("/models") or {}).get("in_flight") == 0, seconds)
 
 
 def _files_at_rest(program: Program) -> int:

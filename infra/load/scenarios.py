@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fusiontrade.inference.texts import TEXTS, TextRequest
 from fusiontrade.inference.wire import NPY
 from infra.load.bodies import Message, messages
 from infra.load.bundles import changed, copied
-from infra.load.checks import Check, Options, Versions, alike
+from infra.load.checks import Check, Options, Versions, alike, until
 from infra.load.driver import Figures, amid, run
 from infra.load.program import Program, serving_python
 from serving.engine import folders_of
@@ -154,7 +155,7 @@ def swaps(options: Options) -> Iterator[Check]:
                         for bundle in folders_of(bundles)[turn % 2 :: 2]:
                             changed(bundle, {"trial": turn})
                         program.signal(signal.SIGHUP)
-                        _until(lambda turn=turn: program.json("/models")["generation"] > turn, 30.0)
+                        until(partial(_has_exchanged, program, turn + 1), 30.0)
                 finally:
                     done.set()
 
@@ -175,13 +176,8 @@ def swaps(options: Options) -> Iterator[Check]:
     yield Check("no answer mixes versions", watched.mixed == 0, f"{watched.mixed} of {figures.sent:,}")
 
 
-def _until(holds: Any, seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return False
+def _has_exchanged(program: Program, times: int) -> bool:
+    return bool((program.json("/models") or {}).get("generation", 0) >= times)
 
 
 def drained(options: Options) -> Iterator[Check]:
@@ -192,7 +188,7 @@ def drained(options: Options) -> Iterator[Check]:
     with Program(serving_python(), name="load-drained") as program:
 
         def taken(count: int) -> bool:
-            return _until(lambda: (program.json("/models") or {}).get("in_flight") == count, 10.0)
+            return until(lambda: (program.json("/models") or {}).get("in_flight") == count, 10.0)
 
         def end() -> None:
             program.signal(signal.SIGTERM)

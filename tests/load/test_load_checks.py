@@ -13,7 +13,7 @@ from fusiontrade.inference.contract import ForecastRequest
 from infra.load.__main__ import SCENARIOS, main
 from infra.load.bodies import Message
 from infra.load.bundles import SPOILED, changed, copied
-from infra.load.checks import Check, Options, Versions, alike
+from infra.load.checks import Check, Options, Versions, alike, until
 from serving.bundle import load_bundle, read_bundle
 
 ASKED = Message(ForecastRequest.model_construct(items=[]), b"", 0)
@@ -106,3 +106,10 @@ def test_an_unknown_scenario_is_a_usage_error(capsys: pytest.CaptureFixture[str]
         main(["earthquake"])
     assert ended.value.code == 2
     assert "no such scenario: earthquake" in capsys.readouterr().err
+
+
+def test_a_condition_is_asked_again_until_it_holds_or_the_time_is_over() -> None:
+    said = iter([False, False, True])
+    assert until(lambda: next(said), 60.0)
+    assert next(said, None) is None
+    assert not until(lambda: False, 0.01)

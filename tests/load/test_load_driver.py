@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -47,14 +48,14 @@ async def server(answer: Answer) -> AsyncIterator[tuple[str, int]]:
         yield running.sockets[0].getsockname()[:2]
 
 
-def driven(answer: Answer, *, seen: Callable[[Message, int, bytes], None] | None = None, **how: float) -> Figures:
+def driven(answer: Answer, *, seen: Callable[[Message, int, bytes], None] | None = None, **how: Any) -> Figures:
     request = ForecastRequest.model_construct(items=[])
     said = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n"
     sent = [Message(request, said + body, 2) for body in (b"ab", b"cd")]
 
     async def scenario() -> Figures:
         async with server(answer) as address:
-            return await drive(address, sent, patience=5.0, seen=seen, **how)  # type: ignore[arg-type]
+            return await drive(address, sent, patience=5.0, seen=seen, **how)
 
     return asyncio.run(scenario())
 
@@ -70,6 +71,19 @@ def test_every_request_is_sent_once_and_every_answer_counted() -> None:
     assert (figures.sent, figures.statuses[200], len(figures.latencies)) == (20, 20, 20)
     assert sorted(received) == 10 * [b"ab"] + 10 * [b"cd"]
     assert figures.failures == {}
+
+
+def test_clients_end_when_they_are_told_to_and_not_before() -> None:
+    answered: list[int] = []
+    figures = driven(
+        lambda body: ok(),
+        seen=lambda message, status, body: answered.append(status),
+        clients=2,
+        seconds=60.0,
+        going=lambda: len(answered) < 30,
+    )
+    assert 30 <= figures.statuses[200] <= 31
+    assert figures.seconds < 60
 
 
 def test_whoever_watches_gets_what_was_asked_and_what_came_back() -> None:

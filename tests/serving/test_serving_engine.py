@@ -254,6 +254,17 @@ def test_a_price_that_nothing_is_traded_at_is_its_items_error_alone(engine: Engi
     assert answered.error is None
 
 
+@pytest.mark.parametrize("volume", [1.1e30, 1e150, 1.7e308])
+def test_a_volume_that_no_market_has_is_its_items_error_and_no_models(engine: Engine, volume: float) -> None:
+    bad, fair = item(candles(volume=True)), item(candles(volume=True))
+    bad["candles"]["volume"][600:] = [volume] * 120
+    fair["candles"]["volume"][600:] = [9e29] * 120
+    refused, answered = ask(engine, bad, fair)
+    assert refused.error is not None
+    assert (refused.error.code, refused.error.detail) == ("bad_candles", "volumes must not exceed 1e+30")
+    assert answered.error is None
+
+
 @pytest.mark.parametrize("scale", [1e-14, 1e13])
 def test_prices_near_either_bound_are_answered(engine: Engine, scale: float) -> None:
     frame = item(candles())
