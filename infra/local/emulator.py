@@ -2,9 +2,11 @@
 
 Runs under the interpreter of the environment ``emulator`` and takes everything from ministack's own variables, which
 the supervisor sets. ministack saves on a clean stop only: without the thread below ``kill -9`` would lose every write
-since the start; with it, about the last second's. Saves never overlap (two writers of one file would spoil it) and
-take at most a twentieth of the time. ministack reads the text of a query's condition anew for each item, a hundred
-microseconds each: what was read is remembered. The functions that are touched are private: its version is pinned.
+since the start; with it, about the last second's. Nothing is saved before what was saved is loaded: on a busy machine
+that takes longer than a second, and an emulator that knows nothing yet would write that down. Saves never overlap (two
+writers of one file would spoil it) and take at most a twentieth of the time. ministack reads the text of a query's
+condition anew for each item, a hundred microseconds each: what was read is remembered. The functions that are touched
+are private: its version is pinned.
 """
 
 from __future__ import annotations
@@ -27,14 +29,26 @@ class _QuietSaves(logging.Filter):
         return not record.getMessage().startswith("Persistence: saved")
 
 
-def save_forever(save: Callable[[], Any]) -> None:
-    """Save now and then until the process ends; a save that fails is logged by the emulator and tried again."""
+def save_forever(save: Callable[[], Any], loaded: threading.Event) -> None:
+    """Save now and then, from ``loaded`` until the process ends; a save that fails is logged and tried again."""
+    loaded.wait()
     pause = SECONDS
     while True:
         time.sleep(pause)
         started = time.monotonic()
         save()
         pause = max(SECONDS, (time.monotonic() - started) / SHARE_OF_TIME)
+
+
+def telling(function: Callable[[], Any], done: threading.Event) -> Callable[[], Any]:
+    """Return ``function`` so that it sets ``done`` once it has returned."""
+
+    def told() -> Any:
+        answer = function()
+        done.set()
+        return answer
+
+    return told
 
 
 def one_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,7 +83,9 @@ def main() -> None:
     def save() -> None:
         persistence.save_all(emulator._build_persistence_save_dict())
 
-    threading.Thread(target=save_forever, args=(save,), daemon=True).start()
+    loaded = threading.Event()
+    emulator._load_persisted_state = telling(emulator._load_persisted_state, loaded)
+    threading.Thread(target=save_forever, args=(save, loaded), daemon=True).start()
     emulator.main()
 
 

@@ -6,7 +6,10 @@ import threading
 import time
 from types import SimpleNamespace
 
-from infra.local.emulator import one_at_a_time, remember_what_was_read
+import pytest
+
+import infra.local.emulator as module
+from infra.local.emulator import one_at_a_time, remember_what_was_read, save_forever, telling
 
 
 def test_condition_is_read_once_and_what_was_read_cannot_be_spoilt() -> None:
@@ -42,3 +45,29 @@ def test_saves_never_overlap() -> None:
     for thread in threads:
         thread.join()
     assert most == 1
+
+
+def test_nothing_is_saved_before_what_was_saved_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS", 0.0)
+    known: list[str] = []
+    saved: list[list[str]] = []
+    both, go_on, loaded = threading.Event(), threading.Event(), threading.Event()
+
+    def load() -> None:
+        assert go_on.wait(20)
+        known.append("an account")
+
+    def save() -> None:
+        saved.append(list(known))
+        if len(saved) > 1:
+            both.set()
+            threading.Event().wait()  # this thread saves no more
+
+    threading.Thread(target=save_forever, args=(save, loaded), daemon=True).start()
+    loading = threading.Thread(target=telling(load, loaded))
+    loading.start()
+    assert not both.wait(0.1)
+    go_on.set()
+    assert both.wait(20)
+    loading.join()
+    assert saved == [["an account"]] * 2
