@@ -7,7 +7,7 @@ bundle's own know the later one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,9 @@ def slice_of(bundle: Bundle, data: Path) -> Slice:
     """
     candles = read(data, bundle.card.timeframe, [bundle.card])
     prepared = prepared_as(bundle.card, candles.pool)
-    rows, held = prepared.slices.calibration, calibration_rows(prepared)
+    rows = prepared.slices.calibration
+    rows = rows[np.argsort(candles.pool.entry[rows], kind="stable")]
+    held = calibration_rows(replace(prepared, slices=replace(prepared.slices, calibration=rows)))
     outputs = run_bundle(bundle, batches_of(prepared, "indicators"), rows)
     cut = np.quantile(held.entry, _EARLIER)
     earlier, late = held.known_at <= cut, held.entry > cut
@@ -95,4 +97,4 @@ def _by_series(held: HeldOut, late: NDArray[np.bool_]) -> Iterator[NDArray[np.in
     for place in np.unique(held.place):
         rows = np.flatnonzero(held.place == place)
         if late[rows].sum() >= _FEWEST:
-            yield rows[np.argsort(held.entry[rows], kind="stable")]
+            yield rows
