@@ -211,7 +211,7 @@ def _connections() -> int:
 
 def _short_folder() -> str | None:
     """Return where Unix sockets may have names: paths of more than about a hundred bytes are refused them."""
-    return None if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108  # nosec B108 - made for us alone
+    return None if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108  # nosec B108  # made for us alone
 
 
 def _serve_beside(settings: ServingSettings, folder: Path, parent: int, number: int, control: socket.socket) -> int:

@@ -47,6 +47,12 @@ class Program:
         ``SERVING_*`` variables, without the prefix and in small letters: ``{"batch": 1}``.
     command : sequence of str
         What to run instead of the serving program; ``{port}`` stands for the port.
+    ready : str
+        The path that answers 200 once it is ready.
+    port : int, optional
+        Where it shall listen; a free port where none is given.
+    name : str
+        Of its log, and of it in errors.
     """
 
     def __init__(
