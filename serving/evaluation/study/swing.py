@@ -1,6 +1,7 @@
 """The daily bundle judged: rankings of each universe on every session of its untouched slice, through what serves.
 
-The bundle says itself when that slice begins; nothing here is fitted, and nothing chosen.
+The bundle says itself when that slice begins; nothing is chosen here, and nothing fitted but the ranker anew along
+purged paths of the bars before that slice.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from serving.bundle import MANIFEST, kind_of
 from serving.evaluation.cross_section import RANK_IC_TARGETS, Panel, study_cross_section, with_ensembles
 from serving.evaluation.cross_section.ranks import FEWEST
 from serving.evaluation.cross_section.study import ENSEMBLE
+from serving.instants import iso_of
 from serving.kronos.encoder import Encoder, load_encoder
 from serving.models.swing import HORIZONS
 from serving.swing import SwingBundle, load_swing
 from serving.training.swing import RankerConfig, SwingConfig, has_daily, read_daily
+from serving.training.swing.paths import EVERY, Paths, ranked_paths
 from serving.training.swing.ranker import ranking_of
 from serving.training.swing.table import SwingTable, table_of
 
@@ -92,13 +95,22 @@ def study_swing(
             ranker=ranker,
         )
         table = table_of(series, config, encoder, told, unknown=True, kept=kept)
+        paths = {} if bundle.card.ranker is None else ranked_paths(series, ranker, begin)
         return {
-            name: _of_universe(name, place, bundle, table, series) | {"stride": stride}
+            name: _of_universe(name, place, bundle, table, series, paths=paths.get(name)) | {"stride": stride}
             for place, name in enumerate(table.universes)
         }
 
 
-def _of_universe(name: str, place: int, bundle: SwingBundle, table: SwingTable, series: Sequence[DailySeries]) -> Json:
+def _of_universe(
+    name: str,
+    place: int,
+    bundle: SwingBundle,
+    table: SwingTable,
+    series: Sequence[DailySeries],
+    *,
+    paths: Paths | None,
+) -> Json:
     own = [one for one in series if one.universe == name]
     panel = Panel.of(
         [one.frame for one in own],
@@ -124,11 +136,28 @@ def _of_universe(name: str, place: int, bundle: SwingBundle, table: SwingTable, 
         members | {_REVERSAL: dict.fromkeys(HORIZONS, reversal)},
         panel,
         trials=TRIALS,
+        paths=None if paths is None else {_RANKER: dict.fromkeys(HORIZONS, _along(paths, panel))},
         targets=RANK_IC_TARGETS if name == _TARGETED else None,
         fewest=FEWEST,
     )
+    if paths is not None:
+        first, last = (iso_of(int(close) - _DAY_MS)[:10] for close in paths.closes[[0, -1]])
+        found["notes"].append(
+            f"purged paths: the ranker on every {EVERY}th session from {first} to {last}, before the judged slice; "
+            "each sixth is ranked by weights of the others, later ones too, twenty sessions beside it left out"
+        )
     abstains = bundle.card.universes[name].abstains
     return found | {"bundle": f"{bundle.card.model_id}@{bundle.card.version}", "abstains": abstains}
+
+
+def _along(paths: Paths, panel: Panel) -> NDArray[np.float64]:
+    """Return the (paths, T, S) scores in the rows and columns of the panel."""
+    out = np.full((len(paths.scores), *panel.open.shape), np.nan)
+    rows = np.isin(paths.closes - _DAY_MS, panel.instants)
+    at = np.searchsorted(panel.instants, paths.closes[rows] - _DAY_MS)
+    columns = [panel.symbols.index(symbol) for symbol in paths.symbols]
+    out[:, at[:, None], columns] = paths.scores[:, rows]
+    return out
 
 
 def _answers(

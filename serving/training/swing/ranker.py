@@ -21,7 +21,7 @@ from serving.training.swing.daily import DailySeries, returns_ahead
 from serving.training.swing.table import SwingTable, scores_of
 from serving.training.swing.worth import within
 
-__all__ = ["RankRows", "fitted", "rank_rows", "ranker_of", "ranking_of", "worth_of"]
+__all__ = ["RankRows", "fitted", "fitted_on", "rank_rows", "ranker_of", "ranking_of", "worth_of"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -57,10 +57,17 @@ class RankRows:
     target: Floats
 
 
-def rank_rows(series: Sequence[DailySeries], config: RankerConfig, until: int) -> dict[str, RankRows]:
+def rank_rows(
+    series: Sequence[DailySeries], config: RankerConfig, until: int, days: NDArray[np.int64] | None = None
+) -> dict[str, RankRows]:
     """Return by universe the ranked stocks whose bar closes before ``until`` (ms UTC) and whose returns are known.
 
     A universe of which too few stocks are old enough is left out.
+
+    Parameters
+    ----------
+    days
+        Closes of the sessions to rank, ms UTC; None: all.
     """
     found = {}
     for name in sorted({one.universe for one in series}):
@@ -70,7 +77,8 @@ def rank_rows(series: Sequence[DailySeries], config: RankerConfig, until: int) -
         for place, one in enumerate(own):
             ahead[np.searchsorted(market.closes, one.frame.close_time), place] = returns_ahead(one)
         parts = []
-        for session in range(int(np.searchsorted(market.closes, until))):
+        asked = market.closes < until if days is None else (market.closes < until) & np.isin(market.closes, days)
+        for session in np.flatnonzero(asked).tolist():
             stocks, columns = cross_section(market, session, fewest=config.fewest)
             came = ahead[session, stocks][:, _TARGETS]
             known = np.isfinite(came).all(axis=1)
@@ -88,12 +96,19 @@ def fitted(rows: Mapping[str, RankRows], config: RankerConfig, until: int) -> di
 
     Scores have a deviation of 1 over the rows they were fitted to. Empty where nothing can be fitted.
     """
-    known = {}
-    for name, one in rows.items():
-        last = int(np.searchsorted(one.closes, until)) - PURGE_SESSIONS
-        chosen = one.session < last
-        if chosen.any():
-            known[name] = (one.columns[chosen].astype(np.float64) * _SPREAD, one.target[chosen])
+    last = {name: int(np.searchsorted(one.closes, until)) - PURGE_SESSIONS for name, one in rows.items()}
+    return fitted_on(rows, config, {name: one.session < last[name] for name, one in rows.items()})
+
+
+def fitted_on(
+    rows: Mapping[str, RankRows], config: RankerConfig, chosen: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, tuple[float, ...]]:
+    """Return the same as `fitted` of the (k,) rows that are ``chosen``, by universe."""
+    known = {
+        name: (one.columns[chosen[name]].astype(np.float64) * _SPREAD, one.target[chosen[name]])
+        for name, one in rows.items()
+        if chosen[name].any()
+    }
     if not known:
         return {}
     width = len(CROSS_SECTION_NAMES)

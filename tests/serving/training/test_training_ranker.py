@@ -19,10 +19,12 @@ from serving.features.swing import CROSS_SECTION_NAMES, Market, cross_section
 from serving.instants import instant_of
 from serving.swing.card import ANY, Ranked, Ranker, SwingCard, Universe
 from serving.swing.ranking import Ranking, rank_scores
+from serving.training.precision.daily import reader_of
 from serving.training.swing import RankerConfig
 from serving.training.swing.config import PURGE_SESSIONS
 from serving.training.swing.daily import returns_ahead
 from serving.training.swing.forward import main, walked
+from serving.training.swing.paths import ranked_paths
 from serving.training.swing.ranker import RankRows, fitted, rank_rows, ranker_of, ranking_of, worth_of
 from serving.training.swing.table import table_of
 from serving.training.swing.worth import proven, rank_skill
@@ -178,6 +180,22 @@ def test_days_that_are_few_or_never_differ_prove_nothing() -> None:
     assert proven({"few": [few], "same": [same]}) == {"few": False, "same": False}
 
 
+def test_purged_paths_rank_every_session_before_the_instant_by_what_is_far_from_it() -> None:
+    series = invented()
+    until = int(series[0].frame.close_time[890])
+    found = ranked_paths(series, CONFIGURED, until, every=2)["invented"]
+    sessions = np.searchsorted(series[0].frame.close_time, found.closes)
+    assert (sessions.min(), np.unique(np.diff(sessions)).tolist()) == (600, [2])
+    assert 890 - PURGE_SESSIONS - 2 <= sessions.max() < 890 - PURGE_SESSIONS
+    assert found.symbols == tuple(one.symbol for one in series)
+    assert found.scores.shape == (5, len(sessions), 5)
+    assert np.isfinite(found.scores).all()
+    short = ranked_paths([one.until(until - 1) for one in series], CONFIGURED, until, every=2)["invented"]
+    assert np.array_equal(short.scores, found.scores)
+    assert ranked_paths(series, CONFIGURED, until, every=5) == {}  # too few sessions for the folds
+    assert ranked_paths(series, CONFIGURED, 0) == {}
+
+
 def test_few_stocks_leave_the_networks_alone() -> None:
     config = replace(CONFIG, ranker=RankerConfig(fewest=6))
     table = table_of(invented(), config)
@@ -279,3 +297,16 @@ def test_a_walk_that_ranks_nobody_says_so_and_fails(
     said = capsys.readouterr()
     assert said.out.count("invented") == 3
     assert said.err.startswith("few: not walked, no session from 2023 on has 3 stocks")
+
+
+def test_a_network_decides_who_rises_and_who_is_in_the_better_half_of_the_day() -> None:
+    scores = np.array([[0.3, -1, 0], [0.1, 0, 0], [0.2, 2, 1], [-5, 1, 0], [-6, 1, 0]], np.float32)
+    found = reader_of((0.15, 0.0, 0.5), np.array([0, 0, 0, 1, 1]))({"returns": scores}).decisions
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "rises_3d": [1, 0, 1, 0, 0],
+        "better_half_3d": [1, 0, 0, 1, 0],
+        "rises_5d": [0, 0, 1, 1, 1],
+        "better_half_5d": [0, 0, 1, 0, 0],
+        "rises_10d": [0, 0, 1, 0, 0],
+        "better_half_10d": [0, 0, 1, 0, 0],
+    }

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from invented_stocks import BARS, CONFIG, invented, stock, tiny_networks
+from invented_stocks import BARS, CONFIG, STOCKS, invented, stock, tiny_networks
 
 from fusiontrade.errors import BundleRefused, InvalidInput
 from serving.bundle import kind_of
@@ -22,14 +22,13 @@ from serving.evaluation.study import swing as study
 from serving.kronos.windows import windows_of
 from serving.models import stockformer, tft
 from serving.swing import SwingBundle, load_swing
-from serving.swing.ranking import Ranking
 from serving.training.__main__ import main as command
-from serving.training.precision.daily import reader_of
 from serving.training.swing import DailySeries, SwingConfig, read_daily, train_swing
 from serving.training.swing.config import PURGE_SESSIONS
 from serving.training.swing.daily import returns_ahead
 from serving.training.swing.embedding import embedded
 from serving.training.swing.judging import judged
+from serving.training.swing.paths import Paths
 from serving.training.swing.ranker import ranking_of
 from serving.training.swing.table import SwingSlices, SwingTable, scores_of, split, table_of
 from serving.training.swing.worth import rank_skill
@@ -204,19 +203,18 @@ def test_stocks_that_were_not_ranked_have_no_rank(bundle: SwingBundle, table: Sw
     ranker[table.stock[rows] == 0] = np.nan
     assert rank_skill(ranker, table, rows, 2)[0].mean == pytest.approx(1)
     assert rank_skill(ranker, table, rows, 2)[0].rows == np.isfinite(ranker[:, 0]).sum() < len(rows)
-    none = Ranking.none(len(rows))
-    returns, veto = bundle.run(table.prices[rows], table.embedding[rows], table.context[rows], none)
+    returns, veto = bundle.run(table.prices[rows], table.embedding[rows], table.context[rows])
     told = judged(bundle.card, table, slices, CONFIG, returns=returns, veto=veto, rates={})["invented"]
     assert "ranker" not in told["rank_ic"]
     assert "ensemble" in told["rank_ic"]
     assert told["veto"]["brier_skill"] is None
 
 
-def test_the_skill_of_the_veto_is_over_how_often_trades_of_its_universe_won_before(
+def test_the_skill_of_the_veto_is_over_the_trades_of_before(
     bundle: SwingBundle, table: SwingTable, slices: SwingSlices
 ) -> None:
-    rows, none = slices.test, Ranking.none(len(slices.test))
-    said, _ = bundle.run(table.prices[rows], table.embedding[rows], table.context[rows], none)
+    rows = slices.test
+    said, _ = bundle.run(table.prices[rows], table.embedding[rows], table.context[rows])
     always, rates = np.full(len(rows), 0.37), {"invented": 0.37}
     told = judged(bundle.card, table, slices, CONFIG, returns=said, veto=always, rates=rates)["invented"]["veto"]
     assert told["brier_skill"] == 0
@@ -237,19 +235,6 @@ def test_the_report_says_how_much_lower_precision_would_decide_otherwise(folder:
         for name in ("int8", "bf16", "f16"):
             assert 0.5 < one["variants"][name]["agreement"] <= 1
             assert set(one["variants"][name]["agreement_by_decision"]) == decided
-
-
-def test_a_network_decides_who_rises_and_who_is_in_the_better_half_of_the_day() -> None:
-    scores = np.array([[0.3, -1, 0], [0.1, 0, 0], [0.2, 2, 1], [-5, 1, 0], [-6, 1, 0]], np.float32)
-    found = reader_of((0.15, 0.0, 0.5), np.array([0, 0, 0, 1, 1]))({"returns": scores}).decisions
-    assert {name: values.tolist() for name, values in found.items()} == {
-        "rises_3d": [1, 0, 1, 0, 0],
-        "better_half_3d": [1, 0, 0, 1, 0],
-        "rises_5d": [0, 0, 1, 1, 1],
-        "better_half_5d": [0, 0, 1, 0, 0],
-        "rises_10d": [0, 0, 1, 0, 0],
-        "better_half_10d": [0, 0, 1, 0, 0],
-    }
 
 
 def test_an_encoder_that_the_bundle_never_saw_is_refused(bundle: SwingBundle) -> None:
@@ -300,8 +285,8 @@ def test_presets_have_the_published_sizes(kind: object, preset: str, least: floa
 def test_the_study_judges_the_same_slice_as_training_and_finds_the_same(
     bundle: SwingBundle, folder: Path, series: list[DailySeries], tmp_path: Path
 ) -> None:
-    columns: dict[str, list[object]] = {name: [] for name in ("timestamp", "symbol", "open", "high", "low", "close")}
-    columns["volume"] = []
+    names = ("timestamp", "symbol", "open", "high", "low", "close", "volume")
+    columns: dict[str, list[object]] = {name: [] for name in names}
     for one in series:
         for name in ("open", "high", "low", "close", "volume"):
             columns[name] += getattr(one.frame, name).tolist()
@@ -309,8 +294,11 @@ def test_the_study_judges_the_same_slice_as_training_and_finds_the_same(
         columns["symbol"] += [one.symbol] * len(one.frame)
     pq.write_table(pa.table(columns), tmp_path / "invented_1d.parquet")
     (tmp_path / "instruments.toml").write_text('[[tables]]\npath = "invented_1d.parquet"\ntimeframe = "1d"\n')
+    before = series[0].frame.close_time[600:640:5]
+    paths = Paths(before, tuple(one.symbol for one in series), np.random.default_rng(1).normal(size=(5, 8, STOCKS)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "FEWEST", 3)
+        patch.setattr(study, "ranked_paths", lambda *_: {"invented": paths})
         found = study.study_swing(folder, tmp_path, stride=CONFIG.judged_stride)
     assert study.swing_folder(folder.parent) == folder
     assert list(found) == ["invented"]
@@ -322,6 +310,8 @@ def test_the_study_judges_the_same_slice_as_training_and_finds_the_same(
         assert mean == pytest.approx(report[name]["10d"]["mean"], abs=1e-6)  # None in both where nothing is forecast
         known += mean is not None
     assert known
+    assert judged["ranker"]["paths"]["n"] == 5
+    assert found["invented"]["notes"][-1].startswith("purged paths: the ranker on every 5th session from 2022-08-24")
 
 
 def test_the_command_of_all_models_trains_the_daily_ones_too(
