@@ -47,8 +47,12 @@ def train(
     symbol: Symbol,
     interval: Interval = "1h",
     model: Annotated[str, typer.Option(help="lstm, patchtst, gru, cnn or transformer.")] = "lstm",
-    epochs: Annotated[int, typer.Option(min=1, help="Most passes over the data.")] = 20,
-    bars: Annotated[int, typer.Option(min=2000, help="Newest bars of each symbol to learn from.")] = 20_000,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Most passes over the data (default: 20, of a fine-tuning 3).")
+    ] = None,
+    bars: Annotated[
+        int | None, typer.Option(min=2000, help="Newest bars of each symbol to learn from (default: 20000).")
+    ] = None,
     beside: Annotated[str, typer.Option("--symbols", help="More symbols to learn from, with commas.")] = "",
     tune: Annotated[bool, typer.Option("--finetune", help="Begin with the version that serves.")] = False,
     wait: Wait = True,
@@ -60,11 +64,13 @@ def train(
     body: dict[str, Any] = {"symbol": symbol, "model_type": model}
     if tune:
         path = "/api/v1/fusion/finetune"
-        body |= {"timeframe": interval, "epochs": min(epochs, 20)}
+        if bars is not None or beside:
+            raise typer.BadParameter("a fine-tuning has the symbols of the version that serves, and bars of its own")
+        body |= {"timeframe": interval} | ({} if epochs is None else {"epochs": epochs})
     else:
         path = "/api/v1/ml/train"
         more = [part.strip() for part in beside.split(",") if part.strip()]
-        body |= {"interval": interval, "epochs": epochs, "bars": bars, "symbols": more}
+        body |= {"interval": interval, "epochs": epochs or 20, "bars": bars or 20_000, "symbols": more}
     job = _worked(api, path, body, wait=wait, seconds=seconds, text=f"training {model} {interval}", as_json=as_json)
     if as_json or not (result := job.get("result")):
         return
@@ -75,8 +81,9 @@ def train(
     with failures_are_exits():  # fine-tuning goes on to the exchange by itself
         exchange = {"id": result["promotion"], "status": "QUEUED"}
         exchange = _followed(Api(api), exchange, seconds, f"exchanging {result['model_id']}")
-    told = exchange.get("result") or {}
-    typer.echo(f"it serves: {told['reason']}" if told else str(exchange.get("error")))
+        if not (told := exchange.get("result")):
+            raise CommandFailure(str(exchange.get("error") or "it failed"), FAILED)
+    typer.echo(f"it serves: {told['reason']}")
 
 
 def backtest(

@@ -183,7 +183,7 @@ class Backtest:
             "journaled": journaled,
             "made_now": len(signals) - journaled - len(missing),
             "without_forecast": len(missing),
-            "traded": len(orders),
+            "ordered": len(orders),
         }
         bps = order.request.get("costs_bps")
         found = backtest(
@@ -217,7 +217,7 @@ def _warnings(counts: Mapping[str, int], missing: Sequence[str | None]) -> list[
         )
     if missing:
         said.append(f"{len(missing)} bars have no forecast, and nothing was traded on them: {missing[0]}")
-    if not counts["traded"]:
+    if not counts["ordered"]:
         said.append(
             "there was no signal to trade: the platform said HOLD, or its targets were those of another interval"
         )

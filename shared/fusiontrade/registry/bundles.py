@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from fusiontrade.clock import iso
 from fusiontrade.errors import BundleRefused, NotFound
 from fusiontrade.registry.versions import ModelVersion, Span
 
-__all__ = ["PLAIN", "Bundles", "Objects"]
+__all__ = ["PLAIN", "Bundles", "Objects", "finite"]
 
 CARD, REPORT, MANIFEST = "model.json", "report.json", "manifest.json"
 _OUTSIDE = "run.json"
@@ -214,11 +215,18 @@ def _repository(card: Mapping[str, Any], run: bytes | None) -> str | None:
     return str(name) if name else None
 
 
+def finite(text: str) -> float:
+    """Return a number of JSON; raises ValueError for NaN and what is too large: no answer can hold these."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number of JSON")
+    return number
+
+
 def _object(content: bytes, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(content)
-    except ValueError as error:
-        raise BundleRefused(f"{name} is no JSON") from error
+        found = json.loads(content, parse_constant=finite, parse_float=finite)
+    except (ValueError, RecursionError) as error:
+        raise BundleRefused(f"{name} is no JSON: {str(error)[:100]}") from error
     if not isinstance(found, dict):
         raise BundleRefused(f"{name} is no JSON object")
     return found

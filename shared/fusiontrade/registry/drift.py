@@ -22,6 +22,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fusiontrade.forecasts.jobs import JobOrder
+from fusiontrade.journal.entries import PLATFORM
 from fusiontrade.registry.record import Tallies
 from fusiontrade.registry.turns import Again, Done
 
@@ -43,7 +44,6 @@ _BINS = 10
 _INVENTED = "simulated"  # what the market was made up for says nothing of a model
 _DAY = 86_400_000
 _SETTLED = frozenset({"WIN", "LOSS", "EXPIRED"})
-PLATFORM = "PLATFORM"
 
 Chance = tuple[int, float, float | None]
 """When it was given (ms), the chance, and 1 or 0 for what came of it, None where that is open."""

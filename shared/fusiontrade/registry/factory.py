@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from fusiontrade.forecasts.jobs import JobOrder
     from fusiontrade.journal.entries import Entry
+    from fusiontrade.journal.store import Asked, Journal
     from fusiontrade.registry.backtesting import Backtest
     from fusiontrade.registry.drift import Entries
     from fusiontrade.registry.training import Candles
@@ -60,6 +61,7 @@ def worker(settings: Settings) -> TurnWorker:
     from fusiontrade.cloud.storage import Storage
     from fusiontrade.cloud.tables import Table
     from fusiontrade.forecasts.jobs import Jobs
+    from fusiontrade.journal.entries import PLATFORM
     from fusiontrade.registry import drift, rollout
     from fusiontrade.registry.asked import TrainingWanted
     from fusiontrade.registry.backtesting import KIND
@@ -117,7 +119,7 @@ def worker(settings: Settings) -> TurnWorker:
             )
         except ValueError:  # a kind that no job trains: an encoder, the daily models
             return ""
-        following = jobs.order(drift.PLATFORM, TRAIN, wanted.request(), identity=identity)
+        following = jobs.order(PLATFORM, TRAIN, wanted.request(), identity=identity)
         queue.send(following.message())
         jobs.create(following)
         return following.id
@@ -167,12 +169,8 @@ def backtest_of(settings: Settings) -> Backtest:
         return entry_of(parse_symbol(symbol), response, owner=PLATFORM, source="manual")
 
     def entries(symbol: str, since: int, until: int) -> Iterator[Entry]:
-        after: str | None = None
-        while True:
-            page = journal.page(PLATFORM, Asked(symbol=symbol, since=since, until=until + 1), limit=_PAGE, after=after)
-            yield from page.entries
-            if (after := page.after) is None:
-                return
+        found = _platforms(journal, Asked(symbol=symbol, since=since, until=until + 1))
+        return (entry for entry in found if entry.data_source == source.provider.name)  # of the prices that are traded
 
     def turn() -> Callable[[], bool]:
         ends = time.monotonic() + _SECONDS_FOR_FORECASTS
@@ -192,17 +190,19 @@ def _entries_of(settings: Settings) -> Entries:
     """Return who has the platform's journal."""
     from fusiontrade.clock import system_clock
     from fusiontrade.cloud.tables import Table
-    from fusiontrade.journal.entries import PLATFORM
     from fusiontrade.journal.store import Asked, Journal
 
     journal = Journal(Table(settings.need("journal_table")), system_clock)
+    return lambda since: _platforms(journal, Asked(since=since))
 
-    def entries(since: int) -> Iterator[Entry]:
-        after: str | None = None
-        while True:
-            page = journal.page(PLATFORM, Asked(since=since), limit=_PAGE, after=after)
-            yield from page.entries
-            if (after := page.after) is None:
-                return
 
-    return entries
+def _platforms(journal: Journal, asked: Asked) -> Iterator[Entry]:
+    """Return every entry of the platform's own journal that is asked for, page by page."""
+    from fusiontrade.journal.entries import PLATFORM
+
+    after: str | None = None
+    while True:
+        page = journal.page(PLATFORM, asked, limit=_PAGE, after=after)
+        yield from page.entries
+        if (after := page.after) is None:
+            return

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fusiontrade.registry.versions import ModelVersion
+if TYPE_CHECKING:
+    from fusiontrade.registry.versions import ModelVersion
 
 __all__ = ["Standing", "standing_of"]
 

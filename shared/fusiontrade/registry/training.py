@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fusiontrade.cloud.sagemaker import SageMaker, TrainingPlan
 from fusiontrade.errors import BundleRefused, Conflict, FusionTradeError, NotFound, Unavailable
 from fusiontrade.forecasts.jobs import JobOrder
-from fusiontrade.registry.bundles import PLAIN, Bundles, Objects
+from fusiontrade.registry.bundles import PLAIN, Bundles, Objects, finite
 from fusiontrade.registry.turns import CANCELLED, Again, Done
 from fusiontrade.registry.versions import ModelVersion, Registry
 
@@ -261,7 +260,7 @@ def _step(told: Mapping[str, Any]) -> str:
 def _outcome(content: bytes | None) -> dict[str, Any]:
     """Return what a training says that it came to; raises `FusionTradeError` where that cannot be used."""
     try:
-        found = json.loads(content or b"null", parse_constant=_finite, parse_float=_finite)
+        found = json.loads(content or b"null", parse_constant=finite, parse_float=finite)
     except ValueError:
         found = None
     if not isinstance(found, dict) or "bundle" not in found:
@@ -271,12 +270,6 @@ def _outcome(content: bytes | None) -> dict[str, Any]:
     if not all(isinstance(found.get(part) or {}, dict) for part in ("comparison", "record")):
         raise FusionTradeError("the training left an outcome that cannot be read")
     return found
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text} is no number of JSON")
-    return number
 
 
 def _check(card: Mapping[str, Any], order: JobOrder, kept: Mapping[str, Any]) -> None:

@@ -144,9 +144,10 @@ def _of_trades(trades: Sequence[Trade], returns: Floats) -> Json:
 
 
 def _turnover(found: Simulation, years: float) -> float | None:
-    """Return what was bought and sold in a year over the mean equity."""
+    """Return what was bought and sold in a year over the mean equity, None where nothing is left of that."""
     traded = sum(abs(fill.quantity * fill.price) for fill in found.account.fills)
-    return float(traded / found.equity.mean() / years) if years > 0.0 else None
+    equity = float(found.equity.mean())
+    return float(traded / equity / years) if years > 0.0 and equity > 0.0 else None
 
 
 def _trade(trade: Trade) -> Json:

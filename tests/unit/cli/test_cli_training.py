@@ -68,22 +68,31 @@ def test_fine_tuning_goes_where_it_is_asked_for(command: Any, played: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("came", "said"),
+    ("came", "shown", "code"),
     [
-        ({"status": "SUCCEEDED", "result": {"reason": "it is not worse"}}, "it serves: it is not worse"),
-        ({"status": "FAILED", "error": "version b was not promoted: worse"}, "version b was not promoted: worse"),
+        ({"status": "SUCCEEDED", "result": {"reason": "it is not worse"}}, "it serves: it is not worse", 0),
+        ({"status": "FAILED", "error": "version b was not promoted: worse"}, "version b was not promoted: worse", 1),
     ],
 )
 def test_fine_tuning_is_followed_to_the_end_of_its_exchange(
-    command: Any, played: Any, came: dict[str, Any], said: str
+    command: Any, played: Any, came: dict[str, Any], shown: str, code: int
 ) -> None:
     result = {"model_id": "lstm-1h", "version": "b", "status": "CANDIDATE", "promotion": "job-2"}
     played.journal.outcome = {"status": "SUCCEEDED", "result": result}
     answer = played.answer
     played.answer = lambda call: (200, {**JOB, **came}, {}) if call.path.endswith("/job-2") else answer(call)
     told = command.run("train", "EURUSD=X", "--finetune")
-    assert told.exit_code == 0, told.output
-    assert told.stdout.splitlines() == ["lstm-1h version b is a CANDIDATE", said]
+    assert (told.exit_code, told.stdout.splitlines()[0]) == (code, "lstm-1h version b is a CANDIDATE")
+    assert shown in (told.stderr if code else told.stdout)
+
+
+def test_fine_tuning_sends_what_was_said_alone_and_refuses_what_it_cannot_use(command: Any, played: Any) -> None:
+    command.run("train", "EURUSD=X", "--finetune", "--no-wait")
+    command.run("train", "EURUSD=X", "--finetune", "--epochs", "5", "--no-wait")
+    assert [body.get("epochs") for _, body, _ in played.sent] == [None, 5]
+    for option in (("--bars", "3000"), ("--symbols", "GC=F")):
+        assert command.run("train", "EURUSD=X", "--finetune", *option).exit_code == 2
+    assert len(played.sent) == 2
 
 
 def test_a_job_that_fails_says_why_and_is_a_failure(command: Any, played: Any) -> None:

@@ -123,7 +123,7 @@ def test_the_platforms_own_signal_of_a_bar_is_not_made_again() -> None:
     desk = Desk(rising(), [said(START + HOUR * hour, HOLD) for hour in range(1, 31)])
     found, _ = desk.run()
     assert desk.asked == [START + HOUR * hour for hour in range(31, 41)]
-    assert found["signals"] == {"journaled": 30, "made_now": 10, "without_forecast": 0, "traded": 10}
+    assert found["signals"] == {"journaled": 30, "made_now": 10, "without_forecast": 0, "ordered": 10}
     assert any("10 signals were made now" in warning for warning in found["warnings"])
 
 
@@ -134,7 +134,7 @@ def test_a_signal_of_another_interval_is_no_trade() -> None:
     of_trades = found["performance"]["of_trades"]
     assert (of_trades["n"], of_trades["win_rate"], of_trades["profit_factor"]) == (0, None, None)
     assert found["deflated_sharpe"]["probability"] is None
-    assert found["signals"] == {"journaled": 0, "made_now": 40, "without_forecast": 0, "traded": 0}
+    assert found["signals"] == {"journaled": 0, "made_now": 40, "without_forecast": 0, "ordered": 0}
     assert "there was no signal to trade" in found["warnings"][-1]
 
 
@@ -142,7 +142,7 @@ def test_a_bar_without_a_forecast_is_no_hold() -> None:
     desk = Desk(rising(), [said(START + HOUR)])
     desk.signal = "none"
     found, _ = desk.run()
-    assert found["signals"] == {"journaled": 1, "made_now": 0, "without_forecast": 39, "traded": 1}
+    assert found["signals"] == {"journaled": 1, "made_now": 0, "without_forecast": 39, "ordered": 1}
     assert found["warnings"][-1] == "39 bars have no forecast, and nothing was traded on them: no history"
 
 

@@ -141,3 +141,16 @@ def test_an_archived_version_never_becomes_another_bundle() -> None:
     assert {key: objects[key] for key in objects.keys("bundles/")} == before
     laid(objects, "made/", CARD)
     assert Bundles(objects).take_in("made/", created_at=2_000).version == "aaaaaaaaaaaa"  # the same one, made again
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize("place", ["model.json", "report.json"])
+def test_a_number_that_no_answer_can_hold_is_refused(number: str, place: str) -> None:
+    objects = Objects()
+    laid(objects, "made/", CARD)
+    whole = json.loads(objects["made/" + place]) | {"metrics": {"x": {"value": 0.5}}}
+    objects["made/" + place] = json.dumps(whole).replace("0.5", number).encode()
+    named = {name: hashlib.sha256(objects["made/" + name]).hexdigest() for name in ("model.json", "report.json")}
+    objects["made/manifest.json"] = json.dumps({"files": named}).encode()
+    with pytest.raises(BundleRefused, match=f"{place} is no JSON: {number} is no number"):
+        Bundles(objects).take_in("made/", created_at=1_000)
