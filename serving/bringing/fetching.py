@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fusiontrade.errors import BundleRefused, InvalidInput, Unavailable
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["LARGEST", "LOOPBACK", "Answered", "Web", "plain", "written"]
+__all__ = ["LARGEST", "LOOPBACK", "Answered", "Web", "parts_of", "plain", "written"]
 
 LARGEST = 8 << 30
 """Bytes of a file that are fetched at most."""
@@ -211,6 +211,16 @@ def plain(address: str) -> str:
     """Return an address without credentials and without what follows its path."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def parts_of(address: str, field: str) -> SplitResult:
+    """Return the parts of an address; raises `InvalidInput` where it is none."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError as error:
+        raise InvalidInput(field, f"the address of {field} is none: {error}") from None
+    return parts
 
 
 def _size(part: Path) -> int:

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from fusiontrade.errors import BundleRefused, Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
 from serving.bringing.advice import importing
-from serving.bringing.fetching import LARGEST, LOOPBACK, Answered, Web, plain
+from serving.bringing.fetching import LARGEST, LOOPBACK, Answered, Web, parts_of, plain
 from serving.bringing.folders import PICKLES, json_object
 from serving.bringing.placing import allowed, alone, placed, sha256_of
 from serving.bundle import MANIFEST, RUN
@@ -42,6 +42,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _CHECKPOINT = ("config.json", "model.safetensors")
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
 _SECONDS = 20.0
 _PARTS = ".parts"
 
@@ -160,7 +161,7 @@ class _Hub:
 
 
 def _check_endpoint(endpoint: str, token: str | None) -> None:
-    parts = urlsplit(endpoint)
+    parts = parts_of(endpoint, "HF_ENDPOINT")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidInput("HF_ENDPOINT", f"{plain(endpoint)!r} is no address of a hub, e.g. {HUB}")
     if parts.scheme == "http" and token and parts.hostname not in LOOPBACK:
@@ -336,4 +337,6 @@ def _refused(error: Any, where: str, token: str | None) -> Exception:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """Return what an error says first, without the credentials of an address in it."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return _CREDENTIALS.sub("//", line)

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urljoin, urlsplit
 
 from fusiontrade.errors import BundleRefused, Conflict, InvalidInput, Unavailable
-from serving.bringing.fetching import LARGEST, LOOPBACK, Answered, Web, plain, written
+from serving.bringing.fetching import LARGEST, LOOPBACK, Answered, Web, parts_of, plain, written
 from serving.bringing.placing import allowed, alone, placed, sha256_of
 from serving.bundle import MANIFEST, verified_files
 
@@ -215,7 +215,7 @@ def _source(
 ) -> _Source:
     if "://" not in manifest:
         return _Folder(Path(manifest))
-    parts = urlsplit(manifest)
+    parts = parts_of(manifest, "manifest")
     if parts.scheme == "s3":
         return _Objects(manifest, buckets, pause)
     if parts.scheme not in ("https", "http") or not parts.hostname:

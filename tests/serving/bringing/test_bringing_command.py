@@ -138,3 +138,28 @@ def test_a_decoder_without_its_tokenizer_says_how_to_name_it(runner: CliRunner, 
     assert (result.exit_code, f"there is no folder {tmp_path / 'none'}" in result.stderr) == (2, True)
     result = runner.invoke(app, ["import-finbert", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
     assert (result.exit_code, f"there is no folder {tmp_path / 'none'}" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://[::1/bundles.json", "https://me:hidden@bucket.example:99999/bundles.json"]
+)
+def test_an_address_that_is_none_is_said(
+    runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    for command, field in ((["sync", address], "manifest"), (["pull", "Owner/name"], "HF_ENDPOINT")):
+        result = runner.invoke(app, [*command, "--out", str(tmp_path / "out")])
+        assert (result.exit_code, f"the address of {field} is none" in result.stderr) == (2, True)
+        assert "hidden" not in result.stderr
+
+
+def test_credentials_of_the_hubs_address_are_never_said(
+    runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_ENDPOINT", "http://me:hidden@127.0.0.1:9")
+    result = runner.invoke(app, ["pull", "Owner/name", "--out", str(tmp_path / "out")])
+    assert (result.exit_code, "hidden" in result.stderr) == (5, False)
+    assert "HF_HUB_OFFLINE" in result.stderr
