@@ -53,9 +53,9 @@ def purged_splits(
     """
     from skfolio.model_selection import CombinatorialPurgedCV  # type: ignore[import-untyped]
 
-    if sessions < folds * (purge + embargo + 1):
+    if sessions < folds * (purge + embargo + 2):
         raise ValueError(
-            f"{folds} folds need {folds * (purge + embargo + 1)} sessions with a purge of {purge} and an embargo of "
+            f"{folds} folds need {folds * (purge + embargo + 2)} sessions with a purge of {purge} and an embargo of "
             f"{embargo}, got {sessions}: take fewer folds"
         )
     cutter = CombinatorialPurgedCV(n_folds=folds, n_test_folds=tested, purged_size=purge, embargo_size=embargo)

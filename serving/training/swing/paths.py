@@ -69,7 +69,7 @@ def ranked_paths(
     if not rows:
         return {}
     closes = np.unique(np.concatenate([one.closes[one.session] for one in rows.values()]))
-    if len(closes) < _FOLDS * (2 * apart + 1):
+    if len(closes) < _FOLDS * (2 * apart + 2):
         return {}
     at = {name: np.searchsorted(closes, one.closes[one.session]) for name, one in rows.items()}
     stocks = {name: tuple(one.symbol for one in known if one.universe == name) for name in rows}

@@ -193,6 +193,12 @@ def test_no_purged_split_trains_near_what_it_tests() -> None:
             assert not set(rows) & set(split.train)
 
 
+def test_the_fewest_sessions_that_can_be_purged_are_told_as_they_are() -> None:
+    assert len(list(purged_splits(60, folds=6, tested=2, purge=4, embargo=4))) == 15
+    with pytest.raises(ValueError, match="6 folds need 60 sessions with a purge of 4 and an embargo of 4, got 59"):
+        list(purged_splits(59, folds=6, tested=2, purge=4, embargo=4))
+
+
 def test_every_path_covers_each_session_once_with_a_model_that_did_not_see_it() -> None:
     asked: list[int] = []
 
