@@ -214,8 +214,8 @@ def register_served(
 
 
 def _bundles(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Give each folder whose card names a model and a version, with the card."""
-    for path in sorted(folder.glob(f"*/{CARD}")):
+    """Give each folder whose card names a model and a version, with the card; hidden ones are not finished."""
+    for path in sorted(folder.glob(f"[!.]*/{CARD}")):
         with contextlib.suppress(OSError, ValueError):
             card = json.loads(path.read_bytes())
             if isinstance(card, dict) and {"model_id", "version"} <= card.keys():

@@ -41,6 +41,13 @@ def test_bundle_is_archived_by_model_and_version_with_its_manifest_last(folder: 
     assert list(archive)[-1] == f"bundles/lstm-1h/{version}/manifest.json"
 
 
+def test_a_folder_that_is_not_finished_is_no_bundle(folder: Path) -> None:
+    (folder / "lstm-1h").rename(folder / ".lstm-1h.fresh")
+    archive = Archive()
+    upload_bundles(archive, folder)  # type: ignore[arg-type]
+    assert archive == {}
+
+
 def test_archived_version_is_left_alone(folder: Path) -> None:
     archive = Archive()
     upload_bundles(archive, folder)  # type: ignore[arg-type]
