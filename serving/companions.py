@@ -74,8 +74,8 @@ class Companions:
                 if kind in _WHEN_ASKED and before is not None:
                     found[kind].open()
             except (BundleRefused, OSError) as error:
-                _log.error("bundle refused", extra={"bundle": place.name, "reason": str(error)})
                 refused.append(RefusedBundle(place.name, str(error)))
+                _log.error("bundle refused", extra={"bundle": refused[-1].folder, "reason": refused[-1].reason})
                 failed.add(kind)
             except Exception as error:  # whatever it breaks, the others are to be opened
                 _log.exception("a bundle could not be opened", extra={"bundle": place.name})

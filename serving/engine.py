@@ -105,8 +105,8 @@ def with_folders(engine: Engine, folders: Iterable[Path], *, device: str = "cpu"
             if other := bundles.get((bundle.card.kind, bundle.card.timeframe)):
                 raise BundleRefused(f"{other.folder.name} already serves {bundle.card.kind} {bundle.card.timeframe}")
         except (BundleRefused, OSError) as error:
-            _log.error("bundle refused", extra={"bundle": place.name, "reason": str(error)})
             refused.append(RefusedBundle(place.name, str(error)))
+            _log.error("bundle refused", extra={"bundle": refused[-1].folder, "reason": refused[-1].reason})
             continue
         except Exception as error:  # whatever it breaks, the others are to be opened
             _log.exception("a bundle could not be opened", extra={"bundle": place.name})

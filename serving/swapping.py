@@ -165,8 +165,9 @@ class Reader:
         return key, bundle
 
     def _refusal(self, folder: Path, error: Exception) -> RefusedBundle:
-        _log.error("bundle refused", extra={"bundle": folder.name, "reason": str(error)})
-        return RefusedBundle(folder.name, str(error))
+        refusal = RefusedBundle(folder.name, str(error))
+        _log.error("bundle refused", extra={"bundle": refusal.folder, "reason": refusal.reason})
+        return refusal
 
     def _files(self) -> _Files:
         """Return name, size and time of every file two levels down: cheap to look at often."""

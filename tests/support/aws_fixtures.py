@@ -36,6 +36,12 @@ def emulator_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     port = emulator.free_port()
     folder: Path = tmp_path_factory.mktemp("emulator")
     with emulator.running(port, folder):
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in emulator.aws_environment(port).items():
+                patched.setenv(name, value)
+            forget_clients()
+            emulator.wake()
+        forget_clients()
         yield port
 
 

@@ -14,7 +14,7 @@ from infra.emulated import emulated
 from infra.environment import ROOT, interpreter
 from infra.local.options import free_port
 
-__all__ = ["aws_environment", "free_port", "make_table", "running"]
+__all__ = ["aws_environment", "free_port", "make_table", "running", "wake"]
 
 
 def aws_environment(port: int) -> dict[str, str]:
@@ -36,6 +36,24 @@ def running(port: int, folder: Path) -> Iterator[None]:
         pytest.skip("the emulator's environment is absent: run make test")
     with emulated(folder, port):
         yield
+
+
+def wake() -> None:
+    """Ask each service once, with patience: the first question makes the emulator load it, seconds on a busy machine.
+
+    The clients of the product wait three seconds, twice.
+    """
+    from fusiontrade.cloud.session import client
+
+    first = {
+        "dynamodb": "list_tables",
+        "kms": "list_keys",
+        "s3": "list_buckets",
+        "secretsmanager": "list_secrets",
+        "sqs": "list_queues",
+    }
+    for service, question in first.items():
+        getattr(client(service, read_seconds=60.0), question)()
 
 
 def make_table(logical_id: str, name: str) -> None:
