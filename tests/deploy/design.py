@@ -122,7 +122,7 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     "TrainWorker": {
         "Turns": ("TrainingQueue", f"ChangeMessageVisibility {READ} SendMessage"),
         "Jobs": ("ModelsTable", "GetItem PutItem UpdateItem"),
-        "Registry": ("ModelsTable", "DeleteItem GetItem PutItem Query UpdateItem"),
+        "Registry": ("ModelsTable", "BatchGetItem DeleteItem GetItem PutItem Query UpdateItem"),
         "Journal": ("JournalTable", "Query"),
         "JournalOfSymbol": ("JournalTable/index/by_symbol", "Query"),
         "CandleArchive": ("ArtifactsBucket/candles/*", "GetObject PutObject"),

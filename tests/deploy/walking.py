@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +42,7 @@ from tests.support.journal_entries import DAY, HOUR, buy
 from tests.support.recorded_aws import Door
 
 EMAIL, FIRST, SECOND, THIRD = "walk@example.com", "words that nobody guesses", "other words nobody has", "and the last"
-ADMIN, CANDIDATE = "admin@example.com", "0123456789ab"
+ADMIN = "admin@example.com"
 
 
 class Walk:
@@ -224,7 +224,7 @@ async def _registry(walk: Walk) -> None:
     tune = {"timeframe": "1h", "symbol": "EURUSD=X"}
     job = await walk.ask("POST", "/api/v1/fusion/finetune", 202, json=tune)
     await walk.job(job["id"])
-    load = {"model_id": "lstm-1h", "version": CANDIDATE, "force": True}
+    load = {"model_id": "lstm-1h", "version": _version(["EURUSD=X"]), "force": True}
     for path in ("/api/v1/ml/model/load", "/api/v1/model/load"):
         await walk.job((await walk.ask("POST", path, 202, json=load))["id"])
     job = await walk.ask("POST", "/api/v1/fusion/EURUSD%3DX/finetune", 202, json={"timeframe": "1h"})
@@ -248,13 +248,19 @@ def trained(bucket: str, request: Any) -> None:
     files = {each: (STARTER_BUNDLES / "lstm-1h" / each).read_bytes() for each in ("model.json", "report.json")}
     (candles,) = [one for one in request["InputDataConfig"] if one["ChannelName"] == "candles"]
     channel = candles["DataSource"]["S3DataSource"]["S3Uri"].removeprefix(f"s3://{bucket}/")
-    changed = {"version": CANDIDATE, "universe": [Path(key).stem for key in storage.keys(channel)]}
+    universe = sorted(Path(key).stem for key in storage.keys(channel))
+    changed = {"version": _version(universe), "universe": universe}
     files["model.json"] = json.dumps(json.loads(files["model.json"]) | changed).encode()
     named = {each: hashlib.sha256(content).hexdigest() for each, content in files.items()}
     files["manifest.json"] = json.dumps({"files": named}).encode()
     for each, content in files.items():
         storage.put(f"{prefix}lstm-1h/{each}", content)
     storage.put(f"{prefix}outcome.json", b'{"bundle": "lstm-1h", "comparison": null}')
+
+
+def _version(universe: Sequence[str]) -> str:
+    """Return the version of what was trained on a universe: other bundles have other versions, as real ones have."""
+    return hashlib.sha256(" ".join(universe).encode()).hexdigest()[:12]
 
 
 def _add_what_is_due(template: Template, owner: str) -> None:
