@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from processes import peak_memory
 from starlette.datastructures import Headers
-from tiny_bundles import TIMEFRAMES, Program, candles, item
+from tiny_bundles import TIMEFRAMES, Program, candles, item, wait_for
 
 from fusiontrade.inference import wire
 from fusiontrade.inference.contract import CandleColumns, ForecastItem, ForecastRequest
@@ -281,5 +281,7 @@ def test_names_and_paths_without_end_are_repeated_in_part(program: Program) -> N
     assert lost.status_code == 404
     assert lost.json()["instance"] == "/" + "a" * 199
     assert len(lost.content) < 1500
-    (line,) = [line for line in program.lines() if line.get("request_id") == lost.headers["x-request-id"]]
+    (line,) = wait_for(
+        lambda: [line for line in program.lines() if line.get("request_id") == lost.headers["x-request-id"]]
+    )
     assert line["path"] == "/" + "a" * 199
