@@ -111,8 +111,13 @@ def _until_set(event: threading.Event) -> Callable[[], bool]:
 
 
 def _reason(program: Program, seconds: float) -> str:
-    until(lambda: bool(_not_exchanged(program)), seconds)
-    failed = _not_exchanged(program)
+    failed: list[dict[str, str]] = []  # of the first process that tells: the next one asked may not have read yet
+
+    def is_told() -> bool:
+        failed[:] = _not_exchanged(program)
+        return bool(failed)
+
+    until(is_told, seconds)
     return "; ".join(f"{one['folder']}: {one['reason']}" for one in failed) or "nothing was refused"
 
 
