@@ -10,23 +10,23 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fusiontrade.errors import FusionTradeError
-from serving.bundle import ELSEWHERE, GRAPH, REPORT, RUN, Bundle, kind_of, load_bundle
+from serving.bundle import ELSEWHERE, GRAPH, REPORT, RUN, kind_of, load_bundle
 from serving.card import ModelCard
 from serving.evaluation.answering import run_bundle
 from serving.training.bundle import F32_GRAPH, WEIGHTS, Finished, write_bundle
 from serving.training.candles import read_candles
 from serving.training.config import TrainingConfig
-from serving.training.dataset import LstmBatches, PatchTstBatches, Pool, pool_of
+from serving.training.dataset import Pool, pool_of
 from serving.training.judging.curves import curves_of
-from serving.training.judging.judge import Answer, calibrated_patchtst, calibrated_sequence, judged
+from serving.training.judging.judge import calibrated_patchtst, calibrated_sequence, judged
 from serving.training.judging.references import held_out
 from serving.training.prepared import Prepared, batches_of, data_of, prepare
 
@@ -59,7 +59,7 @@ def recalibrated(folder: Path, pool: Pool) -> Finished:
     prepared = prepare(pool, config)
     if not _prepared_alike(prepared, card):
         raise ValueError(f"{card.model_id} was prepared otherwise than a training of today prepares: train it anew")
-    answer = _answer(bundle, batches_of(prepared, "indicators" if card.is_sequence else "candles"))
+    answer = partial(run_bundle, bundle, batches_of(prepared, "indicators" if card.is_sequence else "candles"))
     known = {name: value for name, value in card if name not in _FOUND | {"version"}}
     calibrated = calibrated_sequence if card.is_sequence else calibrated_patchtst
     fresh, found = calibrated(known, prepared, answer)
@@ -104,13 +104,6 @@ def _prepared_alike(prepared: Prepared, card: ModelCard) -> bool:
         for part in ("center", "scale")
     )
     return all(close) and {name: tuple(week.tolist()) for name, week in prepared.season.items()} == card.season
-
-
-def _answer(bundle: Bundle, batches: LstmBatches | PatchTstBatches) -> Answer:
-    def answer(rows: NDArray[np.intp]) -> dict[str, NDArray[np.float32]]:
-        return run_bundle(bundle, batches, rows)
-
-    return answer
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,7 +22,12 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
-__all__ = ["Act", "YahooServer", "price"]
+from fusiontrade.clock import parse_iso
+
+__all__ = ["NOT_FOUND", "NOW", "Act", "YahooServer", "price"]
+
+NOW = parse_iso("2025-07-23T15:07:12Z")
+"""A Wednesday; New York is open."""
 
 _STEP = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "1d": 86_400}
 _DAY = 86_400

@@ -1,8 +1,9 @@
-"""One torch thread: several that share two cores with other tests wait for each other."""
+"""Where bundles go, and one torch thread: several that share two cores with other tests wait for each other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,3 +15,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "bundles"

@@ -7,25 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from loopback import COMMIT, Server, serving
+from loopback import COMMIT, serving
+from pulling import NAME, left, pulled
 
 from fusiontrade.errors import Conflict, InvalidInput
-from serving.bringing.hub import Repository, pull
-
-NAME = "Owner/some-model"
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "bundles"
-
-
-def pulled(server: Server, out: Path, *, name: str = NAME, **given: object) -> Path:
-    return pull(Repository.parse(name), out, endpoint=server.url, pause=lambda _: None, **given)  # type: ignore[arg-type]
-
-
-def left(out: Path) -> list[str]:
-    return sorted(path.name for path in out.iterdir() if path.suffix != ".lock") if out.exists() else []
 
 
 def test_a_checkpoint_comes_as_it_is_without_code_or_pickles(tmp_path: Path, out: Path) -> None:

@@ -22,11 +22,6 @@ from serving.bringing.fetching import Web, plain
 from serving.bringing.syncing import sync
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "bundles"
-
-
 def test_a_connection_that_only_drips_counts_as_broken_and_what_came_stays(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(range(200)))
     minutes = count(0, 61)

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from loopback import COMMIT, Manners, Server, etag, serving
+from loopback import COMMIT, Manners, etag, serving
+from pulling import NAME, left, pulled
 from tiny_bundles import build_bundle
 
 from fusiontrade.errors import (
@@ -27,7 +28,6 @@ from serving.bringing.hub import Repository, _is_of_the_hub, pull
 from serving.bringing.placing import alone
 from serving.bundle import load_bundle, write_manifest
 
-NAME = "Owner/some-model"
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "shared")])}
 
@@ -44,19 +44,6 @@ def source(built: Path, tmp_path: Path) -> Path:
     (tmp_path / "source" / "README.md").write_text("a model card")
     (tmp_path / "source" / ".gitattributes").write_text("*.onnx filter=lfs")
     return tmp_path / "source"
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "bundles"
-
-
-def pulled(server: Server, out: Path, *, name: str = NAME, **given: object) -> Path:
-    return pull(Repository.parse(name), out, endpoint=server.url, pause=lambda _: None, **given)  # type: ignore[arg-type]
-
-
-def left(out: Path) -> list[str]:
-    return sorted(path.name for path in out.iterdir() if path.suffix != ".lock") if out.exists() else []
 
 
 def test_a_bundle_is_pulled_verified_and_nothing_else_with_it(source: Path, out: Path) -> None:

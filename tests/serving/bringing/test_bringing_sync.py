@@ -32,11 +32,6 @@ def bucket(built: Path, tmp_path: Path) -> Path:
     return tmp_path / "bucket"
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "bundles"
-
-
 def rewrite(bucket: Path, change: dict[str, Any] | None = None) -> None:
     """Write the bucket's manifest, with some of what it says replaced."""
     listing: dict[str, Any] = listing_of(bucket)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,9 @@ from fusiontrade.market.resampling import grid_of, resample
 from fusiontrade.market.retry import AskedToWait
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
-from tests.support.yahoo_server import NOT_FOUND, Act, YahooServer, price
+from tests.support.yahoo_server import NOT_FOUND, NOW, Act, YahooServer, price
 
-NOW = parse_iso("2025-07-23T15:07:12Z")  # a Wednesday; New York is open
 EURUSD, GOLD, BITCOIN, APPLE = map(parse_symbol, ("EURUSD=X", "GC=F", "BTC-USD", "AAPL"))
-
-
-@pytest.fixture
-def yahoo() -> Iterator[YahooServer]:
-    with YahooServer(NOW // 1000) as server:
-        yield server
-
-
-@pytest.fixture
-def provider(yahoo: YahooServer) -> Iterator[YahooProvider]:
-    made = YahooProvider(base_url=yahoo.url, clock=lambda: NOW)
-    yield made
-    made.close()
 
 
 def ask(provider: YahooProvider, symbol=EURUSD, timeframe=Timeframe.H1, *, end=NOW, count=50, timeout=10.0):

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fusiontrade.clock import parse_iso
 from fusiontrade.errors import BadCandles, ProviderUnavailable
 from fusiontrade.market.candles import CandleFrame
 from fusiontrade.market.providers.yahoo import YahooProvider
 from fusiontrade.market.symbols import parse_symbol
 from fusiontrade.market.timeframes import Timeframe
-from tests.support.yahoo_server import Act, YahooServer
-
-NOW = parse_iso("2025-07-23T15:07:12Z")
-
-
-@pytest.fixture
-def yahoo() -> Iterator[YahooServer]:
-    with YahooServer(NOW // 1000) as server:
-        yield server
-
-
-@pytest.fixture
-def provider(yahoo: YahooServer) -> Iterator[YahooProvider]:
-    made = YahooProvider(base_url=yahoo.url, clock=lambda: NOW)
-    yield made
-    made.close()
+from tests.support.yahoo_server import NOW, Act, YahooServer
 
 
 def ask(provider: YahooProvider, count: int = 50) -> CandleFrame:
